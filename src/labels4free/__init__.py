@@ -1,0 +1,46 @@
+"""Foreground masks for free, out of a pretrained image generator that is never changed.
+
+The public names are looked up on first use, so that importing the package (and ``labels4free --help``) does not import
+PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labels4free.checkpoints.loading import load_alpha_network, load_generator
+    from labels4free.layered import LayeredGenerator
+    from labels4free.sampling import sample_dataset
+    from labels4free.training.alpha_run import train_alpha_network
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LayeredGenerator",
+    "__version__",
+    "load_alpha_network",
+    "load_generator",
+    "sample_dataset",
+    "train_alpha_network",
+]
+
+_HOME = {
+    "LayeredGenerator": "labels4free.layered",
+    "load_alpha_network": "labels4free.checkpoints.loading",
+    "load_generator": "labels4free.checkpoints.loading",
+    "sample_dataset": "labels4free.sampling",
+    "train_alpha_network": "labels4free.training.alpha_run",
+}
+
+if not TYPE_CHECKING:  # a type checker knows the names from above, and no others
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,253 @@
+"""Native checkpoints: one safetensors file with the configuration inside. Data only, nothing in it is ever executed.
+
+The safetensors metadata holds one key, ``labels4free``, whose value is JSON::
+
+    {"format": 1, "kind": "generator", "family": "mobile_stylegan", "config": {...}, "info": {...}}
+
+``kind`` says what the file serves as, ``family`` and ``config`` rebuild the module, ``info`` says where it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import json
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labels4free.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+FORMAT = 1
+"""Version of the metadata that this package writes; it reads every version up to this one."""
+
+_METADATA_KEY = "labels4free"
+_MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_LEFTOVER_SECONDS = 3600
+_AGAIN = "write or fetch it again."
+_EXPECTED = "expected a checkpoint written by labels4free."
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@dataclass(frozen=True)
+class NativeHeader:
+    """What a native checkpoint says about itself.
+
+    Attributes:
+        kind: What it serves as: ``generator``, ``alpha_network``, ...
+        family: Name of the class to build, in the table of its kind.
+        config: What that class needs to be built, as JSON values.
+        info: Where it came from: source, licence, training figures; nothing needs it.
+    """
+
+    kind: str
+    family: str
+    config: dict[str, Any]
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NativeCheckpoint(NativeHeader):
+    """A native checkpoint with its tensors.
+
+    Attributes:
+        state: State dict: name -> tensor, on the CPU.
+    """
+
+    state: dict[str, Tensor]
+
+
+def write_native(
+    path: str | Path,
+    *,
+    kind: str,
+    family: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a native checkpoint: the file appears complete or not at all. Missing folders are made.
+
+    Args:
+        path: File to write; an older one is replaced.
+        kind: What the checkpoint serves as.
+        family: Name of the class that ``state`` belongs to.
+        config: What that class needs to be built, as JSON values.
+        state: Tensors by name, on any device; views and shared storage are written out in full.
+        info: Where it came from, as JSON values.
+
+    Raises:
+        CheckpointError: If the file cannot be written (no space, read-only folder); an older file is then untouched.
+        TypeError, ValueError: If ``config`` or ``info`` cannot be JSON; NaN and infinity are not JSON.
+    """
+    import torch
+    from safetensors.torch import save
+
+    header = {"format": FORMAT, "kind": kind, "family": family, "config": dict(config), "info": dict(info or {})}
+    metadata = {_METADATA_KEY: json.dumps(header, sort_keys=True, allow_nan=False)}
+    # safetensors refuses views and shared storage, so each tensor gets its own.
+    tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()}
+    try:
+        write_atomically(path, save(tensors, metadata))
+    except OSError as error:
+        raise CheckpointError(write_failure(path, error)) from error
+
+
+def read_native_header(path: str | Path, kind: str | None = None) -> NativeHeader:
+    """Read what a native checkpoint says about itself, and check that the file is complete, without its tensors.
+
+    Needs neither torch nor safetensors, so that listing files is quick.
+
+    Args:
+        path: File to read.
+        kind: The kind that is wanted; None accepts any.
+
+    Raises:
+        CheckpointError: If the file is missing, unreadable, truncated, not a safetensors file, not written by this
+            package, written in a later format, or of another kind.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            start = file.read(min(length, _MAX_HEADER_BYTES))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no checkpoint at {path}.") from error
+    except IsADirectoryError as error:
+        raise CheckpointError(f"{path} is a folder, expected a checkpoint file.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    layout = _parse_layout(path, size, length, start)
+    return _parse_header(path, layout.get("__metadata__", {}), kind)
+
+
+def read_native(path: str | Path, kind: str | None = None) -> NativeCheckpoint:
+    """Read a native checkpoint.
+
+    Args:
+        path: File to read.
+        kind: The kind that is wanted; None accepts any.
+
+    Returns:
+        Header and tensors, the tensors on the CPU in the type they were written in.
+
+    Raises:
+        CheckpointError: As :func:`read_native_header`, or if the tensors' table is damaged.
+    """
+    header = read_native_header(path, kind)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; {_AGAIN}") from error
+    return NativeCheckpoint(kind=header.kind, family=header.family, config=header.config, info=header.info, state=state)
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Write a file that appears complete or not at all: temporary file beside it, flushed to disk, then renamed.
+
+    Missing folders are made. On failure, and on Ctrl-C, the temporary file is removed and an older file is untouched.
+
+    Raises:
+        OSError: If the file cannot be written; :func:`write_failure` puts it into a sentence.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    # Our own name rather than tempfile's: that module makes files only their owner can read. Two writers never collide.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        # After a failed write, removing must not hide the first error.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_failure(path: str | Path, error: OSError) -> str:
+    """One sentence on why a file could not be written and what to do."""
+    if error.errno in _NO_SPACE:
+        return f"There is no space left to write {path}; free some or choose another disk. Nothing was left behind."
+    if error.errno in _NOT_ALLOWED:
+        return f"{path} cannot be written: {error.strerror}; make its folder writable or choose another one."
+    return f"{path} cannot be written: {error.strerror or error}."
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of this file that a killed writer left more than an hour ago."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # another writer may have been quicker
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                leftover.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder survive a power cut, where the platform can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, some network disks sync none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _parse_layout(path: Path, size: int, length: int, start: bytes) -> dict[str, Any]:
+    """The safetensors header of a file of ``size`` bytes, which must hold exactly the tensors that it lists."""
+    if size < 8 or (size < 8 + length and length <= _MAX_HEADER_BYTES and start[:1] in (b"", b"{")):
+        raise CheckpointError(f"{path} is truncated: it ends inside its header, at byte {size}; {_AGAIN}")
+    foreign = CheckpointError(f"{path} is not a safetensors file; {_EXPECTED}")
+    if len(start) != length or not start.startswith(b"{"):
+        raise foreign
+    try:
+        layout: dict[str, Any] = json.loads(start)  # starts with a brace, so an object if it parses
+        ends = [0] + [entry["data_offsets"][1] for name, entry in layout.items() if name != "__metadata__"]
+        expected = 8 + length + max(ends)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise foreign from error
+    if size != expected:
+        what = "truncated" if size < expected else "damaged"
+        raise CheckpointError(f"{path} is {what}: it has {size} bytes, its header lists {expected}; {_AGAIN}")
+    return layout
+
+
+def _parse_header(path: Path, metadata: object, kind: str | None) -> NativeHeader:
+    """Our part of the metadata, checked."""
+    if not isinstance(metadata, dict) or _METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path} is a safetensors file without labels4free's metadata; {_EXPECTED}")
+    damaged = CheckpointError(f"{path} is damaged: its labels4free metadata cannot be understood; {_AGAIN}")
+    try:
+        header = json.loads(metadata[_METADATA_KEY])
+        version = header["format"]
+        if type(version) is int and version > FORMAT:
+            raise CheckpointError(
+                f"{path} is in format {version} of a later labels4free, this one reads up to {FORMAT}; upgrade it."
+            )
+        found = NativeHeader(kind=header["kind"], family=header["family"], config=header["config"], info=header["info"])
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise damaged from error
+    texts, tables = (found.kind, found.family), (found.config, found.info)
+    if version != FORMAT or not all(isinstance(t, str) for t in texts) or not all(isinstance(t, dict) for t in tables):
+        raise damaged
+    if kind is not None and found.kind != kind:
+        raise CheckpointError(f"{path} holds a checkpoint of kind {found.kind!r}, expected kind {kind!r}.")
+    return found

@@ -1,0 +1,120 @@
+"""The ``labels4free`` command: a table of verbs, each a function ``run`` in a module of its own.
+
+A verb's module is imported when that verb is called; its signature and docstring are its flags and its help. Neither
+this module nor a verb's may import PyTorch at import time, so that ``--help`` answers at once: a verb imports what it
+needs inside ``run``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from labels4free import __version__
+from labels4free.errors import Labels4FreeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SUCCESS, FAILURE, INTERRUPTED = 0, 2, 130
+
+
+class Verb(NamedTuple):
+    """One verb of the command: the module whose function ``run`` does it, and its line in the help."""
+
+    module: str
+    help: str
+
+    def function(self) -> Callable[..., int | None]:
+        """Import the verb's function: it returns None, or an exit code of its own."""
+        function: Callable[..., int | None] = import_module(self.module).run
+        return function
+
+
+VERBS = {
+    "demo": Verb("labels4free.cli.demo", "fetch a face generator, train an alpha network, sample it, write a report"),
+    "train": Verb("labels4free.cli.train", "train an alpha network on a generator: no labels, no images needed"),
+    "sample": Verb("labels4free.cli.sample", "write images with their masks from a trained alpha network"),
+    "models": Verb("labels4free.cli.models", "list the generators that can be fetched by name, and fetch one"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; None means those of the process.
+
+    Returns:
+        The exit code: 0 for success, 2 for an error the user can act on (its one sentence goes to stderr), 130 after
+        an interrupt.
+
+    Raises:
+        SystemExit: From a verb's own parser, after ``--help`` (code 0) or a usage error (code 2).
+    """
+    verb, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if verb in ("-h", "--help"):
+        print(overview())
+        return SUCCESS
+    if verb == "--version":
+        print(f"labels4free {__version__}")
+        return SUCCESS
+    if verb not in VERBS:
+        return _fail(f"Unknown verb {verb!r}; the verbs are {', '.join(VERBS)}. See labels4free --help.")
+    _log_to_stderr()
+    try:
+        code = _call(verb, rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough, as in `labels4free models list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except Labels4FreeError as error:
+        return _fail(str(error))
+    except OSError as error:  # no space, no permission: the file system's own words serve
+        return _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        _fail("Interrupted.")
+        return INTERRUPTED
+    return SUCCESS if code is None else code
+
+
+def overview() -> str:
+    """Return the help of the command as a whole."""
+    verbs = "\n".join(f"  {name:<8} {verb.help}" for name, verb in VERBS.items())
+    return f"""usage: labels4free VERB ...
+
+Foreground masks for free, out of a pretrained image generator.
+
+verbs:
+{verbs}
+
+options:
+  -h, --help   show this help, or with a verb that verb's
+  --version    show the version"""
+
+
+def _call(verb: str, arguments: list[str]) -> int | None:
+    import tyro
+
+    return tyro.cli(VERBS[verb].function(), prog=f"labels4free {verb}", args=arguments)
+
+
+def _fail(message: str) -> int:
+    print(f"labels4free: {message}", file=sys.stderr)
+    return FAILURE
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at that moment: a progress bar may have put itself before it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("labels4free")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_Stderr()]

@@ -1,0 +1,164 @@
+"""What the demo's page shows: read from the files of its training run and its samples."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labels4free.checkpoints.native import read_native_header
+from labels4free.data.sample_folder import MANIFEST
+from labels4free.errors import RunError
+from labels4free.report import Curve, Picture, Report, Section, pick_evenly
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+CURVES = {
+    "loss_discriminator": "Discriminator loss",
+    "loss_adversarial": "Alpha network: adversarial loss",
+    "coverage": "Coverage: mean alpha",
+}
+"""Numbers of the training log that are drawn, with their titles; a log may lack some."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the demo's parts lie and what they took.
+
+    Attributes:
+        run: Folder of the training run.
+        samples: Folder of the samples.
+        generator: Zoo name or file of the generator.
+        seconds: Duration by step: ``fetch``, ``train``, ``sample``.
+    """
+
+    run: Path
+    samples: Path
+    generator: str
+    seconds: Mapping[str, float]
+
+
+def demo_report(result: DemoResult) -> Report:
+    """Put the page together.
+
+    Raises:
+        RunError: If the manifest or the log cannot be read.
+        CheckpointError: If the run's alpha network cannot be read.
+    """
+    training = read_native_header(result.run / "alpha.safetensors", "alpha_network").info
+    manifest = _read_json(result.samples / MANIFEST)
+    summary, settings, versions = manifest["summary"], manifest["settings"], manifest["versions"]
+    coverage, binarity = f"{100 * summary['coverage_mean']:.0f} %", f"{100 * summary['binarity']:.1f} %"
+    sections = [
+        Section(
+            "Samples",
+            f"Each row is a new latent: the image, its alpha, its mask (alpha above {settings['threshold']:g}), the "
+            "object over the background of another latent, and that background.",
+            pictures=[Picture(result.samples / "contact_sheet.png", f"The first of {manifest['num']} samples")],
+            wide=True,
+        ),
+        Section(
+            "Numbers",
+            "There are no true masks to compare with: these tell whether the masks are sane, not how good they are.",
+            rows=_rows(result, manifest, training),
+        ),
+        _training_section(result),
+        Section("How to go on", commands=_commands(result)),
+    ]
+    return Report(
+        title="Masks from nothing",
+        headline=f"{manifest['num']} images with masks from {result.generator}: an alpha network of "
+        f"{manifest['alpha_network']['parameters']} weights learned them in {duration(result.seconds['train'])}, "
+        "with no label and no training image.",
+        figures=[
+            (duration(sum(result.seconds.values())), "in all"),
+            (coverage, "of the picture is foreground, on average"),
+            (binarity, "binarity: 100 % where every alpha is 0 or 1"),
+            (str(training["restarts"]), "automatic restarts of training"),
+        ],
+        sections=sections,
+        footer=f"Made by labels4free {versions['labels4free']} with PyTorch {versions['torch']}.",
+    )
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: ``41 s``, ``7 min 05 s``, ``1 h 02 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _rows(result: DemoResult, manifest: Mapping[str, Any], training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    summary, settings, num = manifest["summary"], manifest["settings"], manifest["num"]
+    generator = manifest["generator"]
+    wrong = ", ".join(f"{len(summary[kind])} {kind}" for kind in ("empty", "full", "inverted"))
+    side = generator["resolution"]
+    return [
+        ("Generator", f"{result.generator} ({generator['family']}, {side} x {side} pixels), frozen"),
+        ("Alpha network", f"{manifest['alpha_network']['parameters']} weights, {training['train']['steps']} steps"),
+        ("Fetching", duration(result.seconds["fetch"])),
+        ("Training", duration(result.seconds["train"])),
+        ("Sampling", f"{duration(result.seconds['sample'])} for {num} samples, {settings['size']} pixels a side"),
+        ("Coverage", f"mean {summary['coverage_mean']:.3f}, sd {summary['coverage_sd']:.3f} over the samples"),
+        ("Binarity", f"{summary['binarity']:.3f} (1: every alpha is 0 or 1; 0: all are 0.5)"),
+        ("Polarity", f"{summary['polarity']:.3f} (mean alpha of the middle minus that of the border)"),
+        ("Masks that cannot be right", f"of {num}: {wrong}"),
+        ("Automatic restarts of training", str(training["restarts"])),
+        ("Seed", f"{settings['seed']}, truncation psi {settings['truncation_psi']:g}"),
+    ]
+
+
+def _training_section(result: DemoResult) -> Section:
+    log = read_log(result.run / "log.jsonl")
+    curves = [Curve(title, points) for key, title in CURVES.items() if len(points := _points(log, key)) > 1]
+    pictures = pick_evenly((result.run / "pictures").glob("*.png"), 6)
+    return Section(
+        "Training",
+        "Image, alpha, composite and background as training went on; then the numbers of its log.",
+        pictures=[Picture(path, re.sub(r"_0*(?=\d)", " ", path.stem).replace("_", " ")) for path in pictures],
+        curves=curves,
+    )
+
+
+def _points(log: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    """(iteration, value) of the last attempt: what was restarted is not drawn."""
+    last = max((entry["attempt"] for entry in log if "attempt" in entry), default=0)
+    entries = [entry for entry in log if entry.get("attempt") == last and type(entry.get(key)) in (int, float)]
+    return [(entry["iteration"], entry[key]) for entry in entries]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log, oldest first; none if there is no log.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as a log of JSON lines: {error}.") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error
+    return values
+
+
+def _commands(result: DemoResult) -> list[str]:
+    return [
+        "# 1000 images with masks",
+        f"labels4free sample {result.run} --out masks --num 1000",
+        "",
+        "# a longer training run",
+        f"labels4free train {result.generator} --out run",
+    ]

@@ -1,0 +1,60 @@
+"""The progress bar of the verbs: what is done of how much, elapsed and remaining time, and the numbers that matter."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Update(Protocol):
+    """Shows a new state of the bar."""
+
+    def __call__(self, done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
+        """Show that ``done`` of ``total`` steps are done, and some numbers by name."""
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Update]:
+    """Show a bar on stderr from the first update until the context closes; where that is no terminal, its last state.
+
+    Args:
+        label: What is being done, one word.
+
+    Yields:
+        The function that updates it.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task("", total=None, numbers="")
+
+    def update(done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in (numbers or {}).items())
+        bar.update(task, completed=done, total=total, numbers=shown)
+        bar.start()  # not earlier: an error in what comes before the first step stands alone
+
+    try:
+        yield update
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -1,0 +1,1 @@
+"""Images, masks and pictures on disk: each format's reader and writer together."""

@@ -1,0 +1,112 @@
+"""Training losses: pure functions, one equation each, each a scalar to minimise. Nothing of this package is imported.
+
+In the equations D is the discriminator's logit, x a real image, y a composite and a an alpha map; E is the mean over
+the samples of the batch. Weights belong to the trainer, so every function returns its bare term.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def generator_nonsaturating(fake_logits: Tensor) -> Tensor:
+    """Non-saturating loss of whoever made the composites: they should look real.
+
+    ``E[softplus(-D(y))] = E[-log sigmoid(D(y))]`` (Goodfellow et al. 2014, arXiv 1406.2661, section 3).
+
+    Args:
+        fake_logits: [N, 1], the discriminator's logits for the composites.
+
+    Returns:
+        Scalar >= 0; log 2 where the discriminator is undecided.
+    """
+    return F.softplus(-fake_logits).mean()
+
+
+def discriminator_logistic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Logistic loss of the discriminator: real images should score high, composites low.
+
+    ``E[softplus(-D(x))] + E[softplus(D(y))]`` (Goodfellow et al. 2014, arXiv 1406.2661, equation 1, negated).
+
+    Args:
+        real_logits: [N, 1], logits for real images.
+        fake_logits: [M, 1], logits for composites.
+
+    Returns:
+        Scalar >= 0; 2 log 2 where the discriminator is undecided.
+    """
+    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
+    """Gradient penalty of the discriminator on real images, without its weight gamma / 2.
+
+    ``E[ || d sum D(x) / d x ||^2 ]`` (Mescheder et al. 2018, arXiv 1801.04406, equation 9). The sum runs over the
+    batch, so that with a minibatch statistic in D a sample's gradient holds its effect on the other samples' logits as
+    well.
+
+    Args:
+        real_logits: [N, 1], computed from ``real_images``.
+        real_images: [N, 3, H, W], with ``requires_grad``.
+
+    Returns:
+        Scalar >= 0, differentiable in the weights of D.
+
+    Raises:
+        RuntimeError: If ``real_images`` did not require a gradient or the logits do not depend on them.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real_images, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()
+
+
+def binarization(alpha: Tensor) -> Tensor:
+    """Distance of alpha from a hard mask.
+
+    ``mean of min(a, 1 - a)`` over all pixels and samples (Labels4Free, Abdal et al. 2021, arXiv 2103.14968, section
+    3.4).
+
+    Args:
+        alpha: [N, 1, H, W], in [0, 1].
+
+    Returns:
+        Scalar in [0, 0.5]; 0 where every pixel is 0 or 1.
+    """
+    return torch.minimum(alpha, 1 - alpha).mean()
+
+
+def foreground_coverage(alpha: Tensor, minimum: float) -> Tensor:
+    """Penalty where the foreground is smaller than it should be.
+
+    ``E[ relu(minimum - mean(a)) ]``, mean(a) over the pixels of one sample (Labels4Free, arXiv 2103.14968, section
+    3.4).
+
+    Args:
+        alpha: [N, 1, H, W], in [0, 1].
+        minimum: Least share of the image that is foreground, in [0, 1].
+
+    Returns:
+        Scalar in [0, minimum]; 0 where every sample has enough foreground.
+    """
+    return F.relu(minimum - alpha.flatten(1).mean(dim=1)).mean()
+
+
+def background_coverage(alpha: Tensor, minimum: float) -> Tensor:
+    """Penalty where the background is smaller than it should be.
+
+    ``E[ relu(minimum - mean(1 - a)) ]``: :func:`foreground_coverage` of ``1 - a`` (the published code's term; weight 0
+    there by default).
+
+    Args:
+        alpha: [N, 1, H, W], in [0, 1].
+        minimum: Least share of the image that is background, in [0, 1].
+
+    Returns:
+        Scalar in [0, minimum]; 0 where every sample has enough background.
+    """
+    return foreground_coverage(1 - alpha, minimum)

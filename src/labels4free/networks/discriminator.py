@@ -1,0 +1,246 @@
+"""StyleGAN2's residual discriminator (Karras et al. 2020, arXiv 1912.04958, section 4.1 and figure 7).
+
+State-dict keys, shapes and numbers are those of the rosinality implementation, so that its checkpoints fit by name. The
+arithmetic is arranged for a CPU: maps run in channels_last, where depthwise filters are several times faster; every
+gain (equalised learning rate, sqrt(2) behind an activation, 1 / sqrt(2) behind a residual sum) is moved into the
+weights, which are small, instead of taking a pass over a map; and the skip branch filters only the pixels that it
+keeps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from labels4free.errors import ConfigError
+from labels4free.ops.upfirdn2d import fir_kernel, upfirdn2d
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+_LEAKY_SLOPE = 0.2
+_SQRT2 = math.sqrt(2.0)
+
+
+def channels_by_resolution(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
+    """StyleGAN2's rule for the width of a network: ``min(channel_base // R, channel_max)`` channels at resolution R.
+
+    Returns:
+        {R: channels} for R = resolution, resolution / 2, ..., 4.
+    """
+    return {size: min(channel_base // size, channel_max) for size in _resolutions(resolution)}
+
+
+def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
+    """How much the samples of a group differ: the statistic that lets a discriminator see missing variety.
+
+    The population standard deviation, ``sqrt(var + 1e-8)``, over the members of a group at every (c, y, x), then the
+    mean over c, y, x (Karras et al. 2018, arXiv 1710.10196, section 3). Groups are interleaved: with g members a group,
+    sample n belongs to group ``n mod (N / g)``. Where ``group`` does not divide N, g is the largest divisor of N up to
+    ``group``.
+
+    Args:
+        x: [N, C, H, W].
+        group: Members of a group, at least 1.
+
+    Returns:
+        [N], one number a sample, equal for all members of a group.
+    """
+    n = len(x)
+    members = max(size for size in range(1, group + 1) if n % size == 0)
+    groups = x.reshape(members, n // members, -1)
+    deviation = (groups.var(dim=0, correction=0) + 1e-8).sqrt()
+    return deviation.mean(dim=1).repeat(members)
+
+
+class Discriminator(nn.Module):
+    """Tell real images from composites: image [N, 3, R, R], about [-1, 1] -> logits [N, 1], larger is more real.
+
+    Weights start as standard normal and are scaled by 1 / sqrt(fan-in) at run time, in every layer (equalised learning
+    rate, arXiv 1710.10196, section 4.1), the linear head included.
+
+    Args:
+        resolution: Side R of the image in pixels: a power of two, at least 8.
+        channels: Channels of the maps at every resolution R, R / 2, ..., 4; None for :func:`channels_by_resolution`.
+        channel_base: Used without ``channels``; 32768 is StyleGAN2's config-f.
+        channel_max: Used without ``channels``.
+        stddev_group: Members of a minibatch-stddev group; see :func:`minibatch_stddev` for batches it does not divide.
+
+    Raises:
+        ConfigError: If the resolution is not a power of two of at least 8, or the channels do not fit it.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: Mapping[int, int] | None = None,
+        *,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        stddev_group: int = 4,
+    ) -> None:
+        super().__init__()
+        if resolution < 8 or resolution & (resolution - 1):
+            raise ConfigError(
+                f"A discriminator needs a resolution that is a power of two of at least 8, got {resolution}."
+            )
+        if stddev_group < 1:
+            raise ConfigError(f"A minibatch-stddev group has at least 1 member, got stddev_group={stddev_group}.")
+        widths = channels_by_resolution(resolution, channel_base, channel_max) if channels is None else dict(channels)
+        sizes = _resolutions(resolution)
+        if sorted(widths, reverse=True) != sizes or min(widths.values()) < 1:
+            raise ConfigError(f"Channels must be given for the resolutions {sizes}, each at least 1, got {widths}.")
+        self.resolution = resolution
+        self.channels = widths
+        self.stddev_group = stddev_group
+
+        convs: list[nn.Module] = [_ConvLayer(3, widths[resolution], 1)]
+        convs += [_ResidualBlock(widths[size], widths[size // 2]) for size in sizes[:-1]]
+        self.convs = nn.ModuleList(convs)
+        self.final_conv = _ConvLayer(widths[4] + 1, widths[4], 3)
+        self.final_linear = nn.ModuleList([_EqualLinear(widths[4] * 16, widths[4]), _EqualLinear(widths[4], 1)])
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the network, freshly initialised, from what :meth:`config` returned (or its JSON round trip)."""
+        channels = {int(size): count for size, count in config["channels"].items()}
+        return cls(config["resolution"], channels, stddev_group=config["stddev_group"])
+
+    def config(self) -> dict[str, Any]:
+        """Everything but the weights that :meth:`from_config` needs, as JSON values."""
+        channels = {str(size): count for size, count in self.channels.items()}
+        return {"resolution": self.resolution, "channels": channels, "stddev_group": self.stddev_group}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Score images.
+
+        Args:
+            image: [N, 3, R, R], about [-1, 1].
+
+        Returns:
+            Logits [N, 1], unbounded; the sigmoid is the probability that the image is real. They depend on the other
+            images of the batch through the minibatch standard deviation.
+
+        Raises:
+            ConfigError: If the image has another shape.
+        """
+        if image.ndim != 4 or image.shape[1:] != (3, self.resolution, self.resolution):
+            expected = f"[N, 3, {self.resolution}, {self.resolution}]"
+            raise ConfigError(f"The discriminator needs images of shape {expected}, got {list(image.shape)}.")
+        x = image.contiguous(memory_format=torch.channels_last) if image.device.type == "cpu" else image
+        for layer in self.convs:
+            x = layer(x)
+        return self._head(x)
+
+    def _head(self, x: Tensor) -> Tensor:
+        """Score the last block's maps [N, C, 4, 4]; the only part in which the samples of a batch meet."""
+        statistic = minibatch_stddev(x, self.stddev_group).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+        x = self.final_conv(torch.cat([x, statistic], dim=1))
+        hidden, score = self.final_linear
+        logits: Tensor = score(F.leaky_relu_(hidden(x.flatten(1), gain=_SQRT2), _LEAKY_SLOPE))
+        return logits
+
+
+def _resolutions(resolution: int) -> list[int]:
+    return [2**k for k in range(resolution.bit_length() - 1, 1, -1)]
+
+
+class _Weight(nn.Module):
+    """The weight [out, in, k, k] of an equalised convolution; scaled when used."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(c_out, c_in, kernel, kernel))
+        self.scale = 1.0 / math.sqrt(c_in * kernel**2)
+
+
+class _Bias(nn.Module):
+    """The bias [C] of an activation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+
+class _Blur(nn.Module):
+    """The FIR kernel [4, 4] before a decimation; a buffer of the state dict."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel())
+
+
+class _ConvLayer(nn.ModuleList):
+    """Blur (if it halves the resolution), equalised convolution, then bias and leaky ReLU times sqrt(2) (if activated).
+
+    A list of the parts in running order, which gives the state dict its key names.
+
+    Args:
+        c_in: Channels in.
+        c_out: Channels out.
+        kernel: 1 or 3, zero-padded to keep the size.
+        down: Halve the resolution: stride 2 behind the blur.
+        activate: Bias and activation.
+        gain: Factor on the output.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, *, down: bool = False, activate: bool = True, gain: float = 1.0
+    ) -> None:
+        blur = [_Blur()] if down else []
+        activation = [_Bias(c_out)] if activate else []
+        super().__init__([*blur, _Weight(c_in, c_out, kernel), *activation])
+        self.kernel = kernel
+        self.down = down
+        self.activate = activate
+        self.gain = gain * _SQRT2 if activate else gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride, padding = 1, self.kernel // 2
+        if self.down and self.kernel == 1:  # filter only the pixels that a 1x1 convolution of stride 2 would read
+            x = upfirdn2d(x, cast("_Blur", self[0]).kernel, down=2, pad=(1, 1))
+        elif self.down:
+            x = upfirdn2d(x, cast("_Blur", self[0]).kernel, pad=(2, 2))
+            stride, padding = 2, 0
+        conv = cast("_Weight", self[int(self.down)])
+        weight = conv.weight * (conv.scale * self.gain)
+        if not self.activate:
+            return F.conv2d(x, weight, stride=stride, padding=padding)
+        bias = cast("_Bias", self[-1]).bias * self.gain  # gain * lrelu(x) = lrelu(gain * x), since the gain is positive
+        return F.leaky_relu_(F.conv2d(x, weight, bias, stride=stride, padding=padding), _LEAKY_SLOPE)
+
+
+class _ResidualBlock(nn.Module):
+    """Two activated 3x3 convolutions, the second halving the size, plus a linear skip; divided by sqrt(2)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = _ConvLayer(c_in, c_in, 3)
+        self.conv2 = _ConvLayer(c_in, c_out, 3, down=True, gain=1 / _SQRT2)
+        self.skip = _ConvLayer(c_in, c_out, 1, down=True, activate=False, gain=1 / _SQRT2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip: Tensor = self.skip(x)
+        skip += self.conv2(self.conv1(x))  # in place: no backward pass needs the skip's output
+        return skip
+
+
+class _EqualLinear(nn.Module):
+    """An affine map with equalised learning rate; weight [out, in]."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.scale = 1.0 / math.sqrt(in_features)
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        return F.linear(x, self.weight * (self.scale * gain), self.bias * gain)

@@ -1,0 +1,258 @@
+"""One self-contained HTML page of pictures and numbers: no script, no request, every image inside the file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from labels4free.errors import DataError, RunError
+from labels4free.files import write_atomically, write_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MAX_PICTURE_WIDTH = 1600
+_MAX_CURVE_POINTS = 80
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file and the line below it."""
+
+    path: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A number over a run: (step, value) points, steps rising. Values that are not finite are left out."""
+
+    title: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page; whatever is empty is left out.
+
+    Attributes:
+        title: Its heading.
+        text: A paragraph.
+        pictures: Shown side by side where there is room.
+        rows: A table of (name, value).
+        curves: One small chart each.
+        commands: Lines to type into a shell.
+        wide: Whether each picture takes the full width.
+    """
+
+    title: str
+    text: str = ""
+    pictures: Sequence[Picture] = ()
+    rows: Sequence[tuple[str, str]] = ()
+    curves: Sequence[Curve] = ()
+    commands: Sequence[str] = ()
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page.
+
+    Attributes:
+        title: Of the page and the browser's tab.
+        headline: The result in one sentence.
+        figures: Large numbers below the headline: (number, what it is).
+        sections: The parts of the page, in order.
+        footer: Small print.
+    """
+
+    title: str
+    headline: str
+    figures: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    footer: str = ""
+
+
+def write_report(path: str | Path, report: Report) -> Path:
+    """Write a report as one HTML file, whole or not at all.
+
+    Args:
+        path: The file to write; missing folders are made.
+        report: All text is escaped, all pictures are embedded (as JPEG, at most 1600 pixels wide).
+
+    Returns:
+        ``path``.
+
+    Raises:
+        DataError: If a picture cannot be read.
+        RunError: If the file cannot be written.
+    """
+    path = Path(path)
+    page = _page(report)
+    try:
+        write_atomically(path, page.encode())
+    except OSError as error:
+        raise RunError(write_failure(path, error)) from error
+    return path
+
+
+def _page(report: Report) -> str:
+    figures = "".join(
+        f"<div><b>{escape(number)}</b><span>{escape(name)}</span></div>" for number, name in report.figures
+    )
+    title = escape(report.title)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<header><h1>{title}</h1><p>{escape(report.headline)}</p>"
+        f'<div class="figures">{figures}</div></header>\n'
+        + "".join(_section(section) for section in report.sections)
+        + f"<footer>{escape(report.footer)}</footer>\n</body>\n</html>\n"
+    )
+
+
+def _section(section: Section) -> str:
+    parts = [f"<section><h2>{escape(section.title)}</h2>"]
+    if section.text:
+        parts.append(f"<p>{escape(section.text)}</p>")
+    if section.rows:
+        rows = "".join(
+            f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in section.rows
+        )
+        parts.append(f"<table>{rows}</table>")
+    if section.curves:
+        parts.append(f'<div class="grid">{"".join(_chart(curve) for curve in section.curves)}</div>')
+    if section.pictures:
+        kind = "stack" if section.wide else "grid"
+        parts.append(f'<div class="{kind}">{"".join(_figure(picture) for picture in section.pictures)}</div>')
+    if section.commands:
+        parts.append(f"<pre>{escape(chr(10).join(section.commands))}</pre>")
+    return "\n".join(parts) + "\n</section>\n"
+
+
+def _figure(picture: Picture) -> str:
+    caption = escape(picture.caption)
+    try:
+        with Image.open(picture.path) as opened:
+            image = opened.convert("RGB")
+    except OSError as error:
+        raise DataError(f"The picture {picture.path} cannot be read for the report ({error}).") from error
+    if image.width > _MAX_PICTURE_WIDTH:
+        image = image.resize(
+            (_MAX_PICTURE_WIDTH, max(1, image.height * _MAX_PICTURE_WIDTH // image.width)), Image.Resampling.BOX
+        )
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88, optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{data}" width="{image.width}" height="{image.height}" '
+        f'alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _chart(curve: Curve) -> str:
+    """An inline SVG: the curve averaged over short stretches, with the range of its values in each as a band."""
+    points = [(x, y) for x, y in curve.points if math.isfinite(x) and math.isfinite(y)]
+    title = f"<figcaption>{escape(curve.title)}</figcaption>"
+    if len(points) < 2:
+        return f"<figure>{title}<p>Too few values to draw.</p></figure>"
+    width, height, left, right, top, bottom = 420, 210, 46, 10, 8, 24
+    stretches = _stretches(points)
+    x_low, x_high = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
+    ticks = _ticks(min(low for _, _, low, _ in stretches), max(high for _, _, _, high in stretches))
+    y_low, y_high = ticks[0], ticks[-1]
+
+    def place(x: float, y: float) -> str:
+        px = left + (x - x_low) / (x_high - x_low) * (width - left - right)
+        py = top + (y_high - y) / (y_high - y_low) * (height - top - bottom)
+        return f"{px:.1f},{py:.1f}"
+
+    band = " ".join(
+        [place(x, high) for x, _, _, high in stretches] + [place(x, low) for x, _, low, _ in reversed(stretches)]
+    )
+    line = " ".join(place(x, mean) for x, mean, _, _ in stretches)
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(curve.title)}">']
+    for tick in ticks:
+        y = place(x_low, tick).split(",")[1]
+        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y}" y2="{y}" class="rule"/>')
+        parts.append(f'<text x="{left - 6}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
+    for x, anchor in ((x_low, "start"), (x_high, "end")):
+        parts.append(
+            f'<text x="{place(x, y_low).split(",")[0]}" y="{height - 6}" text-anchor="{anchor}">step {x:g}</text>'
+        )
+    parts.append(f'<polygon points="{band}" class="band"/><polyline points="{line}" class="curve"/></svg>')
+    return f"<figure>{title}{''.join(parts)}</figure>"
+
+
+def _stretches(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
+    """(middle step, mean, lowest, highest value) of at most 80 stretches of equally many points."""
+    per = math.ceil(len(points) / _MAX_CURVE_POINTS)
+    out = []
+    for first in range(0, len(points), per):
+        chunk = points[first : first + per]
+        values = [y for _, y in chunk]
+        out.append(((chunk[0][0] + chunk[-1][0]) / 2, sum(values) / len(values), min(values), max(values)))
+    return out
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers that enclose [low, high]."""
+    span = max(high - low, 1e-9, 1e-6 * max(abs(low), abs(high)))
+    step = 10.0 ** math.floor(math.log10(span / 4))
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(k * step, 12) for k in range(first, max(last, first + 1) + 1)]
+
+
+def pick_evenly(paths: Iterable[Path], count: int) -> list[Path]:
+    """At most ``count`` of the paths in sorted order, evenly spaced, the first and the last among them."""
+    ordered = sorted(paths)
+    if len(ordered) <= count:
+        return ordered
+    if count == 1:
+        return ordered[-1:]
+    return [ordered[round(k * (len(ordered) - 1) / (count - 1))] for k in range(count)]
+
+
+_STYLE = """
+:root{--ink:#1d2733;--soft:#5c6b7a;--line:#e3e8ee;--accent:#2463c7}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:1180px;padding:28px 20px 48px;background:#f6f8fa;color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+header{padding:8px 0 4px}
+h1{margin:0;font-size:1.9rem;letter-spacing:-.02em}
+header p{margin:.4rem 0 1.1rem;font-size:1.15rem;color:var(--soft)}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
+.figures div,section{background:#fff;border:1px solid var(--line);border-radius:12px;box-shadow:0 1px 2px #10204008}
+.figures div{padding:14px 16px}
+.figures b{display:block;font-size:1.55rem;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
+.figures span{color:var(--soft);font-size:.88rem}
+section{margin-top:20px;padding:18px 22px 22px}
+h2{margin:0 0 .5rem;font-size:1.2rem}
+section p{margin:.2rem 0 .9rem;color:var(--soft);max-width:75ch}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:18px}
+.stack{display:grid;gap:18px}
+figure{margin:0;min-width:0}
+img{display:block;width:100%;height:auto;border-radius:8px;border:1px solid var(--line)}
+figcaption{margin:.4rem 0;font-size:.88rem;color:var(--soft)}
+table{border-collapse:collapse;width:100%;margin-bottom:1rem;font-size:.95rem}
+th,td{padding:7px 4px;border-top:1px solid var(--line);text-align:left;vertical-align:top;overflow-wrap:anywhere}
+th{width:38%;font-weight:500;color:var(--soft)}
+td{font-variant-numeric:tabular-nums}
+pre{margin:.4rem 0 0;padding:14px 16px;overflow-x:auto;border-radius:8px;background:#101827;color:#e6edf6;
+font:.86rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+svg{display:block;width:100%;height:auto;font-size:11px}
+svg text{fill:var(--soft)}
+.rule{stroke:var(--line)}
+.band{fill:var(--accent);opacity:.16}
+.curve{fill:none;stroke:var(--accent);stroke-width:1.8;stroke-linejoin:round}
+footer{margin-top:22px;color:var(--soft);font-size:.85rem}
+"""

@@ -1,0 +1,268 @@
+"""Train an alpha network on a frozen generator, without any label: the method, step by step.
+
+A composite puts a generated object over another sample's background. The discriminator learns to tell composites from
+real images (by default the generator's own samples are the real ones); the alpha network learns to make composites that
+it cannot tell. It can only do so by moving whole objects and leaving no trace of their old background behind.
+
+:meth:`AlphaTrainer.step` is the whole step. Every draw of step i comes from a generator seeded by (seed, attempt,
+i), so that a resumed run is the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from labels4free import losses
+from labels4free.errors import CheckpointError
+from labels4free.layered import composite
+from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.discriminator import Discriminator
+from labels4free.training.backgrounds import draw_backgrounds, filled_share, filled_surroundings
+from labels4free.training.bank import mirrored
+from labels4free.training.ema import Ema
+from labels4free.training.masks import disturb, random_masks
+from labels4free.training.monitor import Health, check_health
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from labels4free.data.images import ImageFolder
+    from labels4free.training.bank import BankBatch, ReplayBank
+    from labels4free.training.config import TrainConfig
+
+_BETAS = (0.0, 0.99)
+_CHECK = 1 << 40  # step number of the check's draws, none of the training's
+
+
+class AlphaTrainer:
+    """The state of one attempt, and the step that changes it.
+
+    Attributes:
+        config: Settings.
+        attempt: 0 at first; each automatic restart adds 1, and with it other first weights and draws.
+        iteration: Steps done, the discriminator's warm-up included.
+        network: The alpha network on the bank's projected maps.
+        average: Its running average: what is checked, shown and kept in the end.
+        discriminator: The judge.
+        filled: Bank samples with their object filled in; None until the masks are old enough.
+    """
+
+    def __init__(
+        self,
+        bank: ReplayBank,
+        network: AlphaNetwork,
+        config: TrainConfig,
+        *,
+        attempt: int = 0,
+        reals: ImageFolder | None = None,
+    ) -> None:
+        """Start an attempt.
+
+        Args:
+            bank: Rendered samples; the last ``config.monitor.samples`` are only checked on.
+            network: An alpha network for the bank's maps, whose weights are drawn anew here.
+            config: Settings.
+            attempt: Number of the attempt.
+            reals: Real images; None for the bank's own.
+        """
+        self.bank, self.config, self.attempt, self.reals = bank, config, attempt, reals
+        self.device = bank.images.device
+        self.iteration = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_mix(config.seed, attempt, -1))
+            self.network = AlphaNetwork.from_config(network.config()).to(self.device)
+            self.discriminator = Discriminator(
+                config.resolution,
+                channel_base=config.discriminator.channel_base,
+                channel_max=config.discriminator.channel_max,
+            ).to(self.device)
+        self.average = Ema(self.network, config.alpha.ema_half_life, ramp=0.25)
+        self.alpha_optimizer = torch.optim.Adam(self.network.parameters(), config.alpha.learning_rate, _BETAS)
+        self.discriminator_optimizer = torch.optim.Adam(
+            self.discriminator.parameters(), config.discriminator.learning_rate, _BETAS
+        )
+        self.filled: Tensor | None = None
+        self.trained_samples = len(bank) - config.monitor.samples
+
+    @property
+    def warmup(self) -> int:
+        """Steps of the discriminator alone: longer after each restart, since a weak judge is what loses a run."""
+        return self.config.discriminator.warmup_steps * (1 + self.attempt)
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole attempt."""
+        return self.warmup + self.config.steps
+
+    @property
+    def alpha_step(self) -> int:
+        """Steps of the alpha network done; negative during the warm-up."""
+        return self.iteration - self.warmup
+
+    def step(self) -> dict[str, float]:
+        """Do one step; returns its losses.
+
+        Raises:
+            FloatingPointError: If a loss is not finite; the weights are then untouched.
+        """
+        config, step = self.config, self.alpha_step
+        rng = torch.Generator().manual_seed(_mix(config.seed, self.attempt, self.iteration))
+        if step >= config.background.filled_from_step and step % config.background.refresh_interval == 0:
+            self.filled = filled_surroundings(self.bank, self.average.module.merge)
+        logs: dict[str, float] = {}
+        for turn in range(config.discriminator.steps_per_alpha_step if step >= 0 else 1):
+            logs |= self._discriminator_step(rng, penalise=self._penalty_due(turn))
+        if step >= 0:
+            logs |= self._alpha_step(rng)
+        self.iteration += 1
+        return logs
+
+    def _discriminator_step(self, rng: torch.Generator, *, penalise: bool) -> dict[str, float]:
+        config = self.config.discriminator
+        batch, indices, flip = self._draw(rng)
+        with torch.no_grad():
+            alpha = self._masks_to_judge(batch, rng)
+            fake = composite(batch.images, self._backgrounds(indices, flip, rng), alpha)
+        real = self._draw_reals(rng).requires_grad_(penalise)
+        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        loss = losses.discriminator_logistic(real_logits, fake_logits)
+        logs = {
+            "loss_discriminator": loss.item(),
+            "accuracy": 0.5 * ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean()).item(),
+        }
+        if penalise:  # lazy: every r1_interval steps, with so many times the weight
+            penalty = losses.r1_penalty(real_logits, real)
+            loss = loss + config.r1_gamma / 2 * config.r1_interval * penalty
+            logs["r1"] = penalty.item()
+        _optimise(self.discriminator_optimizer, loss, "The discriminator's loss")
+        return logs
+
+    def _alpha_step(self, rng: torch.Generator) -> dict[str, float]:
+        config, step = self.config.loss, self.alpha_step
+        batch, indices, flip = self._draw(rng)
+        self.discriminator.requires_grad_(False)
+        alpha = self.network.merge(batch.levels).sigmoid()
+        fake = composite(batch.images, self._backgrounds(indices, flip, rng), alpha)
+        adversarial = losses.generator_nonsaturating(self.discriminator(fake))
+        binary = losses.binarization(alpha)
+        whole = alpha.reshape(1, 1, -1, alpha.shape[-1])  # the batch as one image: single objects may be small or large
+        coverage = (
+            losses.foreground_coverage(whole, config.min_foreground_coverage)
+            + losses.background_coverage(whole, config.min_background_coverage)
+            + losses.foreground_coverage(alpha, config.min_image_coverage)
+            + losses.background_coverage(alpha, config.min_image_coverage)
+        )
+        weight = config.binarization * min(1.0, step / config.binarization_steps)
+        loss = adversarial + weight * binary + config.coverage * coverage
+        for group in self.alpha_optimizer.param_groups:
+            group["lr"] = self.config.alpha.learning_rate * min(1.0, 2 * (1 - step / self.config.steps))
+        _optimise(self.alpha_optimizer, loss, "The alpha network's loss")
+        self.discriminator.requires_grad_(True)
+        self.average.update(self.network, step)
+        return {
+            "loss_adversarial": adversarial.item(),
+            "binarization": binary.item(),
+            "coverage": alpha.mean().item(),
+        }
+
+    def check(self) -> Health:
+        """Examine the averaged network on the samples kept apart."""
+        rng = torch.Generator().manual_seed(_mix(self.config.seed, self.attempt, _CHECK))
+        indices = torch.arange(self.trained_samples, len(self.bank))
+        batch = self.bank.take(indices)
+        with torch.no_grad():
+            alpha = self.average.module.merge(batch.levels).sigmoid()
+        background = self._backgrounds(indices, torch.zeros(len(indices), dtype=torch.bool, device=self.device), rng)
+        return check_health(batch.images, background, alpha, self.discriminator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, but the bank and the settings."""
+        return {
+            "attempt": self.attempt,
+            "iteration": self.iteration,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "filled": self.filled,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            CheckpointError: If it is the state of another network.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"The checkpoint does not fit this run: {' '.join(str(error).split())}") from error
+        self.iteration = state["iteration"]
+        self.filled = None if state["filled"] is None else state["filled"].to(self.device)
+
+    def _penalty_due(self, turn: int) -> bool:
+        """Whether this discriminator step, counted over the attempt, is one in ``r1_interval``."""
+        per_step = self.config.discriminator.steps_per_alpha_step
+        done = self.iteration if self.alpha_step < 0 else self.warmup + self.alpha_step * per_step + turn
+        return done % self.config.discriminator.r1_interval == 0
+
+    def _draw(self, rng: torch.Generator) -> tuple[BankBatch, Tensor, Tensor]:
+        """A batch of samples, each mirrored or not: the samples, their indices [N], which are mirrored [N]."""
+        n = self.config.batch_size
+        indices = torch.randint(self.trained_samples, (n,), generator=rng)
+        flip = (torch.rand(n, generator=rng) < 0.5).to(self.device)
+        return self.bank.take(indices, flip), indices, flip
+
+    def _draw_reals(self, rng: torch.Generator) -> Tensor:
+        if self.reals is None:
+            return self._draw(rng)[0].images
+        n = self.config.batch_size
+        indices = torch.randint(len(self.reals), (n,), generator=rng).tolist()
+        flip = (torch.rand(n, generator=rng) < 0.5).to(self.device)
+        return mirrored(self.reals.batch(indices).to(self.device), flip)
+
+    def _masks_to_judge(self, batch: BankBatch, rng: torch.Generator) -> Tensor:
+        """Masks of the composites that the discriminator learns from: the network's, disturbed ones, random ones."""
+        config, n, size = self.config.discriminator, self.config.batch_size, self.config.resolution
+        if self.alpha_step < 0:
+            return random_masks(n, size, rng).to(self.device)
+        logits = self.network.merge(batch.levels)
+        pick = torch.rand(n, generator=rng)
+        noisy = disturb(logits, rng)
+        unrelated = random_masks(n, size, rng).to(self.device)
+        threshold = config.random_mask_share + (1 - config.random_mask_share) * config.perturbed_mask_share
+        is_random = (pick < config.random_mask_share).to(self.device)[:, None, None, None]
+        is_disturbed = (pick < threshold).to(self.device)[:, None, None, None]
+        return torch.where(is_random, unrelated, torch.where(is_disturbed, noisy, logits).sigmoid())
+
+    def _backgrounds(self, indices: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
+        config = self.config.background
+        share = filled_share(config, self.alpha_step)
+        return draw_backgrounds(self.bank, self.filled, indices, flip, config, share, rng)
+
+
+def _optimise(optimizer: torch.optim.Optimizer, loss: Tensor, what: str) -> None:
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(f"{what} is not finite ({loss.item()})")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def _mix(seed: int, attempt: int, step: int) -> int:
+    """A seed of 63 bits from three numbers; PyTorch's CPU generator takes the low 32, which all three reach."""
+    value = 0
+    for number in (seed, attempt, step):
+        value = (value ^ (number & 0xFFFFFFFFFFFF)) * 0x9E3779B97F4A7C15 % (1 << 64)
+        value ^= value >> 29
+    return value >> 1

@@ -1,0 +1,225 @@
+"""The replay bank: the frozen generator runs once a sample, and every training step draws from what it left.
+
+Sample i is a function of the generator, the bank's settings and i alone. Finished parts of the bank lie in the run's
+folder, so that a killed run neither renders again nor trains on anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch.nn import functional as F
+
+from labels4free.errors import ConfigError, RunError
+from labels4free.files import write_atomically, write_failure
+from labels4free.generators.base import sample_z
+from labels4free.training.projection import Projection, fit_projection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from labels4free.generators.base import Generator
+    from labels4free.training.config import TrainConfig
+
+_log = logging.getLogger(__name__)
+PREVIEWS = 8
+"""Samples that are rendered for the pictures alone."""
+PREVIEW_RESOLUTION = 128
+"""Side of those, in pixels, where training is at less."""
+
+_CHUNK = 32
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_CALIBRATION_SEED = 0x5EED  # latents of the calibration are none of the bank's
+_STORED = torch.float16
+
+
+class BankBatch(NamedTuple):
+    """Samples drawn from the bank, float32, all at the training resolution R.
+
+    Attributes:
+        images: [N, 3, R, R], about [-1, 1].
+        levels: Projected maps, one [N, K, r, r] a level of the alpha network, r <= R.
+    """
+
+    images: Tensor
+    levels: list[Tensor]
+
+
+class ReplayBank(NamedTuple):
+    """Rendered samples, float16.
+
+    Attributes:
+        images: [S, 3, R, R].
+        backgrounds: [S, 3, R, R], the same latents rendered without their object.
+        levels: One [S, K, r, r] a level of the alpha network.
+        projection: How the levels came from the generator's maps.
+    """
+
+    images: Tensor
+    backgrounds: Tensor
+    levels: list[Tensor]
+    projection: Projection
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Tensor, flip: Tensor | None = None) -> BankBatch:
+        """Collect samples, mirrored where ``flip`` [N] is true."""
+        images, *levels = (mirrored(x[indices].float(), flip) for x in (self.images, *self.levels))
+        return BankBatch(images, levels)
+
+
+def mirrored(x: Tensor, flip: Tensor | None) -> Tensor:
+    """Mirror the samples [N, C, H, W] for which flip [N] is true, left to right."""
+    return x if flip is None else torch.where(flip[:, None, None, None], x.flip(-1), x)
+
+
+def sample_truncation_psi(config: TrainConfig, index: int) -> float:
+    """Truncation of bank sample ``index``: evenly spread between the bounds in every stretch of samples."""
+    low, high = config.bank.min_truncation_psi, config.bank.max_truncation_psi
+    return low + (high - low) * (index * _GOLDEN % 1)
+
+
+def build_bank(
+    generator: Generator,
+    levels: Sequence[Sequence[int]],
+    config: TrainConfig,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ReplayBank, ReplayBank]:
+    """Render the bank, or what an earlier call has not rendered yet.
+
+    Args:
+        generator: The frozen generator.
+        levels: Indices of the feature maps of each level, as ``AlphaNetwork.levels``.
+        config: Bank size, seed, resolution, background mode.
+        folder: Where finished chunks are kept.
+        progress: Called with (samples done, samples in all), calibration and previews included.
+
+    Returns:
+        The bank, and :data:`PREVIEWS` further samples of up to :data:`PREVIEW_RESOLUTION` pixels for the pictures; both
+        on the generator's device.
+
+    Raises:
+        ConfigError: If the generator cannot serve the training resolution or background mode.
+        RunError: If a chunk cannot be written.
+    """
+    _check_resolution(generator, config.resolution)
+    device, size = generator.w_avg.device, config.bank.size
+    total, done = config.bank.calibration_samples + size + PREVIEWS, 0
+
+    def advance(count: int = 1) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
+    projection = _projection(generator, config, folder / "projection.safetensors", advance)
+
+    def render(indices: range, resolution: int, path: Path) -> dict[str, Tensor]:
+        chunk = _read(path)
+        if chunk is not None:
+            advance(len(indices))
+            return chunk
+        samples = []
+        for index in indices:
+            samples.append(_render(generator, projection, levels, config, index, resolution))
+            advance()
+        chunk = {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
+        _write(path, chunk)
+        return chunk
+
+    def joined(chunks: Sequence[dict[str, Tensor]]) -> ReplayBank:
+        whole = {name: torch.cat([chunk[name] for chunk in chunks]).to(device) for name in chunks[0]}
+        maps = [whole[f"level.{i:03d}"] for i in range(len(levels))]
+        return ReplayBank(whole["image"], whole["background"], maps, projection)
+
+    preview_resolution = min(generator.resolution, max(config.resolution, PREVIEW_RESOLUTION))
+    previews = render(range(size, size + PREVIEWS), preview_resolution, folder / "previews.safetensors")
+    chunks = [
+        render(range(start, min(size, start + _CHUNK)), config.resolution, folder / f"samples_{start:06d}.safetensors")
+        for start in range(0, size, _CHUNK)
+    ]
+    return joined(chunks), joined([previews])
+
+
+def _check_resolution(generator: Generator, resolution: int) -> None:
+    if resolution > generator.resolution or generator.resolution % resolution:
+        raise ConfigError(
+            f"The generator makes images of {generator.resolution} pixels, which cannot be averaged to a training "
+            f"resolution of {resolution}; choose a power of two of at most {generator.resolution}."
+        )
+
+
+def _projection(generator: Generator, config: TrainConfig, path: Path, advance: Callable[[int], None]) -> Projection:
+    """Read the projection, or fit and write it."""
+    state = _read(path)
+    if state is None:
+        features = _calibration_features(generator, config)
+        fitted = fit_projection(generator.feature_specs, features, lambda: advance(1))
+        state = {f"weight.{i:03d}": w for i, w in enumerate(fitted.weights)}
+        state |= {f"bias.{i:03d}": b for i, b in enumerate(fitted.biases)}
+        _write(path, state)
+    else:
+        advance(config.bank.calibration_samples)
+    device, count = generator.w_avg.device, len(generator.feature_specs)
+    return Projection(
+        [state[f"weight.{i:03d}"].to(device) for i in range(count)],
+        [state[f"bias.{i:03d}"].to(device) for i in range(count)],
+    )
+
+
+def _latent(generator: Generator, seed: int, index: int) -> Tensor:
+    return sample_z(generator.z_dim, seed, index)[None].to(generator.w_avg.device)
+
+
+@torch.no_grad()
+def _calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
+    for index in range(config.bank.calibration_samples):
+        z = _latent(generator, config.seed ^ _CALIBRATION_SEED, index)
+        yield generator.synthesize(generator.map(z, sample_truncation_psi(config, index))).features
+
+
+@torch.no_grad()
+def _render(
+    generator: Generator,
+    projection: Projection,
+    levels: Sequence[Sequence[int]],
+    config: TrainConfig,
+    index: int,
+    resolution: int,
+) -> dict[str, Tensor]:
+    """Render one sample twice, whole and without its object, and keep what training needs (float16, on the CPU)."""
+    ws = generator.map(_latent(generator, config.seed, index), sample_truncation_psi(config, index))
+    image, features = generator.synthesize(ws)
+    background = generator.synthesize(ws, background=config.background.mode or generator.default_background).image
+    shrink = generator.resolution // resolution
+    kept = {"image": F.avg_pool2d(image, shrink), "background": F.avg_pool2d(background, shrink)}
+    kept |= {f"level.{i:03d}": x for i, x in enumerate(projection.levels(features, levels, resolution))}
+    return {name: x.to("cpu", _STORED).contiguous() for name, x in kept.items()}
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """Read a chunk; None if it is not there or damaged (then it is rendered again)."""
+    if not path.exists():
+        return None
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        _log.warning("%s is damaged (%s) and is rendered again.", path, error)
+        return None
+
+
+def _write(path: Path, state: dict[str, Tensor]) -> None:
+    try:
+        write_atomically(path, save({name: x.cpu() for name, x in state.items()}))
+    except OSError as error:
+        raise RunError(write_failure(path, error)) from error

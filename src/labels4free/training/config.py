@@ -1,0 +1,351 @@
+"""Every knob of alpha training, with its unit; each section refuses bad values when it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from labels4free.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+_SECONDS_PER_STEP = 0.15
+"""What a step of the default settings takes on two CPU cores; a warm-up step takes a third of it."""
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    """The replay bank: samples of the generator that are rendered once and used again and again."""
+
+    size: int = 512
+    """Samples. More variety trains a better discriminator; each costs two renderings."""
+    min_truncation_psi: float = 0.5
+    """Truncation is spread evenly over the samples, from here ..."""
+    max_truncation_psi: float = 1.0
+    """... to here."""
+    calibration_samples: int = 32
+    """Samples from which the principal channels of each feature map are computed."""
+
+    def __post_init__(self) -> None:
+        _at_least("bank.size", self.size, 8)
+        _at_least("bank.calibration_samples", self.calibration_samples, 1)
+        if not 0 <= self.min_truncation_psi <= self.max_truncation_psi <= 2:
+            raise ConfigError(
+                "bank.min_truncation_psi and bank.max_truncation_psi must satisfy 0 <= min <= max <= 2, got "
+                f"{self.min_truncation_psi} and {self.max_truncation_psi}."
+            )
+
+
+@dataclass(frozen=True)
+class AlphaConfig:
+    """The alpha network and its optimiser."""
+
+    width: int = 16
+    """Channels inside the network."""
+    min_resolution: int = 8
+    """Coarser feature maps are not read."""
+    max_resolution: int = 256
+    """Finer feature maps are not read."""
+    learning_rate: float = 5e-4
+    """Adam, constant for the first half of the steps, then down to 0 along a line."""
+    ema_half_life: float = 60.0
+    """Half life of the weights' running average, in steps."""
+
+    def __post_init__(self) -> None:
+        _at_least("alpha.width", self.width, 1)
+        _positive("alpha.learning_rate", self.learning_rate)
+        _at_least("alpha.ema_half_life", self.ema_half_life, 0)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The discriminator, its optimiser and what it is shown."""
+
+    channel_base: int = 1024
+    """Channels at resolution R are channel_base / R, ..."""
+    channel_max: int = 128
+    """... but never more than this."""
+    learning_rate: float = 2e-3
+    """Adam, constant."""
+    warmup_steps: int = 600
+    """Steps before the alpha network moves, on composites with random smooth masks: without them the discriminator
+    would believe whichever polarity the alpha network happens to try first."""
+    steps_per_alpha_step: int = 2
+    """Discriminator steps for each step of the alpha network."""
+    r1_gamma: float = 0.1
+    """Weight of the R1 penalty, gamma of gamma / 2 * |grad D|^2."""
+    r1_interval: int = 16
+    """Discriminator steps from one R1 penalty to the next (lazy regularisation)."""
+    random_mask_share: float = 0.25
+    """Share of the composites that keep a random smooth mask after the warm-up, in [0, 1]."""
+    perturbed_mask_share: float = 0.5
+    """Share of the other composites whose mask is disturbed, so that the neighbours of the current masks are known."""
+
+    def __post_init__(self) -> None:
+        for name in ("channel_base", "channel_max", "steps_per_alpha_step", "r1_interval"):
+            _at_least(f"discriminator.{name}", getattr(self, name), 1)
+        _at_least("discriminator.warmup_steps", self.warmup_steps, 0)
+        _positive("discriminator.learning_rate", self.learning_rate)
+        _at_least("discriminator.r1_gamma", self.r1_gamma, 0)
+        _share("discriminator.random_mask_share", self.random_mask_share)
+        _share("discriminator.perturbed_mask_share", self.perturbed_mask_share)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the alpha network's loss; the adversarial term has weight 1."""
+
+    binarization: float = 1.0
+    """Weight of mean min(alpha, 1 - alpha), ..."""
+    binarization_steps: int = 600
+    """... reached along a line from 0 after so many steps: binarised too early, a wrong mask stays."""
+    coverage: float = 5.0
+    """Weight of each coverage term."""
+    min_foreground_coverage: float = 0.25
+    """A batch's mean alpha may not fall below this, in [0, 1]."""
+    min_background_coverage: float = 0.25
+    """A batch's mean 1 - alpha may not fall below this, in [0, 1]."""
+    min_image_coverage: float = 0.05
+    """Neither side of any single image may fall below this, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        _at_least("loss.binarization", self.binarization, 0)
+        _at_least("loss.binarization_steps", self.binarization_steps, 1)
+        _at_least("loss.coverage", self.coverage, 0)
+        for name in ("min_foreground_coverage", "min_background_coverage", "min_image_coverage"):
+            _share(f"loss.{name}", getattr(self, name))
+        if self.min_foreground_coverage + self.min_background_coverage >= 1:
+            raise ConfigError(
+                "loss.min_foreground_coverage and loss.min_background_coverage must leave room between them, got "
+                f"{self.min_foreground_coverage} + {self.min_background_coverage} >= 1."
+            )
+
+
+@dataclass(frozen=True)
+class BackgroundConfig:
+    """What stands behind the foreground in a composite."""
+
+    mode: str | None = None
+    """Background mode of the generator; None means its default."""
+    same_latent: bool = False
+    """Use the background of the same latent, as the original does, instead of another sample's."""
+    blur: int = 4
+    """The generated background is averaged over blocks of so many training pixels: out of focus."""
+    jitter: float = 0.3
+    """The generated background's contrast and colour are changed by up to this, in units of the image range [-1, 1]."""
+    filled_share: float = 1.0
+    """Final share of composites whose background is another sample's own surroundings, the object filled in from
+    around it, in [0, 1]: they look like real backgrounds, which the generated ones do not."""
+    filled_from_step: int = 150
+    """Alpha step at which that share begins to rise from 0 ..."""
+    filled_full_step: int = 350
+    """... and at which it is reached."""
+    refresh_interval: int = 25
+    """Alpha steps after which the fillings are made anew, with the masks of that moment."""
+
+    def __post_init__(self) -> None:
+        _at_least("background.blur", self.blur, 1)
+        _at_least("background.jitter", self.jitter, 0)
+        _share("background.filled_share", self.filled_share)
+        _at_least("background.refresh_interval", self.refresh_interval, 1)
+        if not 0 <= self.filled_from_step < self.filled_full_step:
+            raise ConfigError(
+                "background.filled_from_step and background.filled_full_step must satisfy 0 <= from < full, got "
+                f"{self.filled_from_step} and {self.filled_full_step}."
+            )
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """The live check of a run, on samples that are kept apart."""
+
+    interval: int = 100
+    """Alpha steps from one check to the next."""
+    samples: int = 32
+    """Samples that are checked, taken from the end of the bank."""
+    grace_steps: int = 300
+    """Alpha steps after which a lost run is started again; before, it is only warned of."""
+    max_restarts: int = 3
+    """Fresh starts after which the run is given up."""
+
+    def __post_init__(self) -> None:
+        _at_least("monitor.interval", self.interval, 1)
+        _at_least("monitor.samples", self.samples, 1)
+        _at_least("monitor.grace_steps", self.grace_steps, 0)
+        _at_least("monitor.max_restarts", self.max_restarts, 0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run, but the generator."""
+
+    steps: int = 1000
+    """Steps of the alpha network; the discriminator's warm-up comes before them."""
+    batch_size: int = 8
+    """Images a step."""
+    resolution: int = 32
+    """Side of the composites that the discriminator judges, in pixels; masks come at full size all the same."""
+    seed: int = 0
+    """Decides the latents, the first weights and every draw."""
+    data: str | None = None
+    """Folder of real images for the discriminator; None: the generator's own samples are the real ones."""
+    checkpoint_interval: int = 200
+    """Steps (warm-up included) between checkpoints."""
+    picture_interval: int = 200
+    """Alpha steps between pictures."""
+    bank: BankConfig = field(default_factory=BankConfig)
+    alpha: AlphaConfig = field(default_factory=AlphaConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_interval", "picture_interval"):
+            _at_least(name, getattr(self, name), 1)
+        if self.resolution < 8 or self.resolution & (self.resolution - 1):
+            raise ConfigError(f"resolution must be a power of two of at least 8, got {self.resolution}.")
+        if self.background.blur > self.resolution:
+            raise ConfigError(
+                f"background.blur may be at most the training resolution {self.resolution}, got {self.background.blur}."
+            )
+        if self.bank.size <= self.monitor.samples:
+            raise ConfigError(
+                f"bank.size must exceed monitor.samples, which are kept apart, got {self.bank.size} and "
+                f"{self.monitor.samples}."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as nested JSON values; :func:`config_from_json` is the inverse."""
+        return dataclasses.asdict(self)
+
+
+def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 0) -> TrainConfig:
+    """Default settings, cut down to fit a time budget on a CPU: fewer samples and steps, never fewer than work at all.
+
+    Args:
+        minutes: For rendering the bank and training.
+        seconds_per_image: What one rendering takes on this machine.
+        seed: Seed of the run.
+
+    Returns:
+        The defaults where they fit.
+    """
+    default = TrainConfig()
+    size = int(0.55 * 60 * minutes / (2 * seconds_per_image))
+    size = min(default.bank.size, max(128, size))
+    rest = 60 * minutes - 2 * size * seconds_per_image
+    steps = int(rest / _SECONDS_PER_STEP) - default.discriminator.warmup_steps // 3
+    steps = min(default.steps, max(600, steps))
+    return dataclasses.replace(default, seed=seed, steps=steps, bank=dataclasses.replace(default.bank, size=size))
+
+
+def config_from_json(values: Mapping[str, Any]) -> TrainConfig:
+    """Build a configuration from nested JSON values; fields that are missing keep their defaults.
+
+    Raises:
+        ConfigError: If a name is unknown or a value has the wrong type or range.
+    """
+    return typing.cast("TrainConfig", _build(TrainConfig, values, ""))
+
+
+def apply_settings(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
+    """Change single fields by ``section.field=value`` strings, as the command line's ``--set`` takes them.
+
+    Args:
+        config: Left as it is.
+        settings: For example ``loss.binarization=0.5``, ``steps=2000``, ``background.mode=none``.
+
+    Returns:
+        A configuration with the changes.
+
+    Raises:
+        ConfigError: If a string has no ``=``, a name is unknown (the valid ones are listed) or a value does not fit.
+    """
+    values = config.to_json()
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"A setting must look like section.field=value, got {setting!r}.")
+        *sections, name = path.strip().split(".")
+        target, kind = values, TrainConfig
+        for section in sections:
+            kind = _field_type(kind, section, path)
+            if not dataclasses.is_dataclass(kind):
+                raise ConfigError(f"Unknown setting {path!r}: {section} is a value, not a section.")
+            target = target[section]
+        wanted = _field_type(kind, name, path)
+        if dataclasses.is_dataclass(wanted):
+            raise ConfigError(f"{path} is a section; set one of its fields: {_names(wanted, path + '.')}.")
+        target[name] = _parse(text.strip(), wanted, path)
+    return config_from_json(values)
+
+
+def _names(kind: Any, prefix: str = "") -> str:
+    return ", ".join(prefix + f.name for f in dataclasses.fields(kind))
+
+
+def _field_type(kind: Any, name: str, path: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    if name not in hints:
+        raise ConfigError(f"Unknown setting {path!r}; the valid names there are {_names(kind)}.")
+    return hints[name]
+
+
+def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{prefix.rstrip('.') or 'The configuration'} must be a table of fields, got {values!r}.")
+    arguments = {}
+    for name, value in values.items():
+        wanted = _field_type(kind, name, prefix + name)
+        if dataclasses.is_dataclass(wanted):
+            arguments[name] = _build(wanted, value, f"{prefix}{name}.")
+        else:
+            arguments[name] = _checked(value, wanted, prefix + name)
+    return kind(**arguments)
+
+
+def _parse(text: str, wanted: Any, path: str) -> Any:
+    """Read a command-line value as the type of its field."""
+    options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
+    if type(None) in options and text.lower() in ("none", ""):
+        return None
+    if bool in options and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        if number in options:
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    return _checked(text, wanted, path)
+
+
+def _checked(value: Any, wanted: Any, path: str) -> Any:
+    options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
+    if float in options and type(value) is int:
+        value = float(value)
+    if type(value) not in options or (isinstance(value, float) and not abs(value) < float("inf")):
+        names = " or ".join("none" if o is type(None) else o.__name__ for o in options)
+        raise ConfigError(f"{path} must be {names}, got {value!r}.")
+    return value
+
+
+def _at_least(name: str, value: float, minimum: float) -> None:
+    if not value >= minimum:
+        raise ConfigError(f"{name} must be at least {minimum}, got {value}.")
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"{name} must be above 0, got {value}.")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} must lie in [0, 1], got {value}.")

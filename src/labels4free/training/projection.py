@@ -1,0 +1,130 @@
+"""Principal channels: what a training run keeps of each feature map, so that thousands of samples fit into memory.
+
+The alpha network's first operation on a feature map is a 1x1 convolution, so it sees only a few directions of a map's
+channels. A run therefore stores each map's strongest principal components, whitened (unit variance: every level speaks
+equally loud, whatever the generator's scale), and trains on those. Both are linear: after training the projection is
+folded into the first convolutions, and what remains is an ordinary network on the generator's own features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.types import FeatureSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from torch import Tensor
+
+MIN_COMPONENTS = 8
+"""Components kept of a map, at least (as far as it has so many channels)."""
+
+
+class Projection(NamedTuple):
+    """Whitened principal components of each map of a generator.
+
+    Attributes:
+        weights: [K, C] a map.
+        biases: [K] a map; the components of a typical map have mean 0 and variance 1.
+    """
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+
+    def specs(self, feature_specs: Sequence[FeatureSpec]) -> list[FeatureSpec]:
+        """The maps after projection: K channels instead of C."""
+        return [
+            FeatureSpec(spec.name, len(weight), spec.resolution)
+            for spec, weight in zip(feature_specs, self.weights, strict=True)
+        ]
+
+    def levels(self, features: Sequence[Tensor], members: Sequence[Sequence[int]], cap: int) -> list[Tensor]:
+        """Project maps and pool those that are finer than the training resolution.
+
+        Args:
+            features: All maps of the generator, [N, C, R, R].
+            members: Indices of the maps of each level, as ``AlphaNetwork.levels``.
+            cap: Side to which finer maps are averaged.
+
+        Returns:
+            One [N, K, r, r] tensor a level, r = min(R, cap).
+        """
+        out = []
+        for level in members:
+            maps = []
+            for i in level:
+                x = features[i]
+                if x.shape[-1] > cap:
+                    x = F.avg_pool2d(x, x.shape[-1] // cap)  # before projecting: both are linear, and this is cheaper
+                maps.append(F.conv2d(x, self.weights[i][:, :, None, None], self.biases[i]))
+            out.append(torch.cat(maps, dim=1))
+        return out
+
+    def fold(self, network: AlphaNetwork, feature_specs: Sequence[FeatureSpec]) -> AlphaNetwork:
+        """Turn a network on projected maps into the same function of the generator's own maps."""
+        folded = AlphaNetwork(
+            feature_specs,
+            network.resolution,
+            width=network.width,
+            min_resolution=network.min_resolution,
+            max_resolution=network.max_resolution,
+        ).to(network.head.weight.device)
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        for index, members in enumerate(network.levels):
+            weight, bias = state[f"stems.{index}.weight"][:, :, 0, 0], state[f"stems.{index}.bias"]
+            parts = weight.split([len(self.weights[i]) for i in members], dim=1)
+            state[f"stems.{index}.weight"] = torch.cat(
+                [part @ self.weights[i] for part, i in zip(parts, members, strict=True)], dim=1
+            )[:, :, None, None]
+            state[f"stems.{index}.bias"] = bias + sum(
+                (part @ self.biases[i] for part, i in zip(parts, members, strict=True)), torch.zeros_like(bias)
+            )
+        folded.load_state_dict(state)
+        return folded.eval().requires_grad_(False)
+
+
+def components(channels: int) -> int:
+    """How many components are kept of a map: a sixteenth of its channels, at least :data:`MIN_COMPONENTS`."""
+    return max(min(channels, MIN_COMPONENTS), channels // 16)
+
+
+@torch.no_grad()
+def fit_projection(
+    feature_specs: Sequence[FeatureSpec],
+    samples: Iterable[Sequence[Tensor]],
+    progress: Callable[[], None] | None = None,
+) -> Projection:
+    """Compute each map's strongest whitened components from a few samples.
+
+    Args:
+        feature_specs: The generator's maps.
+        samples: For each sample all its maps, [N, C, R, R].
+        progress: Called after each sample.
+    """
+    sums = [torch.zeros(s.channels, dtype=torch.float64) for s in feature_specs]
+    squares = [torch.zeros(s.channels, s.channels, dtype=torch.float64) for s in feature_specs]
+    counts = [0] * len(feature_specs)
+    for features in samples:
+        for i, x in enumerate(features):
+            # float32 sums within one map, float64 across maps: exact enough, and fast
+            flat = x.transpose(0, 1).flatten(1)
+            sums[i] += flat.sum(dim=1).double().cpu()
+            squares[i] += (flat @ flat.T).double().cpu()
+            counts[i] += flat.shape[1]
+        if progress:
+            progress()
+    weights, biases = [], []
+    for spec, total, square, count in zip(feature_specs, sums, squares, counts, strict=True):
+        mean = total / count
+        values, vectors = torch.linalg.eigh(square / count - mean.outer(mean))
+        k = components(spec.channels)
+        scale = values[-k:].clamp_min(1e-8 * float(values[-1].clamp_min(1e-12))).rsqrt()
+        weight = (vectors[:, -k:] * scale).T.flip(0)
+        weights.append(weight.float().contiguous())
+        biases.append(-(weight @ mean).float())
+    return Projection(weights, biases)

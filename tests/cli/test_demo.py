@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tests.soft_disc import SoftDisc
+
+from labels4free import cli
+from labels4free.checkpoints.native import write_native
+from labels4free.cli import demo
+from labels4free.data.contact_sheet import contact_sheet
+from labels4free.data.images import write_png
+from labels4free.errors import ConfigError, RunError
+from labels4free.layered import LayeredGenerator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch, tiny_generator: Any) -> list[Path]:
+    """Replace the slow steps by quick ones; the list holds the folder of each training call."""
+    calls: list[Path] = []
+
+    def train(generator: Any, name: str, run: Path, minutes: float, seed: int) -> None:
+        calls.append(run)
+        entries = [{"attempt": 0, "iteration": k, "loss_discriminator": 1 / (k + 1)} for k in range(20)]
+        (run / "pictures").mkdir(parents=True, exist_ok=True)
+        (run / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        write_png(run / "pictures" / "attempt_0_step_000019.png", contact_sheet([[torch.zeros(3, 8, 8)]], cell=8))
+        info = {"restarts": 0, "train": {"steps": 20}}
+        write_native(run / "alpha.safetensors", kind="alpha_network", family="merge", config={}, state={}, info=info)
+
+    monkeypatch.setattr(demo, "SAMPLES", 2)
+    monkeypatch.setattr(demo, "_fetch", lambda name: tiny_generator)
+    monkeypatch.setattr(demo, "_train", train)
+    monkeypatch.setattr(
+        demo,
+        "load_layered",
+        lambda source, generator, device: (LayeredGenerator(tiny_generator, SoftDisc()), generator),
+    )
+    return calls
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the demo's clock finds it ten seconds later."""
+    seconds = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(demo, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+
+
+def test_does_four_steps_and_writes_the_page(
+    tmp_path: Path, trained: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["demo", "--out", str(tmp_path / "out"), "--seed", "3"]) == cli.SUCCESS
+    said = capsys.readouterr().out
+    assert [line[:5] for line in said.splitlines() if line.startswith("[")] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert "Done in " in said
+    assert f"Open {tmp_path / 'out' / 'report.html'}" in said
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "Masks from nothing",
+        "2 images with masks",
+        "Discriminator loss",
+        "attempt 0 step 19",
+        "labels4free sample",
+    ):
+        assert words in page
+    manifest = json.loads((tmp_path / "out" / "samples" / "manifest.json").read_text())
+    assert manifest["settings"]["seed"] == 3
+    assert manifest["settings"]["size"] == 64
+    assert trained == [tmp_path / "out" / "run"]
+
+
+def test_again_in_the_same_folder_keeps_the_samples_and_the_times(tmp_path: Path, trained: list[Path]) -> None:
+    demo.run(out=tmp_path / "out")
+    before = (tmp_path / "out" / "report.html").read_bytes()
+    sample = tmp_path / "out" / "samples" / "images" / "00000.png"
+    written = sample.stat().st_mtime_ns
+    demo.run(out=tmp_path / "out")
+    assert sample.stat().st_mtime_ns == written
+    assert (tmp_path / "out" / "report.html").read_bytes() == before
+
+
+def test_interrupt_says_how_to_go_on_and_the_time_spent_counts(
+    tmp_path: Path, trained: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = demo._train
+
+    def interrupted(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_train", interrupted)
+    out = tmp_path / "a folder"
+    assert cli.main(["demo", "--out", str(out), "--minutes", "2.5"]) == cli.INTERRUPTED
+    said = capsys.readouterr().err
+    assert f"labels4free demo --out '{out}' --minutes 2.5 --generator mobilestylegan-ffhq-1024 --seed 0" in said
+    spent = json.loads((out / "demo.json").read_text())["seconds"]["train"]
+    monkeypatch.setattr(demo, "_train", quick)
+    demo.run(out=out, minutes=2.5)
+    assert json.loads((out / "demo.json").read_text())["seconds"]["train"] > spent > 0
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"minutes": 3.0}, {"generator": "other"}])
+def test_refuses_a_demo_of_other_settings(tmp_path: Path, trained: list[Path], change: dict[str, Any]) -> None:
+    demo.run(out=tmp_path / "out")
+    (name,) = change
+    with pytest.raises(RunError, match=f"holds a demo with {name} .*, asked for was {change[name]}"):
+        demo.run(out=tmp_path / "out", **change)
+    assert len(trained) == 1
+
+
+def test_refuses_a_foreign_folder_a_file_and_a_damaged_state(tmp_path: Path, trained: list[Path]) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    for out in (tmp_path, tmp_path / "holiday.jpg"):
+        with pytest.raises(RunError, match="is not an empty folder and holds no earlier demo"):
+            demo.run(out=out)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "demo.json").write_text('{"settings": 3')
+    with pytest.raises(RunError, match="is damaged"):
+        demo.run(out=tmp_path / "broken")
+    assert trained == []
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])
+def test_refuses_minutes_that_are_none(tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(ConfigError, match="minutes must be above 0"):
+        demo.run(out=tmp_path / "out", minutes=minutes)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,34 @@
+"""What every test shares: one thread, a tiny generator, and the data folder beside the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from tests.tiny import tiny_generator as build_tiny_generator
+
+pytest.register_assert_rewrite("tests.generators.contract")
+torch.set_num_threads(1)  # more are slower on maps this small, and sums must not depend on the machine
+settings.register_profile("labels4free", deadline=None, derandomize=True, max_examples=50, database=None)
+settings.load_profile("labels4free")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the repository: skips without it, fails without it where CI=true."""
+    if not SHARED.is_dir():
+        reason = "needs the folder `shared` beside the repository"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_generator():
+    """A 64x64 MobileStyleGAN. Shared by all tests: to change it, build your own with tests.tiny.tiny_generator."""
+    return build_tiny_generator()

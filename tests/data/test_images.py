@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from labels4free.data.images import ImageFolder, from_uint8, read_image, to_uint8, write_png
+from labels4free.errors import DataError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def save(path, colour=RED, size=(8, 8), mode="RGB", **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).convert(mode).save(path, **options)
+
+
+def noise_png(path, size=64) -> None:
+    """A PNG whose data are long enough to be cut behind the header."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def cut(path) -> None:
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+# Finding
+
+
+def test_natural_order_at_any_depth(tmp_path):
+    for name in (
+        "10.png",
+        "2.png",
+        "A1.png",
+        "a2/1.jpg",
+        "a10/3.webp",
+        "a10/deep/20.bmp",
+        ".hidden.png",
+        ".cache/1.png",
+    ):
+        save(tmp_path / name)
+    (tmp_path / "README.txt").write_text("no image")
+    save(tmp_path / "upper.PNG", format="PNG")
+    folder = ImageFolder(tmp_path, 4)
+    names = [p.relative_to(tmp_path).as_posix() for p in folder.paths]
+    assert names == ["2.png", "10.png", "A1.png", "a2/1.jpg", "a10/3.webp", "a10/deep/20.bmp", "upper.PNG"]
+    assert len(folder) == 7
+    assert folder.skipped == {}
+
+
+def test_follows_links_once(tmp_path):
+    save(tmp_path / "real" / "1.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "set")
+    assert len(ImageFolder(tmp_path / "set", 4)) == 1
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(DataError, match=r"none does not exist: give a folder of images"):
+        ImageFolder(tmp_path / "none", 4)
+    save(tmp_path / "1.png")
+    with pytest.raises(DataError, match=r"1\.png is a file: give a folder"):
+        ImageFolder(tmp_path / "1.png", 4)
+    with pytest.raises(DataError, match="at least 1 pixel, got 0"):
+        ImageFolder(tmp_path, 0)
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(DataError, match=r"no readable image.*no image files in it"):
+        ImageFolder(tmp_path, 4)
+
+
+def test_unreadable_folder(tmp_path, monkeypatch):
+    save(tmp_path / "1.png")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        ImageFolder(tmp_path, 4)
+
+
+# Damaged files
+
+
+def test_files_without_an_image_header_are_skipped_counted_and_named(tmp_path, caplog):
+    for number in range(3):
+        save(tmp_path / f"good{number}.png")
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        folder = ImageFolder(tmp_path, 4)
+    assert len(folder) == 3
+    assert [path.name for path in folder.skipped] == ["empty.png", "text.jpg"]
+    assert "Skipped 2 image file(s)" in caplog.text
+    assert "empty.png cannot be read as an image" in caplog.text
+    assert "text.jpg" in caplog.text
+
+
+def test_damage_behind_the_header_shows_on_use_and_the_next_image_serves(tmp_path, caplog):
+    save(tmp_path / "0.png", RED)
+    noise_png(tmp_path / "1.png")
+    save(tmp_path / "2.png", BLUE)
+    noise_png(tmp_path / "3.png")
+    cut(tmp_path / "1.png")
+    cut(tmp_path / "3.png")
+    folder = ImageFolder(tmp_path, 4)
+    assert folder.skipped == {}
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert torch.equal(folder[1], folder[2])
+            assert torch.equal(folder[3], folder[0])  # behind the last comes the first
+    assert [path.name for path in folder.skipped] == ["1.png", "3.png"]
+    assert len(caplog.records) == 2  # each is named once
+    assert len(folder) == 4
+    again = ImageFolder(tmp_path, 4)
+    assert torch.equal(again[3], folder[3])  # whatever was asked for before
+    assert torch.equal(again[1], folder[1])
+
+
+def test_only_damaged_files(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(DataError, match=r"no readable image.*the 1 image files in it are damaged"):
+        ImageFolder(tmp_path, 4)
+    (tmp_path / "text.jpg").unlink()
+    noise_png(tmp_path / "1.png")
+    cut(tmp_path / "1.png")
+    folder = ImageFolder(tmp_path, 4)
+    with pytest.raises(DataError, match="all 1 image files in it are damaged"):
+        folder[0]
+
+
+def test_decompression_bomb_is_skipped(tmp_path, monkeypatch):
+    save(tmp_path / "0.png")
+    for name, side in (("1.png", 60), ("2.png", 90)):  # Pillow warns about the first, refuses the second
+        save(tmp_path / name, size=(side, side))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    folder = ImageFolder(tmp_path, 4)
+    assert [path.name for path in folder.skipped] == ["1.png", "2.png"]
+    assert all("more pixels than Pillow's limit" in reason for reason in folder.skipped.values())
+
+
+def test_postscript_is_not_read(tmp_path):
+    save(tmp_path / "0.png")
+    save(tmp_path / "1.eps")
+    (tmp_path / "1.eps").rename(tmp_path / "1.png")
+    folder = ImageFolder(tmp_path, 4)
+    assert "EPS, is not read" in folder.skipped[tmp_path / "1.png"]
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="no image at"):
+        read_image(tmp_path / "none.png")
+
+
+# Pixels
+
+
+def test_values_and_shapes(tmp_path):
+    save(tmp_path / "0.png", (255, 0, 51))
+    image = ImageFolder(tmp_path, 4)[0]
+    assert image.shape == (3, 4, 4)
+    assert image.dtype == torch.float32
+    torch.testing.assert_close(image[:, 2, 2], torch.tensor([1.0, -1.0, -0.6]))
+
+
+def test_central_square(tmp_path):
+    pixels = np.zeros((4, 10, 3), np.uint8)
+    pixels[:, 3:7] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    Image.fromarray(pixels.transpose(1, 0, 2).copy()).save(tmp_path / "tall.png")
+    folder = ImageFolder(tmp_path, 4)
+    assert (folder.batch([0, 1]) == 1).all()
+
+
+def test_shrinking_is_the_area_average(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "1.png")
+    expected = torch.nn.functional.avg_pool2d(from_uint8(pixels[None]), 4)[0]
+    assert (
+        ImageFolder(tmp_path, 4)[0] - expected
+    ).abs().max() <= 2.01 / 255  # one of 256 levels: Pillow rounds after each axis
+
+
+def test_growing_is_smooth(tmp_path):
+    pixels = np.repeat(np.array([[0, 255]], np.uint8), 2, axis=0)
+    Image.fromarray(pixels).save(tmp_path / "1.png")
+    row = ImageFolder(tmp_path, 8)[0][0, 4]
+    assert row[0] < -0.9
+    assert row[-1] > 0.9
+    assert len(row.unique()) > 4
+
+
+def test_large_jpeg_keeps_its_colours(tmp_path):
+    pixels = np.zeros((256, 256, 3), np.uint8)
+    pixels[:128], pixels[128:] = (200, 30, 60), (20, 180, 90)
+    Image.fromarray(pixels).save(tmp_path / "1.jpg", quality=95)
+    small = read_image(tmp_path / "1.jpg", 8)
+    assert np.abs(small[:4].astype(int) - (200, 30, 60)).max() < 12
+    assert np.abs(small[4:].astype(int) - (20, 180, 90)).max() < 12
+
+
+def test_exif_orientation(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4] = 255  # upper half white as stored
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "1.png", exif=exif)
+    upright = read_image(tmp_path / "1.png")
+    assert (upright[:, 4:] == 255).all()
+    assert (upright[:, :4] == 0).all()
+
+
+def test_transparency_lies_on_white(tmp_path):
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[..., 0] = 255
+    pixels[..., 3] = [[255, 0], [128, 255]]
+    Image.fromarray(pixels).save(tmp_path / "rgba.png")
+    rgb = read_image(tmp_path / "rgba.png")
+    assert rgb[0].tolist() == [list(RED), list(WHITE)]
+    assert rgb[1, 0].tolist() == [255, 127, 127]
+    palette = Image.new("P", (2, 2), 0)
+    palette.putpalette([*GREEN, *BLUE])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "palette.png", transparency=1)
+    assert read_image(tmp_path / "palette.png")[0].tolist() == [list(GREEN), list(WHITE)]
+    Image.new("LA", (2, 2), (10, 0)).save(tmp_path / "la.png")
+    assert (read_image(tmp_path / "la.png") == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "expected"),
+    [
+        ("L", "png", 76),
+        ("1", "png", None),
+        ("P", "gif", None),
+        ("CMYK", "jpg", None),
+        ("CMYK", "tif", None),
+        ("YCbCr", "jpg", None),
+    ],
+)
+def test_colour_modes(tmp_path, mode, suffix, expected):
+    path = tmp_path / f"1.{suffix}"
+    save(path, RED, mode=mode)
+    rgb = read_image(path)
+    assert rgb.shape == (8, 8, 3)
+    assert rgb.dtype == np.uint8
+    if expected is not None:
+        assert (rgb == expected).all()
+    elif mode != "1":
+        assert np.abs(rgb[4, 4].astype(int) - RED).max() <= 3
+
+
+def test_16_bit_grey(tmp_path):
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    for name in ("1.png", "1.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert read_image(tmp_path / name)[0, :, 0].tolist() == [0, 1, 128, 255], name
+
+
+def test_an_odd_text_block_does_not_disturb(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", "damaged")
+    save(tmp_path / "1.png", pnginfo=info)
+    assert read_image(tmp_path / "1.png").shape == (8, 8, 3)
+
+
+# Index and cache
+
+
+def test_index_batch_and_iteration(tmp_path):
+    for number, colour in enumerate((RED, GREEN, BLUE)):
+        save(tmp_path / f"{number}.png", colour)
+    folder = ImageFolder(tmp_path, 4)
+    assert torch.equal(folder[-1], folder[2])
+    assert torch.equal(folder.batch([2, 0]), torch.stack([folder[2], folder[0]]))
+    assert torch.equal(torch.stack(list(folder)), folder.batch([0, 1, 2]))
+    assert folder.batch([]).shape == (0, 3, 4, 4)
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=f"has 3 images, there is no number {index}"):
+            folder[index]
+
+
+def test_cache_is_bounded_and_changes_nothing(tmp_path):
+    for number, colour in enumerate((RED, GREEN, BLUE)):
+        save(tmp_path / f"{number}.png", colour)
+    size = 3 * 4 * 4
+    folder = ImageFolder(tmp_path, 4, cache_bytes=2 * size + 1)
+    first = folder.batch([0, 1, 2])
+    first += 1  # what is handed out is a copy
+    assert len(folder._cache) == 2
+    again = folder.batch([0, 1, 2])
+    assert torch.equal(again, ImageFolder(tmp_path, 4, cache_bytes=0).batch([0, 1, 2]))
+    for path in folder.paths:
+        path.unlink()
+    assert torch.equal(folder[0], again[0])
+    with pytest.raises(DataError, match="damaged"):
+        ImageFolder.batch(folder, [2])
+
+
+# Conversions and writing
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_uint8_round_trip(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, 3, 5, 3), dtype=np.uint8)
+    assert np.array_equal(to_uint8(from_uint8(pixels)), pixels)
+
+
+def test_uint8_by_hand():
+    image = torch.tensor([-3.0, -1.0, 0.0, 1.0, 1.5, 1 / 255]).view(1, 1, 1, 6).expand(1, 3, 1, 6).requires_grad_()
+    pixels = to_uint8(image)
+    assert pixels.shape == (1, 1, 6, 3)
+    assert pixels[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255, 128]
+    assert pixels.flags["C_CONTIGUOUS"]
+    assert to_uint8(image.bfloat16()).dtype == np.uint8
+    values = from_uint8(np.array([[[[0, 255, 51]]]], np.uint8))
+    torch.testing.assert_close(values.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
+    assert values.is_contiguous()
+
+
+def test_read_only_pixels_convert():
+    pixels = np.zeros((1, 2, 2, 3), np.uint8)
+    pixels.flags.writeable = False
+    assert (from_uint8(pixels) == -1).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 3), (3, 5)])
+def test_png_round_trip(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    path = tmp_path / "new" / "1.png"
+    write_png(path, np.zeros_like(pixels))
+    write_png(path, pixels)
+    assert np.array_equal(np.asarray(Image.open(path)), pixels)
+    assert os.listdir(path.parent) == ["1.png"]
+
+
+def test_png_of_something_else(tmp_path):
+    for array in (
+        np.zeros((2, 2, 3)),
+        np.zeros((2, 2, 4), np.uint8),
+        np.zeros((1, 2, 2, 3), np.uint8),
+        np.zeros((0, 2), np.uint8),
+    ):
+        with pytest.raises(DataError, match=r"uint8 array \[H, W, 3\] or \[H, W\], got"):
+            write_png(tmp_path / "1.png", array)
+    assert not list(tmp_path.iterdir())
+
+
+def test_png_without_space(tmp_path, monkeypatch):
+    path = tmp_path / "1.png"
+    write_png(path, np.zeros((2, 2), np.uint8))
+    before = path.read_bytes()
+
+    def no_space(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.replace", no_space)
+    with pytest.raises(DataError, match=r"no space left to write .*1\.png"):
+        write_png(path, np.ones((2, 2), np.uint8))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["1.png"]

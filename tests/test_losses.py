@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from labels4free import losses
+from labels4free.losses import (
+    background_coverage,
+    binarization,
+    discriminator_logistic,
+    foreground_coverage,
+    generator_nonsaturating,
+    r1_penalty,
+)
+
+LOG2 = math.log(2)
+
+
+def maps(*samples: list[float]) -> torch.Tensor:
+    """Alphas [N, 1, 1, W]."""
+    return torch.tensor(samples).view(len(samples), 1, 1, -1)
+
+
+def test_imports_nothing_of_ours():
+    tree = ast.parse(inspect.getsource(losses))
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
+    assert not [module for module in modules if module and module.startswith("labels4free")]
+
+
+def test_adversarial_by_hand():
+    zero = torch.zeros(3, 1)
+    assert float(generator_nonsaturating(zero)) == pytest.approx(LOG2)
+    assert float(discriminator_logistic(zero, zero)) == pytest.approx(2 * LOG2)
+    logits = torch.tensor([[math.log(3.0)], [0.0]])  # sigmoid 3/4 and 1/2
+    assert float(generator_nonsaturating(logits)) == pytest.approx((math.log(4 / 3) + LOG2) / 2)
+    assert float(discriminator_logistic(logits, -logits)) == pytest.approx(math.log(4 / 3) + LOG2)
+    # batches of different sizes: each mean is over its own
+    assert float(discriminator_logistic(logits[:1], zero)) == pytest.approx(math.log(4 / 3) + LOG2)
+
+
+def test_adversarial_extremes_stay_finite():
+    high = torch.full((2, 1), 1e4)
+    assert float(generator_nonsaturating(high)) == 0
+    assert float(generator_nonsaturating(-high)) == 1e4
+    assert float(discriminator_logistic(high, -high)) == 0
+    assert float(discriminator_logistic(-high, high)) == 2e4
+
+
+def test_nonsaturating_gradient_does_not_vanish_for_bad_fakes():
+    bad = torch.tensor([[-20.0]], requires_grad=True)
+    generator_nonsaturating(bad).backward()
+    assert bad.grad is not None
+    assert float(bad.grad) == pytest.approx(-1, abs=1e-6)
+
+
+def test_r1_by_hand():
+    images = torch.tensor([1.0, -2.0, 0.5, 3.0]).view(2, 1, 1, 2).requires_grad_()
+    # D(x) = 3 a + b^2: gradients (3, 2b), squared norms 9 + 16 and 9 + 36
+    logits = (3 * images[..., 0] + images[..., 1] ** 2).view(2, 1)
+    assert float(r1_penalty(logits, images).detach()) == pytest.approx((25 + 45) / 2)
+
+
+def test_r1_reaches_the_weights_and_is_zero_for_a_constant():
+    weight = torch.tensor(2.0, requires_grad=True)
+    images = torch.ones(3, 1, 2, 2, requires_grad=True)
+    penalty = r1_penalty((weight * images).sum(dim=(1, 2, 3)), images)
+    assert float(penalty.detach()) == 16  # 4 pixels, slope 2
+    penalty.backward()
+    assert weight.grad is not None
+    assert float(weight.grad) == pytest.approx(16)  # d (4 w^2) / d w
+    assert float(r1_penalty((0 * images).sum(dim=(1, 2, 3)), images).detach()) == 0
+
+
+def test_r1_needs_a_gradient():
+    images = torch.ones(1, 3, 2, 2)
+    with pytest.raises(RuntimeError, match="grad"):
+        r1_penalty(images.sum(), images)
+
+
+def test_binarization_by_hand_and_extremes():
+    assert float(binarization(maps([0.0, 0.2, 0.5, 0.9]))) == pytest.approx((0 + 0.2 + 0.5 + 0.1) / 4)
+    assert float(binarization(maps([0.0, 1.0, 1.0, 0.0]))) == 0
+    assert float(binarization(torch.full((2, 1, 4, 4), 0.5))) == 0.5
+    alpha = maps([0.1, 0.9]).requires_grad_()
+    binarization(alpha).backward()
+    assert alpha.grad is not None
+    assert alpha.grad.flatten().tolist() == [0.5, -0.5]  # downhill leads away from 1/2
+
+
+def test_coverage_by_hand():
+    alpha = maps([0.0, 0.2], [0.5, 0.7], [1.0, 1.0])  # means 0.1, 0.6, 1
+    assert float(foreground_coverage(alpha, 0.25)) == pytest.approx(0.15 / 3)
+    assert float(background_coverage(alpha, 0.5)) == pytest.approx((0 + 0.1 + 0.5) / 3)
+
+
+def test_coverage_is_per_sample():
+    """A sample with much foreground does not make up for one with none."""
+    assert float(foreground_coverage(maps([0.0, 0.0], [1.0, 1.0]), 0.25)) == pytest.approx(0.125)
+
+
+def test_coverage_extremes():
+    ones, zeros = torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
+    assert float(foreground_coverage(ones, 1.0)) == float(background_coverage(zeros, 1.0)) == 0
+    assert float(foreground_coverage(zeros, 0.25)) == float(background_coverage(ones, 0.25)) == 0.25
+    assert float(foreground_coverage(zeros, 0.0)) == 0
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        binarization,
+        lambda a: foreground_coverage(a, 0.9),
+        lambda a: background_coverage(a, 0.9),
+        generator_nonsaturating,
+    ],
+)
+def test_gradients(loss):
+    alpha = (
+        torch.rand(3, 1, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.05
+    ).requires_grad_()
+    assert gradcheck(loss, (alpha,))
+    assert loss(alpha).shape == ()
+
+
+def test_gradients_of_two_arguments():
+    real, fake = (torch.randn(3, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert gradcheck(discriminator_logistic, (real, fake))
+    weight = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    images = torch.randn(2, 6, 1, 1, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda w: r1_penalty((images.flatten(1) @ w.T).tanh().sum(dim=1), images), (weight,))
