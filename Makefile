@@ -2,7 +2,7 @@
 #   make demo ARGS="--minutes 5"      ARGS goes to the command, here and in `make test`
 #   make test PYTHON=python3.12      the Python to build .venv with; a PyTorch it has is used, not downloaded again
 #   make test VENV=/path/to/mine      another environment, made where it does not exist
-#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu     PyTorch from there, here without CUDA
+#   make demo TORCH_INDEX=URL                an extra package index to take PyTorch from, such as one of CPU builds
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -10,15 +10,16 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from labels4free import __version__
 from labels4free.checkpoints.loading import generator_fingerprint
 from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.images import to_uint8, write_png
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CONTACT_SHEET = "contact_sheet.png"
-_SHEET_ROWS = 12
+_SHEET_ROWS = 8
 _WRITERS = 2  # PNG compression runs outside the interpreter lock: two threads keep up with a fast generator
 _EMPTY, _FULL = 0.005, 0.995  # share of the pixels
 
@@ -272,7 +273,7 @@ def _describe(layered: LayeredGenerator, num: int, config: SampleConfig, generat
     settings = asdict(config) | {"background": config.background or generator.default_background, "noise": "fixed"}
     del settings["batch_size"]  # does not change the samples
     settings["size"] = config.size or generator.resolution
-    alpha_network = layered.alpha_network
+    alpha_network: Any = layered.alpha_network  # its weights are hashed as a generator's are
     return {
         "format": 1,
         "kind": KIND,
@@ -288,18 +289,15 @@ def _describe(layered: LayeredGenerator, num: int, config: SampleConfig, generat
             "fingerprint": generator_fingerprint(alpha_network),
         },
         "latents": "sample i: z = sample_z(z_dim, seed, 2 * i), background z = sample_z(z_dim, seed, 2 * i + 1)",
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in ("labels4free", "torch", "pillow")},
+        "versions": {
+            "labels4free": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pillow": PIL.__version__,
+        },
         "num": num,
         "complete": False,
     }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:  # imported from a source tree
-        return "unknown"
 
 
 def _summarise(out: Path, records: list[SampleRecord], rendered: int, seconds: float) -> SampleSummary:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import signal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +17,16 @@ from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.images import write_png
 from labels4free.errors import ConfigError, RunError
 from labels4free.layered import LayeredGenerator
+from labels4free.training import alpha_trainer, monitor
+from labels4free.training import config as train_config
+from labels4free.training.config import AlphaConfig, BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch, tiny_generator: Any) -> list[Path]:
+def trained(monkeypatch: pytest.MonkeyPatch, tiny_generator: Any, _clock: None) -> list[Path]:
     """Replace the slow steps by quick ones; the list holds the folder of each training call."""
     calls: list[Path] = []
 
@@ -45,7 +50,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_generator: Any) -> list[Path]:
     return calls
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look at the demo's clock finds it ten seconds later."""
     seconds = iter(range(0, 10_000, 10))
@@ -131,3 +136,56 @@ def test_refuses_minutes_that_are_none(tmp_path: Path, minutes: float) -> None:
     with pytest.raises(ConfigError, match="minutes must be above 0"):
         demo.run(out=tmp_path / "out", minutes=minutes)
     assert not (tmp_path / "out").exists()
+
+
+def _tiny_config(minutes: float, seconds_per_image: float, *, seed: int) -> TrainConfig:
+    assert minutes < 5
+    return TrainConfig(
+        steps=6,
+        batch_size=2,
+        resolution=16,
+        seed=seed,
+        picture_interval=3,
+        bank=BankConfig(size=12, calibration_samples=4),
+        alpha=AlphaConfig(width=4, learning_rate=0.01),
+        discriminator=DiscriminatorConfig(warmup_steps=2, channel_base=64, channel_max=8),
+        monitor=MonitorConfig(samples=4),
+    )
+
+
+def test_real_training_interrupted_and_continued(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_generator: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, out = tmp_path / "tiny.safetensors", tmp_path / "out"
+    family, config, state = tiny_generator.family, tiny_generator.config(), tiny_generator.state_dict()
+    write_native(file, kind="generator", family=family, config=config, state=state)
+    monkeypatch.setattr(demo, "SAMPLES", 2)
+    monkeypatch.setattr(train_config, "config_for_minutes", _tiny_config)
+    monkeypatch.setattr(monitor, "find_problem", lambda **numbers: None)  # six steps make no good masks
+    monkeypatch.setattr(alpha_trainer.AlphaTrainer, "step", _interrupting(alpha_trainer.AlphaTrainer.step, at=5))
+    words = ["demo", "--out", str(out), "--minutes", "5", "--generator", str(file), "--seed", "4"]
+    assert cli.main(words) == cli.INTERRUPTED
+    assert "this goes on from here" in capsys.readouterr().err
+    assert not (out / "report.html").exists()
+    assert cli.main(words) == cli.SUCCESS
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3
+    assert "attempt 0 step 6" in page
+    assert json.loads((out / "run" / "config.json").read_text())["train"]["seed"] == 4
+    log = [json.loads(line) for line in (out / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["iteration"] for entry in log] == list(range(1, 9))  # nothing was done twice
+
+
+def _interrupting(step: Any, at: int) -> Any:
+    """The training step, with a Ctrl-C during the one of that number."""
+    steps = itertools.count(1)
+
+    def interrupted(self: Any) -> Any:
+        if next(steps) == at:
+            signal.raise_signal(signal.SIGINT)
+        return step(self)
+
+    return interrupted

@@ -8,13 +8,38 @@ from labels4free.cli.progress import progress_bar
 def test_last_state_is_shown_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("Counting") as update:
         update(1, 5)
-        update(4, 5, {"loss": 0.123456, "coverage": 0.5})
+        update(4, 5, {"loss_red": 0.128, "coverage": 0.5})
     said = capsys.readouterr()
     assert said.out == ""
     line = " ".join(said.err.split())
     assert line.startswith("Counting ")
     assert " 4/5 " in line
-    assert "loss 0.123 coverage 0.5" in line
+    assert "red 0.13 coverage 0.50" in line
+
+
+def test_too_many_numbers_leave_the_rest_readable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress_bar("Training", before="Rendering") as update:
+        update(1234, 5678, {f"loss_number_{k}": 1.0 for k in range(9)})
+    line = capsys.readouterr().err.strip()
+    assert "\n" not in line
+    assert line.startswith("Training ")
+    assert " 1234/5678 " in line
+    assert "number_0 1.00" in line
+
+
+def test_a_stage_without_numbers_can_have_its_own_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("Training", before="Rendering") as update:
+        update(3, 4)
+    with progress_bar("Training", before="Rendering") as update:
+        update(3, 4)
+        update(1, 9, {"loss": 1.0})
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert first.startswith("Rendering ")
+    assert second.startswith("Training ")
+    assert " 1/9 " in second
 
 
 def test_nothing_is_shown_before_the_first_update(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,18 +4,21 @@ import inspect
 import json
 import logging
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.soft_disc import SoftDisc
+import torch
 
 from labels4free import cli, sampling
 from labels4free.checkpoints import loading
 from labels4free.checkpoints.native import write_native
 from labels4free.cli import sample
 from labels4free.data.sample_folder import FOLDERS, MANIFEST
+from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.sampling import SampleConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -32,14 +35,17 @@ def generator_file(tmp_path: Path, tiny_generator: Any) -> Path:
 
 
 @pytest.fixture
-def write_alpha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Write an alpha network's file whose header says what is given; what loads from it is always a soft disc."""
-    monkeypatch.setattr(loading, "alpha_network_file", Path, raising=False)
-    monkeypatch.setattr(loading, "load_alpha_network", lambda source, device: SoftDisc(), raising=False)
+def write_alpha(tmp_path: Path, tiny_generator: Any) -> Any:
+    """Write an untrained alpha network for the tiny generator; the keywords are what its file says about itself."""
 
     def write(**info: Any) -> str:
+        torch.manual_seed(0)
+        network = AlphaNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
+        with torch.no_grad():
+            network.head.weight.mul_(50)
         path = tmp_path / "alpha.safetensors"
-        write_native(path, kind="alpha_network", family="", config={}, state=SoftDisc().state_dict(), info=info)
+        config, state = network.config(), network.state_dict()
+        write_native(path, kind="alpha_network", family="merge", config=config, state=state, info=info)
         return str(path)
 
     return write

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import statistics
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -158,22 +158,24 @@ def _train(generator: Generator, name: str, run: Path, minutes: float, seed: int
     if not resume:
         seconds = _seconds_per_image(generator)
         training_minutes = max(0.1 * minutes, minutes - SAMPLES * (2 * seconds + 0.5) / 60)
-        config = replace(config_for_minutes(training_minutes, seconds), seed=seed)
-    with progress_bar("Training") as progress:
+        config = config_for_minutes(training_minutes, seconds, seed=seed)
+    with progress_bar("Training", before="Rendering") as progress:
         result = train_alpha_network(generator, run, config, resume=resume, generator_name=name, progress=progress)
     if result.interrupted:
         raise KeyboardInterrupt
 
 
 def _seconds_per_image(generator: Generator) -> float:
-    """Measure one rendering, after a first one that warms up."""
+    """Measure a rendering: the median of three, after one that warms up."""
     import torch
 
     from labels4free.generators.base import sample_z
 
+    took = []
     with torch.inference_mode():
-        ws = generator.map(sample_z(generator.z_dim, 0, 0).unsqueeze(0))
-        generator.synthesize(ws)
-        start = time.monotonic()
-        generator.synthesize(ws)
-        return time.monotonic() - start
+        ws = generator.map(sample_z(generator.z_dim, 0, 0).to(generator.w_avg.device).unsqueeze(0))
+        for _ in range(4):
+            start = time.monotonic()
+            generator.synthesize(ws)
+            took.append(time.monotonic() - start)
+    return statistics.median(took[1:])

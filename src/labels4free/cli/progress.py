@@ -17,11 +17,12 @@ class Update(Protocol):
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Update]:
+def progress_bar(label: str, before: str | None = None) -> Iterator[Update]:
     """Show a bar on stderr from the first update until the context closes; where that is no terminal, its last state.
 
     Args:
         label: What is being done, one word.
+        before: The word while there are no numbers yet, where that is another stage; None: the same.
 
     Yields:
         The function that updates it.
@@ -35,22 +36,24 @@ def progress_bar(label: str) -> Iterator[Update]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     columns = (
-        TextColumn(label),
-        BarColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[numbers]}"),
+        TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, ratio=1)),
     )
-    bar = Progress(*columns, console=Console(stderr=True))
-    task = bar.add_task("", total=None, numbers="")
+    bar = Progress(*columns, console=Console(stderr=True), expand=True)  # the numbers take the width that is left
+    task = bar.add_task(label, total=None, numbers="")
 
     def update(done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
-        shown = "  ".join(f"{name} {value:.3g}" for name, value in (numbers or {}).items())
-        bar.update(task, completed=done, total=total, numbers=shown)
+        shown = "  ".join(f"{name.removeprefix('loss_')} {value:.2f}" for name, value in (numbers or {}).items())
+        word = before if before and numbers is None else label
+        bar.update(task, description=word, completed=done, total=total, numbers=shown)
         bar.start()  # not earlier: an error in what comes before the first step stands alone
 
     try:

@@ -34,9 +34,6 @@ def inverse_haar(bands: Tensor, scale: Tensor | float = 1.0) -> Tensor:
     n, channels, height, width = bands.shape
     if channels % 4:
         raise ValueError(f"inverse_haar needs 4 bands a channel, got {channels} channels, which 4 does not divide.")
-    ll, lh, hl, hh = (bands * (0.5 * scale)).chunk(4, dim=1)
-    even, odd = ll + lh, ll - lh
-    across_even, across_odd = hl + hh, hl - hh
     channels_last = bands.is_contiguous(memory_format=torch.channels_last) and not bands.is_contiguous()
     out = torch.empty(
         (n, channels // 4, 2 * height, 2 * width),
@@ -44,10 +41,15 @@ def inverse_haar(bands: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         device=bands.device,
         memory_format=torch.channels_last if channels_last else torch.contiguous_format,
     )
-    out[:, :, 0::2, 0::2] = even + across_even
-    out[:, :, 0::2, 1::2] = even - across_even
-    out[:, :, 1::2, 0::2] = odd + across_odd
-    out[:, :, 1::2, 1::2] = odd - across_odd
+    low, high = (bands * (0.5 * scale)).chunk(2, dim=1)  # LL and LH, HL and HH
+    in_place = not (torch.is_grad_enabled() and low.requires_grad)  # autograd knows no out=
+    for column, pair in enumerate((low + high, low - high)):
+        for row, combine in enumerate((torch.add, torch.sub)):
+            target = out[:, :, row::2, column::2]
+            if in_place:
+                combine(*pair.chunk(2, dim=1), out=target)
+            else:
+                target.copy_(combine(*pair.chunk(2, dim=1)))
     return out
 
 

@@ -192,7 +192,7 @@ class _Run:
         return problem
 
     def _judge(self, problem: str, step: int) -> str | None:
-        if step >= self.config.monitor.grace_steps or step == self.config.steps:
+        if step >= self.config.monitor.grace_steps:
             return problem
         _log.warning("Step %d: %s; it may still turn.", step, problem)
         return None

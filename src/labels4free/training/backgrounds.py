@@ -51,6 +51,30 @@ def fill_holes(image: Tensor, weight: Tensor) -> Tensor:
     return weight * image + (1 - weight) * around
 
 
+def separation(image: Tensor, alpha: Tensor) -> Tensor:
+    """How badly each side of a mask is predicted from the other: mean squared error of filling one from the other.
+
+    With ``fill(x, w)`` as :func:`fill_holes` and sums over pixels::
+
+        mean_n [ sum a |x - fill(x, 1 - a)|^2 / sum a  +  sum (1 - a) |x - fill(x, a)|^2 / sum (1 - a) ]
+
+    The idea is inpainting-error maximisation (Savarese et al. 2021, arXiv 2012.07287): a border inside the object, or
+    outside of it, leaves a strip that its neighbourhood predicts well.
+
+    Args:
+        image: [N, 3, R, R], about [-1, 1], R a power of two.
+        alpha: [N, 1, R, R], in [0, 1].
+
+    Returns:
+        Scalar >= 0, differentiable in alpha.
+    """
+    total = image.new_zeros(())
+    for side in (alpha, 1 - alpha):
+        error = (image - fill_holes(image, 1 - side)).square().mean(dim=1, keepdim=True)
+        total = total + ((side * error).sum(dim=(1, 2, 3)) / (side.sum(dim=(1, 2, 3)) + 1e-3)).mean()
+    return total
+
+
 @torch.no_grad()
 def filled_surroundings(bank: ReplayBank, alpha_logits: Callable[[list[Tensor]], Tensor]) -> Tensor:
     """Every bank sample with its object filled in from around it.

@@ -104,6 +104,8 @@ class LossConfig:
     """Weight of mean min(alpha, 1 - alpha), ..."""
     binarization_steps: int = 600
     """... reached along a line from 0 after so many steps: binarised too early, a wrong mask stays."""
+    separation: float = 0.0
+    """Weight of the reward for masks whose two sides do not predict each other."""
     coverage: float = 5.0
     """Weight of each coverage term."""
     min_foreground_coverage: float = 0.25
