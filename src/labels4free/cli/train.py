@@ -55,22 +55,25 @@ def run(
     from labels4free.training.alpha_run import train_alpha_network
 
     given = {
-        "data": str(data) if data else None,
+        "data": str(data.resolve()) if data else None,  # the run may be resumed from another folder
         "steps": steps,
         "batch_size": batch_size,
         "resolution": resolution,
         "seed": seed,
     }
     config = _config({k: v for k, v in given.items() if v is not None}, settings, out if resume else None)
-    with progress_bar("Training") as progress:
+    with progress_bar("Training", before="Rendering") as progress:
         result = train_alpha_network(
             load_generator(generator, device), out, config, resume=resume, generator_name=generator, progress=progress
         )
     if result.interrupted:
-        command = shlex.join(["labels4free", "train", generator, "--out", str(out), "--resume"])
-        print(f"Stopped at step {result.steps} of {result.total}. Go on with:\n  {command}", file=sys.stderr)
+        again = ["labels4free", "train", generator, "--out", str(out), "--resume"]
+        again += [] if device == "cpu" else ["--device", device]
+        print(f"Stopped at step {result.steps} of {result.total}. Go on with:\n  {shlex.join(again)}", file=sys.stderr)
         return _EXIT_CODES[result.interrupted]
     print(f"{result.alpha_file}: {_describe(result)}")
+    if result.health and result.health.problem:
+        print(f"Something is wrong, though: {result.health.problem}. Look at {out / 'pictures'}.", file=sys.stderr)
     print(f"Masks: {shlex.join(['labels4free', 'sample', str(out), '--out', 'DIR', '--num', '16'])}")
     return None
 

@@ -9,9 +9,6 @@ demodulation is folded into the pointwise weights and the noise is one fixed map
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,9 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LEAKY_SLOPE = 0.2
-_STRIP_VALUES = 1 << 19  # values of a map that the CPU works on at a time, so that it finds them in its cache again
-_KEPT_VALUES = (1 << 23) - (1 << 16)
-_LARGE_BYTES = 1 << 22  # a map from this size on asks for huge pages
 
 
 class MobileStyleGAN(Generator):
@@ -102,13 +96,13 @@ class MobileStyleGAN(Generator):
             parts = [self._synthesize(row, noise, background, rng) for row in ws.split(1)]
             features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
             return GeneratorOutput(torch.cat([p.image for p in parts]), features)
-        sizes = [(spec.channels, spec.resolution) for spec in self.feature_specs]
-        ws.new_empty(_KEPT_VALUES)  # TRIAL
-        image, *maps = (_empty_map(ws, *size) for size in [(3, self.resolution), *sizes])
-        for k, row in enumerate(ws.split(1)):
-            out = GeneratorOutput(image[k : k + 1], tuple(m[k : k + 1] for m in maps))
-            self._synthesize(row, noise, background, rng, out)
-        return GeneratorOutput(image, tuple(maps))
+        image = empty_map(ws, 3, self.resolution)
+        maps = tuple(empty_map(ws, spec.channels, spec.resolution) for spec in self.feature_specs)
+        with strip_runner() as run:
+            for k in range(len(ws)):
+                out = GeneratorOutput(image[k : k + 1], tuple(m[k : k + 1] for m in maps))
+                self._synthesize(ws[k : k + 1], noise, background, rng, out, run)
+        return GeneratorOutput(image, maps)
 
     def _synthesize(
         self,
@@ -134,40 +128,6 @@ class MobileStyleGAN(Generator):
                 features[-1] = torch.zeros_like(features[-1]) if out is None else features[-1].zero_()
         image = self.to_image(features[-1], next(rows), None if out is None else out.image)
         return GeneratorOutput(image, tuple(features))
-
-
-def _empty_map(like: Tensor, channels: int, resolution: int) -> Tensor:
-    """Allocate [len(like), channels, resolution, resolution] on the CPU, the channels of each pixel together.
-
-    Most of the time to fill a large new map for the first time goes into its memory pages. Linux hands them out in
-    huge pages, some 7 times faster, but only to who asks for them, which PyTorch's allocator does not.
-    """
-    shape = (len(like), resolution, resolution, channels)
-    count = len(like) * resolution**2 * channels
-    size = count * like.element_size()
-    if sys.platform != "linux" or size < _LARGE_BYTES:
-        return like.new_empty(shape).permute(0, 3, 1, 2)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel built without huge pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=like.dtype).view(shape).permute(0, 3, 1, 2)
-
-
-def _strips(height: int, row_values: int) -> list[tuple[int, int]]:
-    """Split ``height`` rows of so many values each into strips (top, bottom) of an even number of rows."""
-    rows = max(16, _STRIP_VALUES // row_values // 2 * 2)
-    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
-
-
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve one channels-last sample [1, C, H, W] with a 1x1 kernel, its rows taken as the samples of a batch.
-
-    On a single thread PyTorch hands 1x1 convolutions to a kernel that is ten times slower than oneDNN's, unless the
-    batch has 16 samples.
-    """
-    _, c, h, w = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(h, 1, w, c).permute(0, 3, 1, 2)
-    return F.conv2d(rows, weight, bias).permute(0, 2, 3, 1).reshape(1, h, w, -1).permute(0, 3, 1, 2)
 
 
 class _Linear(nn.Module):

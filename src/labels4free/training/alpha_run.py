@@ -17,7 +17,7 @@ from labels4free.errors import ConfigError, RunError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.bank import build_bank
+from labels4free.training.bank import build_bank, check_resolution
 from labels4free.training.config import TrainConfig, config_from_json
 from labels4free.training.interrupts import Interrupts
 from labels4free.training.monitor import Health
@@ -95,31 +95,26 @@ def train_alpha_network(
         DataError: If the folder of real images cannot serve.
         RunError: If the folder cannot be used, or the run was lost more often than ``monitor.max_restarts``.
     """
-    fingerprint = generator_fingerprint(generator)
-    source = {"name": generator_name, "family": generator.family, "fingerprint": fingerprint}
+    source = {"name": generator_name, "family": generator.family, "fingerprint": generator_fingerprint(generator)}
     if resume:
         run = RunDir.open(out)
-        config = _resumed_config(run, config, fingerprint)
+        config = _resumed_config(run, config, source)
         if (run.path / ALPHA_FILE).exists():
             return _finished(run, config)
     else:
         config = config or TrainConfig()
-    _check_background(generator, config)
+    network = _network_for(generator, config)
     reals = ImageFolder(config.data, config.resolution) if config.data else None
-    network = AlphaNetwork(
-        generator.feature_specs,
-        generator.resolution,
-        width=config.alpha.width,
-        min_resolution=config.alpha.min_resolution,
-        max_resolution=config.alpha.max_resolution,
-    )
     if not resume:
         run = RunDir.create(out, {"generator": source, "train": config.to_json()})
     with Interrupts() as interrupts:
         try:
             return _Run(run, generator, network, config, reals, source, interrupts, progress).go()
         except _Stopped as stopped:
-            return TrainResult(None, str(stopped), 0, config.steps, 0, None)
+            done = run.latest_checkpoint()
+            steps, restarts = (done.state["iteration"], done.state["attempt"]) if done else (0, 0)
+            total = config.discriminator.warmup_steps * (1 + restarts) + config.steps
+            return TrainResult(None, str(stopped), steps, total, restarts, None)
 
 
 class _Stopped(Exception):  # noqa: N818  not an error: a signal came while the bank was rendered
@@ -194,7 +189,7 @@ class _Run:
     def _judge(self, problem: str, step: int) -> str | None:
         if step >= self.config.monitor.grace_steps:
             return problem
-        _log.warning("Step %d: %s; it may still turn.", step, problem)
+        _log.warning("Step %d: %s%s.", step, problem, "" if step == self.config.steps else "; it may still turn")
         return None
 
     def _attempt(self, number: int) -> AlphaTrainer:
@@ -217,7 +212,7 @@ class _Run:
         self.run.append_log({"attempt": trainer.attempt, "iteration": trainer.iteration, "lost": problem})
         if trainer.attempt >= self.config.monitor.max_restarts:
             raise RunError(
-                f"Training was lost {trainer.attempt + 1} times, at last because {problem}. See {self.run.pictures}; "
+                f"Training was lost in attempt {trainer.attempt + 1}, the last one: {problem}. See {self.run.pictures}; "
                 "try another --seed, more discriminator.warmup_steps, or other bounds loss.min_foreground_coverage and "
                 "loss.min_background_coverage."
             )
@@ -248,12 +243,17 @@ class _Run:
         write_png(self.run.pictures / f"attempt_{trainer.attempt}_step_{trainer.alpha_step:06d}.png", sheet)
 
     def _finish(self, trainer: AlphaTrainer) -> Path:
-        """Write the averaged network as one for the generator's own feature maps, and drop the bank."""
+        """Write the averaged network as one for the generator's own feature maps, and drop the bank.
+
+        Its file comes last: where it is, nothing is left to do. Killed before that, the run goes on from the checkpoint
+        written here, which no step follows and thus no check.
+        """
+        self.run.save_checkpoint(_checkpoint_number(trainer), trainer.state_dict())
+        self.health = self.health or trainer.check()
         folded = self.bank.projection.fold(trainer.average.module, self.generator.feature_specs)
         path = self.run.path / ALPHA_FILE
         info = {"generator": dict(self.source), "train": self.config.to_json(), "restarts": trainer.attempt}
-        if self.health:
-            info["health"] = self.health.numbers()
+        info |= {"health": self.health.numbers(), "problem": self.health.problem}
         write_native(
             path,
             kind="alpha_network",
@@ -262,8 +262,7 @@ class _Run:
             state=folded.state_dict(),
             info=info,
         )
-        self.run.save_checkpoint(_checkpoint_number(trainer), trainer.state_dict())
-        shutil.rmtree(self.run.path / _BANK, ignore_errors=True)  # hundreds of MB that the seed can bring back
+        _drop_bank(self.run)
         return path
 
     def _result(self, trainer: AlphaTrainer, alpha_file: Path | None, interrupted: str | None) -> TrainResult:
@@ -273,9 +272,14 @@ class _Run:
 def _finished(run: RunDir, config: TrainConfig) -> TrainResult:
     """Result of a run that had ended before it was resumed."""
     info = read_native_header(run.path / ALPHA_FILE, "alpha_network").info
-    health = Health(**info["health"], problem=None) if "health" in info else None
+    health = Health(**info["health"], problem=info.get("problem")) if "health" in info else None
+    _drop_bank(run)  # of a run that was killed while it did
     total = config.discriminator.warmup_steps * (1 + info["restarts"]) + config.steps
     return TrainResult(run.path / ALPHA_FILE, None, total, total, info["restarts"], health)
+
+
+def _drop_bank(run: RunDir) -> None:
+    shutil.rmtree(run.path / _BANK, ignore_errors=True)  # hundreds of MB that the seed can bring back
 
 
 def _checkpoint_number(trainer: AlphaTrainer) -> int:
@@ -283,8 +287,10 @@ def _checkpoint_number(trainer: AlphaTrainer) -> int:
     return trainer.attempt * 1_000_000 + trainer.iteration
 
 
-def _resumed_config(run: RunDir, config: TrainConfig | None, fingerprint: str) -> TrainConfig:
+def _resumed_config(run: RunDir, config: TrainConfig | None, source: dict[str, Any]) -> TrainConfig:
     """The run's own settings, which are the only ones that it can go on with.
+
+    Where ``source`` does not name the generator, the run's name for it is put in.
 
     Raises:
         ConfigError: If the generator or one of the settings asked for is another one.
@@ -294,8 +300,10 @@ def _resumed_config(run: RunDir, config: TrainConfig | None, fingerprint: str) -
     try:
         own = config_from_json(stored["train"])
         trained_on = stored["generator"]
-        if trained_on["fingerprint"] != fingerprint:
-            raise ConfigError(f"{run.path} was started on the generator {trained_on['name']}, not on the one given.")
+        if trained_on["fingerprint"] != source["fingerprint"]:
+            name = trained_on["name"] or trained_on["fingerprint"]
+            raise ConfigError(f"{run.path} was started on the generator {name}, not on the one given.")
+        source["name"] = source["name"] or trained_on["name"]
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.path / 'config.json'} lacks {error}; restore it, or start a new run.") from error
     if config is not None and config != own:
@@ -314,9 +322,30 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _check_background(generator: Generator, config: TrainConfig) -> None:
+def _network_for(generator: Generator, config: TrainConfig) -> AlphaNetwork:
+    """The alpha network that the settings ask for, untrained.
+
+    Raises:
+        ConfigError: If the generator cannot serve the settings; better now than when the bank is rendered.
+    """
+    check_resolution(generator, config.resolution)
     mode = config.background.mode
     if mode is not None and mode not in generator.background_modes:
         raise ConfigError(
             f"background.mode must be none or one of {', '.join(generator.background_modes)}, got {mode}."
         )
+    network = AlphaNetwork(
+        generator.feature_specs,
+        generator.resolution,
+        width=config.alpha.width,
+        min_resolution=config.alpha.min_resolution,
+        max_resolution=config.alpha.max_resolution,
+    )
+    finest = generator.feature_specs[network.levels[-1][0]].resolution
+    if finest < config.resolution:
+        raise ConfigError(
+            f"Training at a resolution of {config.resolution} needs feature maps as fine, but the alpha network reads "
+            f"maps of up to {finest}; choose a resolution of at most {finest}, or raise alpha.max_resolution (now "
+            f"{config.alpha.max_resolution}) where the generator has finer ones."
+        )
+    return network

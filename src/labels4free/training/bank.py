@@ -11,14 +11,15 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
 from labels4free.generators.base import sample_z
 from labels4free.training.projection import Projection, fit_projection
+from labels4free.training.run_dir import state_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,7 @@ _CHUNK = 32
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _CALIBRATION_SEED = 0x5EED  # latents of the calibration are none of the bank's
 _STORED = torch.float16
+_DIGEST = "sha256"  # key in the metadata of a chunk: safetensors does not notice flipped bits
 
 
 class BankBatch(NamedTuple):
@@ -109,10 +111,10 @@ def build_bank(
         on the generator's device.
 
     Raises:
-        ConfigError: If the generator cannot serve the training resolution or background mode.
+        ConfigError: If the generator cannot serve the training resolution or background mode; nothing is then rendered.
         RunError: If a chunk cannot be written.
     """
-    _check_resolution(generator, config.resolution)
+    check_resolution(generator, config.resolution)
     device, size = generator.w_avg.device, config.bank.size
     total, done = config.bank.calibration_samples + size + PREVIEWS, 0
 
@@ -151,7 +153,8 @@ def build_bank(
     return joined(chunks), joined([previews])
 
 
-def _check_resolution(generator: Generator, resolution: int) -> None:
+def check_resolution(generator: Generator, resolution: int) -> None:
+    """Raise :class:`ConfigError` unless the generator's images can be averaged to this side."""
     if resolution > generator.resolution or generator.resolution % resolution:
         raise ConfigError(
             f"The generator makes images of {generator.resolution} pixels, which cannot be averaged to a training "
@@ -212,14 +215,20 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            digest = (file.metadata() or {}).get(_DIGEST)
+        if state_digest(state) != digest:
+            raise ValueError("its content does not have the checksum that was stored with it")
+        return state
+    except (SafetensorError, OSError, ValueError) as error:
         _log.warning("%s is damaged (%s) and is rendered again.", path, error)
         return None
 
 
 def _write(path: Path, state: dict[str, Tensor]) -> None:
     try:
-        write_atomically(path, save({name: x.cpu() for name, x in state.items()}))
+        state = {name: x.cpu() for name, x in sorted(state.items())}
+        write_atomically(path, save(state, {_DIGEST: state_digest(state)}))
     except OSError as error:
         raise RunError(write_failure(path, error)) from error
