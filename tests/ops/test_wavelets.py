@@ -69,6 +69,19 @@ def test_channels_last_gives_the_same_values(transform):
     assert torch.equal(transform(x.contiguous(memory_format=torch.channels_last)), transform(x))
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_inverse_with_a_scale_has_the_same_values_with_and_without_autograd(memory_format):
+    x, scale = normal(2, 8, 4, 6).contiguous(memory_format=memory_format), normal(2, 8, 1, 1)
+    plain = inverse_haar(x * scale)
+    torch.testing.assert_close(inverse_haar(x, scale), plain)
+    for bands, factor in ((x.clone().requires_grad_(), scale), (x, scale.clone().requires_grad_())):
+        out = inverse_haar(bands, factor)
+        assert out.requires_grad
+        torch.testing.assert_close(out, plain)
+        with torch.no_grad():
+            torch.testing.assert_close(inverse_haar(bands, factor), plain)
+
+
 def test_inverse_keeps_the_memory_format():
     x, channels_last = normal(2, 8, 4, 6), torch.channels_last
     assert inverse_haar(x).is_contiguous()

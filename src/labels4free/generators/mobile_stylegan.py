@@ -4,11 +4,13 @@ The mapping network is StyleGAN2's. Synthesis starts from a 4x4 constant and a s
 modulates, doubles the resolution by an inverse Haar transform (which quarters the channels) and applies two styled
 depthwise-separable convolutions; the last block emits the four Haar bands of the RGB image. Layer layout and constants
 are those of the OpenVINO graph in the PyPI wheel ``random-face`` (see ``checkpoints/openvino_ir.py``), in which
-demodulation is folded into the pointwise weights and the noise is one fixed map a convolution.
+demodulation is folded into the pointwise weights and the noise is one fixed map a convolution. The computation here
+is the plain one; ``mobile_stylegan_cpu`` does the same faster where a CPU need not remember it for gradients.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,12 +18,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from labels4free.generators import mobile_stylegan_cpu
 from labels4free.generators.base import Generator, Noise
 from labels4free.ops.wavelets import inverse_haar
 from labels4free.types import FeatureSpec, GeneratorOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
@@ -65,12 +68,11 @@ class MobileStyleGAN(Generator):
         self.register_buffer("w_avg", torch.zeros(z_dim))
         self.mapping = nn.ModuleList(_Linear(z_dim, z_dim) for _ in range(mapping_layers))
         self.register_buffer("constant", torch.zeros(1, channels[0], 4, 4))
-        self.conv1 = _StyledConv(channels[0], channels[0], 4, z_dim, separable=False)
+        self.conv1 = StyledConv(channels[0], channels[0], 4, z_dim, separable=False)
         self.blocks = nn.ModuleList(
-            _Block(c_in, c_out, 8 * 2**block, z_dim)
-            for block, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False))
+            Block(c_in, c_out, 8 * 2**block, z_dim) for block, (c_in, c_out) in enumerate(pairwise(channels))
         )
-        self.to_image = _ToImage(channels[-1], z_dim)
+        self.to_image = ToImage(channels[-1], z_dim)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -91,43 +93,30 @@ class MobileStyleGAN(Generator):
         self.check_synthesize_arguments(ws, noise, background)
         if ws.device.type != "cpu":
             return self._synthesize(ws, noise, background, rng)
-        # The wide maps outgrow the cache: on a CPU one sample at a time is 2-3 times faster.
-        if torch.is_grad_enabled() and ws.requires_grad:
+        if not (torch.is_grad_enabled() and ws.requires_grad):
+            return mobile_stylegan_cpu.synthesize(self, ws, noise, background, rng)
+        if len(ws) > 1:  # the wide maps outgrow a CPU's cache: one sample at a time is 2-3 times faster
             parts = [self._synthesize(row, noise, background, rng) for row in ws.split(1)]
             features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
             return GeneratorOutput(torch.cat([p.image for p in parts]), features)
-        image = empty_map(ws, 3, self.resolution)
-        maps = tuple(empty_map(ws, spec.channels, spec.resolution) for spec in self.feature_specs)
-        with strip_runner() as run:
-            for k in range(len(ws)):
-                out = GeneratorOutput(image[k : k + 1], tuple(m[k : k + 1] for m in maps))
-                self._synthesize(ws[k : k + 1], noise, background, rng, out, run)
-        return GeneratorOutput(image, maps)
+        return self._synthesize(ws, noise, background, rng)
 
     def _synthesize(
-        self,
-        ws: Tensor,
-        noise: Noise,
-        background: str | None,
-        rng: torch.Generator | None,
-        out: GeneratorOutput | None = None,
+        self, ws: Tensor, noise: Noise, background: str | None, rng: torch.Generator | None
     ) -> GeneratorOutput:
-        """Render a batch plainly; or, if ``out`` is given, one sample into ``out`` by the CPU's fast path."""
         rows = iter(ws.unbind(1))
-        x = self.constant.expand(len(ws), -1, -1, -1)
+        x = self.constant.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         if background == "zero_constant":
             x = torch.zeros_like(x)
-        x = self.conv1(x, next(rows), noise, rng).contiguous(memory_format=torch.channels_last)
+        x = self.conv1(x, next(rows), noise, rng)
         if background == "zero_first_conv":
             x = torch.zeros_like(x)
-        features = [x if out is None else out.features[0].copy_(x)]
+        features = [x]
         for index, block in enumerate(self.blocks):
-            targets = None if out is None else out.features[len(features) : len(features) + 2]
-            features += block(features[-1], (next(rows), next(rows), next(rows)), noise, rng, targets)
+            features += block(features[-1], (next(rows), next(rows), next(rows)), noise, rng)
             if index == 0 and background == "zero_first_block":
-                features[-1] = torch.zeros_like(features[-1]) if out is None else features[-1].zero_()
-        image = self.to_image(features[-1], next(rows), None if out is None else out.image)
-        return GeneratorOutput(image, tuple(features))
+                features[-1] = torch.zeros_like(features[-1])
+        return GeneratorOutput(self.to_image(features[-1], next(rows)), tuple(features))
 
 
 class _Linear(nn.Module):
@@ -145,7 +134,7 @@ class _Linear(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-class _StyledConv(nn.Module):
+class StyledConv(nn.Module):
     """Modulate, convolve (3x3, or depthwise 3x3 then pointwise), add noise and bias, leaky ReLU without gain."""
 
     weight: Tensor
@@ -167,80 +156,54 @@ class _StyledConv(nn.Module):
         self.register_buffer("noise_strength", torch.zeros(()))
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise, rng: torch.Generator | None) -> Tensor:
+        """Turn x [N, c_in, H, W] into [N, c_out, H, W]; w is one row of ws."""
         style = self.modulation(w)[:, :, None, None]
-        x = x * style
-        if self.separable:
-            x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
-        x = F.conv2d(x, self.weight, self.bias, padding=0 if self.separable else 1)
-        noise_map = self._noise_map(x, noise, rng)
+        if not self.separable:
+            x = F.conv2d(x * style, self.weight, self.bias, padding=1)
+        else:
+            depthwise = self.depthwise
+            if len(x) == 1:  # style and kernel both act on single channels: the kernel carries the style for free
+                depthwise = depthwise * style.transpose(0, 1)
+            else:
+                x = x * style
+            x = F.conv2d(x, depthwise, padding=1, groups=x.shape[1])
+            x = F.conv2d(x, self.weight, self.bias)
+        noise_map = self.noise_map(x, noise, rng)
         if noise_map is not None:
             x += noise_map
-        return F.leaky_relu_(x, _LEAKY_SLOPE)
+        return self.activate(x)
 
-    def fill(
-        self,
-        out: Tensor,
-        source: Callable[[int, int], Tensor],
-        w: Tensor,
-        noise: Noise,
-        rng: torch.Generator | None,
-    ) -> Tensor:
-        """Compute :meth:`forward` of one sample, if separable, into ``out`` [1, C, H, W]: no autograd, fast on a CPU.
-
-        Args:
-            out: Channels-last; also returned.
-            source: Gives the rows from one even number up to another of the input.
-        """
-        height = out.shape[2]
-        noise_map = self._noise_map(out, noise, rng)
-        depthwise = self.depthwise * self.modulation(w).view(-1, 1, 1, 1)  # carries the style for free
-        for top, bottom in _strips(height, out[0, :, 0].numel()):
-            start, stop = max(top - 2, 0), min(bottom + 2, height)
-            x = F.conv2d(source(start, stop), depthwise, padding=1, groups=len(depthwise))
-            x = _pointwise(x[:, :, top - start : bottom - start], self.weight, self.bias)
-            strip = out[:, :, top:bottom]
-            if noise_map is None:
-                strip.copy_(x)
-            else:
-                torch.add(x, noise_map[:, :, top:bottom], out=strip)
-            F.leaky_relu_(strip, _LEAKY_SLOPE)
-        return out
-
-    def _noise_map(self, x: Tensor, noise: Noise, rng: torch.Generator | None) -> Tensor | None:
+    def noise_map(self, x: Tensor, noise: Noise, rng: torch.Generator | None) -> Tensor | None:
+        """What ``noise`` adds to each channel of ``x`` [N, C, H, W]: [N or 1, 1, H, W] or nothing."""
         if noise == "random":
             normal = torch.randn(len(x), 1, *x.shape[2:], generator=rng, device=x.device, dtype=x.dtype)
             return self.noise_strength * normal
         return self.noise if noise == "fixed" else None
 
+    def activate(self, x: Tensor) -> Tensor:
+        """Apply the nonlinearity to ``x``, in place."""
+        return F.leaky_relu_(x, _LEAKY_SLOPE)
 
-class _Block(nn.Module):
+
+class Block(nn.Module):
     """Modulate, inverse Haar to twice the resolution, two styled depthwise-separable convolutions."""
 
     def __init__(self, c_in: int, c_out: int, resolution: int, w_dim: int) -> None:
         super().__init__()
         self.up = _Linear(w_dim, c_in)
-        self.conv1 = _StyledConv(c_in // 4, c_out, resolution, w_dim, separable=True)
-        self.conv2 = _StyledConv(c_out, c_out, resolution, w_dim, separable=True)
+        self.conv1 = StyledConv(c_in // 4, c_out, resolution, w_dim, separable=True)
+        self.conv2 = StyledConv(c_out, c_out, resolution, w_dim, separable=True)
 
     def forward(
-        self,
-        x: Tensor,
-        rows: tuple[Tensor, Tensor, Tensor],
-        noise: Noise,
-        rng: torch.Generator | None,
-        out: tuple[Tensor, Tensor] | None = None,
+        self, x: Tensor, rows: tuple[Tensor, Tensor, Tensor], noise: Noise, rng: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        scale = self.up(rows[0])[:, :, None, None]
-        if out is None:
-            first = self.conv1(inverse_haar(x, scale), rows[1], noise, rng)
-            return first, self.conv2(first, rows[2], noise, rng)
-        first, second = out
-        self.conv1.fill(first, lambda a, b: inverse_haar(x[:, :, a // 2 : b // 2], scale), rows[1], noise, rng)
-        self.conv2.fill(second, lambda a, b: first[:, :, a:b], rows[2], noise, rng)
-        return first, second
+        """Turn x [N, c_in, H, W] into the maps of both convolutions, each [N, c_out, 2H, 2W]."""
+        x = inverse_haar(x, self.up(rows[0])[:, :, None, None])
+        first = self.conv1(x, rows[1], noise, rng)
+        return first, self.conv2(first, rows[2], noise, rng)
 
 
-class _ToImage(nn.Module):
+class ToImage(nn.Module):
     """Modulated 1x1 convolution to the Haar bands of the RGB image, then their inverse transform."""
 
     weight: Tensor
@@ -252,12 +215,9 @@ class _ToImage(nn.Module):
         self.register_buffer("weight", torch.zeros(12, c_in, 1, 1))
         self.register_buffer("bias", torch.zeros(12))
 
-    def forward(self, x: Tensor, w: Tensor, out: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Turn x [N, c_in, H, W] into an image [N, 3, 2H, 2W]; w is one row of ws."""
         style = self.modulation(w)[:, :, None, None]
-        if out is None:
-            return inverse_haar(F.conv2d(x * style, self.weight, self.bias).contiguous())
-        weight = self.weight * style.view(1, -1, 1, 1)
-        for top, bottom in _strips(x.shape[2], x[0, :, 0].numel()):
-            bands = _pointwise(x[:, :, top:bottom], weight, self.bias)
-            out[:, :, 2 * top : 2 * bottom] = inverse_haar(bands.contiguous())
-        return out
+        if len(x) == 1:
+            return inverse_haar(F.conv2d(x, self.weight * style.view(1, -1, 1, 1), self.bias).contiguous())
+        return inverse_haar(F.conv2d(x * style, self.weight, self.bias).contiguous())

@@ -8,16 +8,18 @@ one stretch of memory. Nothing here is for autograd.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 _STRIP_VALUES = 1 << 18  # with what one strip's operations read and write besides, this fills a core's cache
 _STRIP_ROWS = 16  # at least, for the rows that neighbours share and for pointwise()
-_LARGE_BYTES = 1 << 22  # from here on, two huge pages and more, memory comes in huge pages
+_LARGE_BYTES = 1 << 22  # two huge pages
 _KEPT_BYTES = 31 << 20
 
 
@@ -33,7 +35,7 @@ def strips_of(x: Tensor) -> list[tuple[int, int]]:
     """Split the rows of ``x`` [N, C, H, W] into strips.
 
     Returns:
-        (top, bottom) of each strip, without ``bottom``. All are even but H itself, if that is odd.
+        (top, bottom) of each strip, ``bottom`` not included. All are even but H itself, if that is odd.
     """
     height, row_values = x.shape[2], x.shape[1] * x.shape[3]
     rows = max(_STRIP_ROWS, _STRIP_VALUES // row_values // 2 * 2)
@@ -44,35 +46,37 @@ def strips_of(x: Tensor) -> list[tuple[int, int]]:
 def strip_runner() -> Iterator[StripRunner]:
     """Share strips out among as many threads as PyTorch may use (``torch.get_num_threads()``).
 
-    Yields:
-        ``run(work, x)``, which calls ``work(top, bottom)`` for each of :func:`strips_of` ``(x)``, several at a time,
-        and returns when all are done. ``work`` runs without autograd.
+    PyTorch itself would cut every single operation in pieces, one a thread, and wait for all of them: with another
+    program on one of the cores that is several times slower than a single thread. Here each strip goes through its
+    operations on one thread; while the context lasts, PyTorch uses one thread for other operations too.
 
-    PyTorch itself would cut every single operation in two and wait for both halves: with another program on one of the
-    cores that is several times slower than one thread alone. Within the context, PyTorch's operations use one thread.
+    Yields:
+        ``run(work, x)``, which calls ``work(top, bottom)``, without autograd, for each of :func:`strips_of` ``(x)``,
+        several at a time, and returns when all are done.
     """
     _keep_freed_memory()
     threads = torch.get_num_threads()
-    inference = torch.is_inference_mode_enabled()  # this and no_grad hold for single threads
     if threads == 1:
-        yield lambda work, x: [work(*strip) for strip in strips_of(x)] and None
+        yield partial(_run, map)
         return
-
-    def run(work: Callable[[int, int], None], x: Tensor) -> None:
-        def one(strip: tuple[int, int]) -> None:
-            with torch.inference_mode(inference), torch.no_grad():
-                work(*strip)
-
-        strips = strips_of(x)
-        for _ in pool.map(one, strips) if len(strips) > 1 else map(one, strips):
-            pass  # raises what the work raised
-
     torch.set_num_threads(1)  # new threads take this over; those that run already keep their number
     try:
         with ThreadPoolExecutor(threads) as pool:
-            yield run
+            yield partial(_run, pool.map)
     finally:
         torch.set_num_threads(threads)
+
+
+def _run(share_out: Callable[..., Iterable[None]], work: Callable[[int, int], None], x: Tensor) -> None:
+    inference = torch.is_inference_mode_enabled()  # each thread has modes of its own
+
+    def one(strip: tuple[int, int]) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            work(*strip)
+
+    strips = strips_of(x)
+    for _ in share_out(one, strips) if len(strips) > 1 else map(one, strips):
+        pass  # raises what the work raised
 
 
 def _keep_freed_memory() -> None:
@@ -84,23 +88,22 @@ def _keep_freed_memory() -> None:
     torch.empty(_KEPT_BYTES, dtype=torch.uint8)
 
 
-def empty_map(like: Tensor, channels: int, resolution: int) -> Tensor:
-    """Allocate a channels-last map on the CPU, on huge pages if it is large and the system has them.
+def large_empty(like: Tensor, *shape: int) -> Tensor:
+    """Allocate a tensor on the CPU, on huge pages if it is large and the system has them.
 
-    Most of the time of filling a new large map goes into its memory pages. Linux makes huge pages some 7 times faster,
-    but in its usual setting only for who asks, which PyTorch's allocator does not.
+    Most of the time of filling a new large tensor goes into its memory pages. Linux makes huge pages some 7 times
+    faster, but in its usual setting only for who asks, which PyTorch's allocator does not.
 
     Returns:
-        [len(like), channels, resolution, resolution] of the type of ``like``, uninitialised.
+        A contiguous tensor of the given shape and the type of ``like``, uninitialised.
     """
-    shape = (len(like), resolution, resolution, channels)
-    size = len(like) * resolution**2 * channels * like.element_size()
+    size = math.prod(shape) * like.element_size()
     if sys.platform != "linux" or size < _LARGE_BYTES:
-        return like.new_empty(shape).permute(0, 3, 1, 2)
+        return like.new_empty(shape)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel built without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=like.dtype).view(shape).permute(0, 3, 1, 2)
+    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

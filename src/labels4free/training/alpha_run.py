@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -25,7 +26,6 @@ from labels4free.training.run_dir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from labels4free.generators.base import Generator
 
@@ -137,7 +137,8 @@ class _Run:
     ) -> None:
         self.run, self.generator, self.config, self.reals, self.source = run, generator, config, reals, source
         self.interrupts, self.progress = interrupts, progress
-        self.bank, self.previews = build_bank(generator, network.levels, config, run.path / _BANK, self._rendered)
+        folder = Path(config.bank.folder) if config.bank.folder else run.path / _BANK
+        self.bank, self.previews = build_bank(generator, network.levels, config, folder, self._rendered)
         specs = self.bank.projection.specs(generator.feature_specs)
         self.network = AlphaNetwork.from_config(network.config() | {"feature_specs": [vars(s) for s in specs]})
         self.health: Health | None = None
@@ -178,7 +179,7 @@ class _Run:
             entry |= {f"check_{name}": value for name, value in self.health.numbers().items()}
             if self.health.problem:
                 entry["problem"] = self.health.problem
-                problem = self._judge(self.health.problem, step)
+                problem = self._judge(self.health, step)
         self.run.append_log(entry)
         if step >= 0 and (step % config.picture_interval == 0 or last):
             self._draw(trainer)
@@ -186,10 +187,11 @@ class _Run:
             self.progress(trainer.iteration, trainer.total, logs)
         return problem
 
-    def _judge(self, problem: str, step: int) -> str | None:
-        if step >= self.config.monitor.grace_steps:
-            return problem
-        _log.warning("Step %d: %s%s.", step, problem, "" if step == self.config.steps else "; it may still turn")
+    def _judge(self, health: Health, step: int) -> str | None:
+        if step >= self.config.monitor.grace_steps or health.hopeless:
+            return health.problem
+        last = step == self.config.steps
+        _log.warning("Step %d: %s%s.", step, health.problem, "" if last else "; it may still turn")
         return None
 
     def _attempt(self, number: int) -> AlphaTrainer:
@@ -212,7 +214,7 @@ class _Run:
         self.run.append_log({"attempt": trainer.attempt, "iteration": trainer.iteration, "lost": problem})
         if trainer.attempt >= self.config.monitor.max_restarts:
             raise RunError(
-                f"Training was lost in attempt {trainer.attempt + 1}, the last one: {problem}. See {self.run.pictures}; "
+                f"Training was lost in attempt {trainer.attempt + 1}, the last: {problem}. See {self.run.pictures}; "
                 "try another --seed, more discriminator.warmup_steps, or other bounds loss.min_foreground_coverage and "
                 "loss.min_background_coverage."
             )

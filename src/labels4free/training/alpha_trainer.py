@@ -159,8 +159,9 @@ class AlphaTrainer:
         )
         weight = config.binarization * min(1.0, step / config.binarization_steps)
         loss = adversarial + weight * binary + config.coverage * coverage
-        if config.separation > 0:
-            loss = loss - config.separation * separation(batch.images, alpha)
+        reward = config.separation + (config.final_separation - config.separation) * step / self.config.steps
+        if reward > 0:
+            loss = loss - reward * separation(batch.images, alpha)
         for group in self.alpha_optimizer.param_groups:
             group["lr"] = self.config.alpha.learning_rate * min(1.0, 2 * (1 - step / self.config.steps))
         _optimise(self.alpha_optimizer, loss, "The alpha network's loss")

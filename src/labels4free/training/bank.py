@@ -6,6 +6,7 @@ folder, so that a killed run neither renders again nor trains on anything else.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.nn import functional as F
 
+from labels4free.checkpoints.loading import generator_fingerprint
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
 from labels4free.generators.base import sample_z
@@ -111,10 +113,12 @@ def build_bank(
         on the generator's device.
 
     Raises:
-        ConfigError: If the generator cannot serve the training resolution or background mode; nothing is then rendered.
+        ConfigError: If the generator cannot serve the training resolution or background mode,
+            or the folder holds another bank; nothing is then rendered.
         RunError: If a chunk cannot be written.
     """
     check_resolution(generator, config.resolution)
+    _check_contents(generator, levels, config, folder)
     device, size = generator.w_avg.device, config.bank.size
     total, done = config.bank.calibration_samples + size + PREVIEWS, 0
 
@@ -162,6 +166,39 @@ def check_resolution(generator: Generator, resolution: int) -> None:
         )
 
 
+def _check_contents(generator: Generator, levels: Sequence[Sequence[int]], config: TrainConfig, folder: Path) -> None:
+    """Note what the folder's samples depend on, or compare with what is noted there.
+
+    Raises:
+        ConfigError: If the folder holds samples of another generator or other settings.
+        RunError: If the note cannot be read or written.
+    """
+    names = [[generator.feature_specs[i].name for i in level] for level in levels]
+    contents = {
+        "generator": generator_fingerprint(generator),
+        "levels": names,
+        "resolution": config.resolution,
+        "background": config.background.mode or generator.default_background,
+        **{k: v for k, v in config.to_json()["bank"].items() if k not in ("folder", "seed")},
+        "seed": config.bank_seed,
+    }
+    path = folder / "bank.json"
+    try:
+        if not path.exists():
+            write_atomically(path, (json.dumps(contents, indent=1) + "\n").encode())
+            return
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(write_failure(path, error)) from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); delete {folder} to render its samples again.") from error
+    different = [name for name, value in contents.items() if not isinstance(found, dict) or found.get(name) != value]
+    if different:
+        raise ConfigError(
+            f"{folder} holds samples of a run with another {', '.join(different)}; choose another bank.folder."
+        )
+
+
 def _projection(generator: Generator, config: TrainConfig, path: Path, advance: Callable[[int], None]) -> Projection:
     """Read the projection, or fit and write it."""
     state = _read(path)
@@ -187,7 +224,7 @@ def _latent(generator: Generator, seed: int, index: int) -> Tensor:
 @torch.no_grad()
 def _calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
     for index in range(config.bank.calibration_samples):
-        z = _latent(generator, config.seed ^ _CALIBRATION_SEED, index)
+        z = _latent(generator, config.bank_seed ^ _CALIBRATION_SEED, index)
         yield generator.synthesize(generator.map(z, sample_truncation_psi(config, index))).features
 
 
@@ -201,7 +238,7 @@ def _render(
     resolution: int,
 ) -> dict[str, Tensor]:
     """Render one sample twice, whole and without its object, and keep what training needs (float16, on the CPU)."""
-    ws = generator.map(_latent(generator, config.seed, index), sample_truncation_psi(config, index))
+    ws = generator.map(_latent(generator, config.bank_seed, index), sample_truncation_psi(config, index))
     image, features = generator.synthesize(ws)
     background = generator.synthesize(ws, background=config.background.mode or generator.default_background).image
     shrink = generator.resolution // resolution

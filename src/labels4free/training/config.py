@@ -30,6 +30,10 @@ class BankConfig:
     """... to here."""
     calibration_samples: int = 32
     """Samples from which the principal channels of each feature map are computed."""
+    seed: int | None = None
+    """Decides the latents; None: the run's seed."""
+    folder: str | None = None
+    """Where rendered samples are kept, for several runs to share; None: in the run's folder, until it is finished."""
 
     def __post_init__(self) -> None:
         _at_least("bank.size", self.size, 8)
@@ -104,8 +108,10 @@ class LossConfig:
     """Weight of mean min(alpha, 1 - alpha), ..."""
     binarization_steps: int = 600
     """... reached along a line from 0 after so many steps: binarised too early, a wrong mask stays."""
-    separation: float = 0.0
-    """Weight of the reward for masks whose two sides do not predict each other."""
+    separation: float = 2.0
+    """Weight of the reward for masks whose two sides do not predict each other at the first step, ..."""
+    final_separation: float = 0.5
+    """... and at the last; along a line between them."""
     coverage: float = 5.0
     """Weight of each coverage term."""
     min_foreground_coverage: float = 0.25
@@ -212,6 +218,11 @@ class TrainConfig:
             _at_least(name, getattr(self, name), 1)
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
             raise ConfigError(f"resolution must be a power of two of at least 8, got {self.resolution}.")
+        if self.discriminator.channel_base < self.resolution:
+            raise ConfigError(
+                f"discriminator.channel_base must be at least the training resolution {self.resolution}, got "
+                f"{self.discriminator.channel_base}."
+            )
         if self.background.blur > self.resolution:
             raise ConfigError(
                 f"background.blur may be at most the training resolution {self.resolution}, got {self.background.blur}."
@@ -221,6 +232,11 @@ class TrainConfig:
                 f"bank.size must exceed monitor.samples, which are kept apart, got {self.bank.size} and "
                 f"{self.monitor.samples}."
             )
+
+    @property
+    def bank_seed(self) -> int:
+        """Seed of the bank's latents."""
+        return self.seed if self.bank.seed is None else self.bank.seed
 
     def to_json(self) -> dict[str, Any]:
         """All fields as nested JSON values; :func:`config_from_json` is the inverse."""

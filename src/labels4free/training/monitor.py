@@ -6,6 +6,7 @@ shows in a few numbers on samples that training does not draw.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,11 @@ class Health:
     swap_gain: float
     problem: str | None
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether the networks hold numbers that no further step can mend."""
+        return not all(math.isfinite(value) for value in self.numbers().values())
+
     def numbers(self) -> dict[str, float]:
         """All but the problem, for a log."""
         values = asdict(self)
@@ -79,6 +85,8 @@ def check_health(foreground: Tensor, background: Tensor, alpha: Tensor, discrimi
 
 def find_problem(*, coverage: float, contrast: float, polarity: float, swap_gain: float) -> str | None:
     """Say what is wrong with such masks, or None; the arguments are attributes of :class:`Health`."""
+    if not all(math.isfinite(value) for value in (coverage, contrast, polarity, swap_gain)):
+        return "the masks, or what the discriminator makes of them, are not finite numbers"
     if coverage < _EMPTY:
         return f"the masks are empty (mean alpha {coverage:.3f})"
     if coverage > _FULL:

@@ -1,0 +1,78 @@
+"""Training runs of half a second, for tests, and what two of them must have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labels4free.checkpoints.native import write_native
+from labels4free.training.config import (
+    AlphaConfig,
+    BackgroundConfig,
+    BankConfig,
+    DiscriminatorConfig,
+    MonitorConfig,
+    TrainConfig,
+)
+from labels4free.training.run_dir import RunDir, state_digest
+
+if TYPE_CHECKING:
+    from labels4free.generators.base import Generator
+
+SETTINGS = TrainConfig(
+    steps=8,
+    batch_size=2,
+    resolution=16,
+    checkpoint_interval=5,
+    picture_interval=4,
+    bank=BankConfig(size=12, calibration_samples=4),
+    alpha=AlphaConfig(width=4, learning_rate=0.01),
+    discriminator=DiscriminatorConfig(channel_base=64, channel_max=8, warmup_steps=3, r1_interval=3),
+    background=BackgroundConfig(filled_from_step=1, filled_full_step=3, refresh_interval=2),
+    monitor=MonitorConfig(interval=4, samples=4, grace_steps=0),
+)
+"""Three steps of warm-up, eight of training; everything that happens in a long run happens in them."""
+
+
+def tiny_config(**changes: Any) -> TrainConfig:
+    """:data:`SETTINGS` with changes: ``steps=9`` for a field, ``monitor={"interval": 2}`` for fields of a section."""
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            changes[name] = dataclasses.replace(getattr(SETTINGS, name), **value)
+    return dataclasses.replace(SETTINGS, **changes)
+
+
+def as_settings(config: TrainConfig) -> list[str]:
+    """The words of the command line that turn the defaults into a configuration."""
+    words = []
+    for name, value in config.to_json().items():
+        fields = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+        for path, setting in fields.items():
+            words += ["--set", f"{path}={'none' if setting is None else setting}"]
+    return words
+
+
+def write_generator(path: Path, generator: Generator) -> Path:
+    """Write a generator as a native checkpoint."""
+    family, config, state = generator.family, generator.config(), generator.state_dict()
+    write_native(path, kind="generator", family=family, config=config, state=state)
+    return path
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    """Every file (and folder: None) below a folder, by name."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All that a finished run leaves and that must not depend on how often it was stopped."""
+    checkpoint = RunDir(run).latest_checkpoint()
+    assert checkpoint is not None
+    return {
+        "alpha": (run / "alpha.safetensors").read_bytes(),
+        "checkpoint": (checkpoint.step, state_digest(checkpoint.state)),
+        "log": (run / "log.jsonl").read_text(),
+        "pictures": content(run / "pictures"),
+        "files": sorted(p.name for p in run.iterdir()),
+    }

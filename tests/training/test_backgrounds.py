@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+
+from labels4free.training.backgrounds import (
+    draw_backgrounds,
+    fill_holes,
+    filled_share,
+    filled_surroundings,
+    separation,
+)
+from labels4free.training.bank import ReplayBank
+from labels4free.training.config import BackgroundConfig
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def square(low: int, high: int, size: int = 16) -> torch.Tensor:
+    """1 inside the square, [1, 1, size, size]."""
+    mask = torch.zeros(1, 1, size, size)
+    mask[..., low:high, low:high] = 1
+    return mask
+
+
+# fill_holes
+
+
+def test_where_the_weight_is_1_the_image_stays():
+    image, weight = torch.randn(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
+    assert torch.equal(fill_holes(image, torch.ones(2, 1, 16, 16)), image)
+    weight[..., ::3, ::2] = 1
+    filled = fill_holes(image, weight)
+    known = (weight == 1).expand_as(image)
+    assert torch.equal(filled[known], image[known])
+    assert not torch.equal(filled[~known], image[~known])
+
+
+@pytest.mark.parametrize("weight", [square(0, 16), 1 - square(3, 12), square(0, 1), 0.5 * square(0, 16)])
+def test_a_constant_image_stays_constant(weight):
+    colour = torch.tensor([0.7, -0.2, 0.1]).view(1, 3, 1, 1)
+    image = torch.where(weight > 0, colour, torch.full_like(colour, 9.0))  # what lies in a hole must not be looked at
+    torch.testing.assert_close(fill_holes(image, weight), colour.expand(1, 3, 16, 16), rtol=1e-4, atol=1e-4)
+
+
+def test_a_hole_is_filled_between_its_neighbours():
+    image = torch.full((1, 1, 16, 16), 99.0)
+    weight = torch.zeros(1, 1, 16, 16)
+    image[..., :4], image[..., 12:] = -1.0, 1.0
+    weight[..., :4] = weight[..., 12:] = 1
+    filled = fill_holes(image, weight)
+    across = filled[0, 0, 8]
+    assert (across[:4] == -1).all()
+    assert (across[12:] == 1).all()
+    assert -1 <= across.min() <= across.max() <= 1
+    assert (across.diff() >= -1e-6).all()
+    torch.testing.assert_close(across[7] + across[8], torch.tensor(0.0), rtol=0, atol=1e-4)
+    assert across[5] < -0.1
+    assert across[10] > 0.1
+
+
+def test_a_single_known_pixel_fills_everything():
+    image, weight = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+    image[..., 5, 9], weight[..., 5, 9] = 0.8, 1
+    torch.testing.assert_close(fill_holes(image, weight), torch.full((1, 1, 32, 32), 0.8), rtol=1e-3, atol=0)
+
+
+def test_nothing_known_gives_finite_numbers():
+    assert torch.isfinite(fill_holes(torch.randn(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))).all()
+
+
+def test_gradients_of_the_filling():
+    image = torch.randn(1, 2, 4, 4, dtype=torch.float64, generator=seeded(0)).requires_grad_()
+    weight = (0.1 + 0.6 * torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=seeded(1))).requires_grad_()
+    assert gradcheck(fill_holes, (image, weight))
+
+
+# separation
+
+
+def scene(size: int = 16) -> torch.Tensor:
+    """A bright textured square on a dark textured ground."""
+    texture = 0.05 * torch.randn(1, 3, size, size, generator=seeded(0))
+    return 2 * square(4, 12, size) - 1 + texture
+
+
+def test_separation_is_highest_for_the_right_mask():
+    image = scene()
+    right = separation(image, square(4, 12))
+    wrong = [square(2, 14), square(6, 10), square(0, 8), torch.full((1, 1, 16, 16), 0.5)]
+    assert all(separation(image, mask) < right for mask in wrong)
+    torch.testing.assert_close(separation(image, 1 - square(4, 12)), right)  # it has no polarity
+
+
+def test_separation_by_hand():
+    # one side is white, the other black: each is filled with the other's colour, an error of 2^2 on each side
+    halves = torch.ones(1, 3, 16, 16)
+    halves[..., 8:] = -1
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1
+    assert separation(halves, mask).item() == pytest.approx(8, rel=1e-3)
+    assert separation(torch.ones(1, 3, 16, 16), mask).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)])
+def test_separation_of_an_empty_or_full_mask_is_finite(alpha):
+    assert torch.isfinite(separation(scene(), alpha))
+
+
+def test_gradients_of_the_separation():
+    image = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=seeded(0))
+    alpha = (0.1 + 0.8 * torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=seeded(1))).requires_grad_()
+    assert gradcheck(lambda a: separation(image, a), (alpha,))
+
+
+# filled_surroundings
+
+
+def bank_of(images: torch.Tensor, backgrounds: torch.Tensor | None = None, masks: torch.Tensor | None = None):
+    """A bank whose only level is alpha's logits."""
+    logits = torch.zeros(len(images), 1, *images.shape[2:]) if masks is None else 40 * masks.expand(len(images), -1, -1, -1) - 20
+    return ReplayBank(images.half(), (images if backgrounds is None else backgrounds).half(), [logits.half()], None)
+
+
+def first(levels):
+    return levels[0]
+
+
+def test_objects_are_filled_in_from_around_them():
+    mask = square(5, 11)
+    colours = torch.linspace(-1, 0.5, 5).view(5, 1, 1, 1)
+    images = torch.where(mask > 0, 1.0, colours.expand(5, 3, 16, 16))
+    filled = filled_surroundings(bank_of(images, masks=mask), first)
+    assert filled.dtype == torch.float16
+    torch.testing.assert_close(filled.float(), colours.expand(5, 3, 16, 16), rtol=0, atol=0.02)
+
+
+def test_the_rim_of_the_object_is_left_out_too():
+    mask = square(6, 10)
+    images = torch.where(square(5, 11) > 0, 1.0, -1.0).expand(1, 3, 16, 16)  # one pixel larger than its mask
+    filled = filled_surroundings(bank_of(images, masks=mask), first)
+    assert filled.max() < -0.9
+
+
+def test_without_an_object_the_image_stays():
+    images = torch.rand(3, 3, 16, 16)
+    filled = filled_surroundings(bank_of(images, masks=torch.zeros(1, 1, 16, 16)), first)
+    torch.testing.assert_close(filled.float(), images, rtol=0, atol=5e-3)
+
+
+def test_every_sample_of_a_large_bank_is_filled_on_its_own():
+    images = torch.rand(150, 3, 8, 8)
+    bank = bank_of(images, masks=square(2, 6, 8))
+    filled = filled_surroundings(bank, first)
+    assert filled.shape == images.shape
+    for i in (0, 63, 64, 149):
+        alone = bank_of(images[i : i + 1], masks=square(2, 6, 8))
+        torch.testing.assert_close(filled_surroundings(alone, first)[0], filled[i], rtol=0, atol=2e-3)
+
+
+# filled_share
+
+
+def test_share_by_hand():
+    config = BackgroundConfig(filled_share=0.8, filled_from_step=10, filled_full_step=30)
+    shares = {step: filled_share(config, step) for step in (-100, 0, 10, 15, 20, 30, 1000)}
+    assert shares == pytest.approx({-100: 0, 0: 0, 10: 0, 15: 0.2, 20: 0.4, 30: 0.8, 1000: 0.8})
+    assert filled_share(BackgroundConfig(filled_share=0.0), 10_000) == 0
+
+
+# draw_backgrounds
+
+PLAIN = BackgroundConfig(blur=1, jitter=0.0)
+
+
+@pytest.fixture
+def bank():
+    """Images are 0; backgrounds hold their number on the left and that number plus 100 on the right."""
+    numbers = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 8, 8).clone()
+    numbers[..., 4:] += 100
+    return bank_of(torch.zeros(8, 3, 8, 8), numbers)
+
+
+def draw(bank, config=PLAIN, *, n: int = 200, seed: int = 0, share: float = 0.0, filled=None, flip=None):
+    indices = torch.arange(n) % len(bank)
+    flip = torch.zeros(n, dtype=torch.bool) if flip is None else flip
+    return draw_backgrounds(bank, filled, indices, flip, config, share, seeded(seed))
+
+
+def test_backgrounds_are_other_samples_mirrored_or_not(bank):
+    drawn = draw(bank)
+    assert drawn.shape == (200, 3, 8, 8)
+    left, right = drawn[:, 0, 0, 0], drawn[:, 0, 0, 7]
+    is_mirrored = left > right
+    assert 0.35 < is_mirrored.float().mean() < 0.65
+    number = torch.minimum(left, right)
+    assert set(number.tolist()) == set(range(8))
+    assert torch.equal(torch.maximum(left, right), number + 100)
+    assert (number == torch.arange(200) % 8).float().mean() < 0.3  # by chance an eighth
+
+
+def test_same_latent_gives_each_foreground_its_own_background(bank):
+    flip = torch.rand(200, generator=seeded(5)) < 0.5
+    drawn = draw(bank, BackgroundConfig(blur=1, jitter=0.0, same_latent=True), flip=flip)
+    left, right = drawn[:, 0, 0, 0], drawn[:, 0, 0, 7]
+    assert torch.equal(torch.minimum(left, right), (torch.arange(200) % 8).float())
+    assert torch.equal(left > right, flip)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_share_of_the_filled(bank, share):
+    filled = torch.full((8, 3, 8, 8), -50.0)
+    is_filled = (draw(bank, n=1000, share=share, filled=filled) == -50).flatten(1)
+    assert torch.equal(is_filled.all(dim=1), is_filled.any(dim=1))
+    assert is_filled[:, 0].float().mean().item() == pytest.approx(share, abs=0.05 if 0 < share < 1 else 0)
+
+
+def test_filled_ones_are_drawn_from_all_and_mirrored(bank):
+    filled = bank.backgrounds.float() - 1000
+    drawn = draw(bank, share=1.0, filled=filled)
+    assert drawn.max() < 0
+    left, right = drawn[:, 0, 0, 0], drawn[:, 0, 0, 7]
+    assert 0.35 < (left > right).float().mean() < 0.65
+    assert len(torch.minimum(left, right).unique()) == 8
+
+
+def test_while_there_are_none_filled_the_generated_ones_serve(bank):
+    assert torch.equal(draw(bank, share=1.0, filled=None), draw(bank, share=0.0))
+
+
+def test_draws_depend_on_the_given_source_alone(bank):
+    config = BackgroundConfig(blur=2, jitter=0.3)
+    filled = torch.rand(8, 3, 8, 8)
+    before = torch.get_rng_state()
+    drawn = draw(bank, config, share=0.5, filled=filled)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert torch.equal(draw(bank, config, share=0.5, filled=filled), drawn)
+    assert not torch.equal(draw(bank, config, share=0.5, filled=filled, seed=1), drawn)
+
+
+def test_blur_averages_over_blocks():
+    noise = torch.randn(8, 3, 16, 16, generator=seeded(0))
+    config = BackgroundConfig(blur=4, jitter=0.0, same_latent=True)
+    drawn = draw(bank_of(noise), config, n=8)
+    expected = F.interpolate(F.avg_pool2d(noise.half().float(), 4), size=16, mode="bilinear")
+    torch.testing.assert_close(drawn, expected)
+    constant = bank_of(torch.full((8, 3, 16, 16), 0.5))
+    torch.testing.assert_close(draw(constant, config, n=8), torch.full((8, 3, 16, 16), 0.5))
+
+
+def test_jitter_changes_contrast_and_colour_up_to_its_bound():
+    values = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2).repeat(8, 3, 8, 4)
+    drawn = draw(bank_of(values), BackgroundConfig(blur=1, jitter=0.25, same_latent=True), n=400)
+    contrast = (drawn[:, :, 0, 1] - drawn[:, :, 0, 0]) / 2
+    tint = (drawn[:, :, 0, 1] + drawn[:, :, 0, 0]) / 2
+    torch.testing.assert_close(contrast.std(dim=1), torch.zeros(400), rtol=0, atol=1e-5)  # one for all colours
+    assert 0.75 <= contrast.min() < 0.8 < 1.2 < contrast.max() <= 1.25
+    assert -0.25 <= tint.min() < -0.2 < 0.2 < tint.max() <= 0.25
+    assert tint.std(dim=1).mean() > 0.05

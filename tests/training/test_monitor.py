@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from labels4free.training.monitor import Health, check_health, find_problem
+
+
+class Brightness(nn.Module):
+    """A discriminator that finds an image as real as its middle is brighter than its corner."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return (image[..., 6:10, 6:10].mean(dim=(1, 2, 3)) - image[..., :4, :4].mean(dim=(1, 2, 3)))[:, None]
+
+
+def disc(radius: float = 0.5, inside: float = 1.0, outside: float = 0.0, n: int = 2, size: int = 16) -> torch.Tensor:
+    at = (torch.arange(size) + 0.5) / size * 2 - 1
+    mask = at.square()[:, None] + at.square() < radius**2
+    return torch.where(mask, inside, outside).expand(n, 1, size, size)
+
+
+def check(alpha: torch.Tensor, bright: float = 1.0) -> Health:
+    """The foreground is bright, the background dark, and the discriminator wants a bright middle (or a dark one)."""
+    n, size = len(alpha), alpha.shape[-1]
+    white = torch.full((n, 3, size, size), bright)
+    return check_health(white, -white, alpha, Brightness())
+
+
+def test_good():
+    health = check(disc(0.7))
+    assert health.problem is None
+    assert health.polarity == pytest.approx(1)
+    assert health.binarity == 1
+    assert health.coverage_sd == 0
+    assert health.coverage == pytest.approx(0.385, abs=0.02)  # pi / 4 * 0.7^2
+    assert health.contrast == pytest.approx((health.coverage * (1 - health.coverage)) ** 0.5, rel=1e-4)
+    assert health.swap_gain == pytest.approx(4)
+    assert not health.hopeless
+
+
+def test_empty():
+    assert check(disc(0.1)).problem == "the masks are empty (mean alpha 0.016)"
+    assert "are empty" in check(torch.zeros(2, 1, 16, 16)).problem
+
+
+def test_full():
+    assert check(1 - disc(0.1)).problem == "the masks are full (mean alpha 0.984)"
+    assert "are full" in check(torch.ones(2, 1, 16, 16)).problem
+
+
+def test_flat():
+    problem = check(torch.full((2, 1, 16, 16), 0.5)).problem
+    assert problem == "alpha is nearly the same everywhere (deviation 0.000 within an image)"
+    assert "nearly the same everywhere" in check(disc(0.7, 0.52, 0.48)).problem
+    assert check(disc(0.7, 0.7, 0.3)).problem is None
+
+
+def test_flat_is_within_an_image_not_from_one_to_the_next():
+    alpha = torch.stack([torch.full((1, 16, 16), 0.1), torch.full((1, 16, 16), 0.9)])
+    health = check(alpha)
+    assert health.coverage_sd == pytest.approx(0.4)
+    assert "nearly the same everywhere" in health.problem
+
+
+def test_inverted():
+    health = check(1 - disc(0.7))
+    assert health.polarity == pytest.approx(-1)
+    assert health.swap_gain == pytest.approx(-4)
+    assert health.problem == (
+        "the masks are the wrong way round (alpha is 1.00 higher at the border than in the middle, and swapped layers "
+        "look more real)"
+    )
+
+
+def test_slightly_inverted_is_one_only_where_the_discriminator_agrees():
+    slightly = disc(0.7, 0.4, 0.6)
+    assert "alpha is 0.20 higher at the border" in check(slightly).problem
+    assert check(slightly, bright=-1.0).problem is None  # the discriminator finds them right as they are
+    strongly = check(disc(0.7, 0.1, 0.9), bright=-1.0).problem
+    assert strongly == "the masks are the wrong way round (alpha is 0.80 higher at the border than in the middle)"
+
+
+def test_numbers_by_hand():
+    alpha = torch.zeros(2, 1, 8, 8)
+    alpha[0] = 0.25
+    alpha[1, :, 2:6, 2:6] = 1  # the disc of the middle: all of it
+    health = check(alpha)
+    assert health.coverage == 0.25
+    assert health.coverage_sd == 0
+    assert health.binarity == pytest.approx(1 - 2 * (0.25 + 0) / 2)
+    assert health.polarity == pytest.approx((0.25 + 1) / 2 - 0.25 / 2)
+    assert health.contrast == pytest.approx((0 + (0.25 * 0.75) ** 0.5) / 2)
+    assert set(health.numbers()) == {"coverage", "coverage_sd", "binarity", "contrast", "polarity", "swap_gain"}
+    assert health.numbers()["coverage"] == 0.25
+
+
+def test_takes_no_gradient():
+    alpha = disc(0.7).clone().requires_grad_()
+    check(alpha)
+    assert alpha.grad is None
+
+
+@pytest.mark.parametrize("name", ["coverage", "contrast", "polarity", "swap_gain"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_a_problem(name, value):
+    good = {"coverage": 0.4, "contrast": 0.4, "polarity": 0.8, "swap_gain": 1.0}
+    assert find_problem(**good) is None
+    assert "not finite" in find_problem(**{**good, name: value})
+
+
+def test_broken_masks_are_hopeless():
+    alpha = disc(0.7).clone()
+    alpha[1, 0, 3, 3] = math.nan
+    health = check(alpha)
+    assert health.hopeless
+    assert "not finite" in health.problem
+    assert not check(torch.zeros(2, 1, 16, 16)).hopeless
