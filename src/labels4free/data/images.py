@@ -202,7 +202,8 @@ def write_png(path: str | Path, array: NDArray[np.uint8]) -> None:
     ):
         raise DataError(f"A PNG file needs a uint8 array [H, W, 3] or [H, W], got {array.dtype} {list(array.shape)}.")
     buffer = io.BytesIO()
-    Image.fromarray(array).save(
+    # Four times as fast as the default level, for 6 % more bytes.
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=2)
         buffer, format="PNG", compress_level=2
     )  # the default is four times as slow for 6 % fewer bytes
     try:

@@ -18,7 +18,7 @@ from labels4free.errors import ConfigError, RunError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.bank import build_bank, check_resolution
+from labels4free.training.bank import build_bank, check_resolution, claim_folder
 from labels4free.training.config import TrainConfig, config_from_json
 from labels4free.training.interrupts import Interrupts
 from labels4free.training.monitor import Health
@@ -105,6 +105,8 @@ def train_alpha_network(
         config = config or TrainConfig()
     network = _network_for(generator, config)
     reals = ImageFolder(config.data, config.resolution) if config.data else None
+    if config.bank.folder:
+        claim_folder(generator, network.levels, config, Path(config.bank.folder))
     if not resume:
         run = RunDir.create(out, {"generator": source, "train": config.to_json()})
     with Interrupts() as interrupts:

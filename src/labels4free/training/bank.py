@@ -113,12 +113,12 @@ def build_bank(
         on the generator's device.
 
     Raises:
-        ConfigError: If the generator cannot serve the training resolution or background mode,
-            or the folder holds another bank; nothing is then rendered.
+        ConfigError: If the generator cannot serve the training resolution or background mode, or the folder holds
+            samples of another generator or other settings.
         RunError: If a chunk cannot be written.
     """
     check_resolution(generator, config.resolution)
-    _check_contents(generator, levels, config, folder)
+    claim_folder(generator, levels, config, folder)
     device, size = generator.w_avg.device, config.bank.size
     total, done = config.bank.calibration_samples + size + PREVIEWS, 0
 
@@ -166,7 +166,7 @@ def check_resolution(generator: Generator, resolution: int) -> None:
         )
 
 
-def _check_contents(generator: Generator, levels: Sequence[Sequence[int]], config: TrainConfig, folder: Path) -> None:
+def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: TrainConfig, folder: Path) -> None:
     """Note what the folder's samples depend on, or compare with what is noted there.
 
     Raises:

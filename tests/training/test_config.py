@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from labels4free.errors import ConfigError
+from labels4free.training.config import (
+    BankConfig,
+    LossConfig,
+    MonitorConfig,
+    TrainConfig,
+    apply_settings,
+    config_for_minutes,
+    config_from_json,
+)
+
+
+def all_fields() -> dict[str, object]:
+    """Every setting by its path, with its default."""
+    out: dict[str, object] = {}
+    for name, value in TrainConfig().to_json().items():
+        out |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    return out
+
+
+SECTIONS = [f.name for f in dataclasses.fields(TrainConfig) if dataclasses.is_dataclass(getattr(TrainConfig(), f.name))]
+
+# JSON
+
+
+def test_json_round_trip():
+    config = TrainConfig(
+        steps=7,
+        seed=-3,
+        data="/faces",
+        bank=BankConfig(size=100, min_truncation_psi=0.25),
+        loss=LossConfig(coverage=0.0),
+    )
+    text = json.dumps(config.to_json(), allow_nan=False)
+    assert config_from_json(json.loads(text)) == config
+    assert config_from_json(TrainConfig().to_json()) == TrainConfig()
+
+
+def test_missing_fields_keep_their_defaults():
+    assert config_from_json({}) == TrainConfig()
+    assert config_from_json({"bank": {"size": 99}}) == TrainConfig(bank=BankConfig(size=99))
+
+
+def test_a_whole_number_serves_as_a_fraction():
+    config = config_from_json({"loss": {"coverage": 2}})
+    assert config.loss.coverage == 2
+    assert type(config.loss.coverage) is float  # the run's config.json must not depend on how it was given
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"stesp": 3}, r"Unknown setting 'stesp'; the valid names there are steps, batch_size, .*monitor\."),
+        ({"bank": {"sice": 3}}, r"Unknown setting 'bank\.sice'; the valid names there are size, min_truncation_psi"),
+        ({"bank": 3}, r"bank must be a table of fields, got 3\."),
+        ({"steps": {"a": 1}}, r"steps must be int, got \{'a': 1\}\."),
+        ({"steps": 3.0}, r"steps must be int, got 3\.0\."),
+        ({"steps": True}, r"steps must be int, got True\."),
+        ({"steps": None}, r"steps must be int, got None\."),
+        ({"data": 3}, r"data must be str or none, got 3\."),
+        ({"loss": {"coverage": "2"}}, r"loss\.coverage must be float, got '2'\."),
+        ({"loss": {"coverage": float("nan")}}, r"loss\.coverage must be float, got nan\."),
+        ({"loss": {"coverage": float("inf")}}, r"loss\.coverage must be float, got inf\."),
+        ({"background": {"same_latent": 1}}, r"background\.same_latent must be bool, got 1\."),
+    ],
+)
+def test_json_that_is_no_configuration(values, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        config_from_json(values)
+
+
+@pytest.mark.parametrize("values", [[], "steps", 3, None])
+def test_json_that_is_no_table(values):
+    with pytest.raises(ConfigError, match="The configuration must be a table of fields, got"):
+        config_from_json(values)
+
+
+# Settings of the command line
+
+
+def test_settings_change_single_fields():
+    base = TrainConfig(seed=5)
+    changed = apply_settings(
+        base, ["steps=12", "loss.coverage=0.5", " bank.size = 40 ", "background.same_latent=TRUE", "loss.binarization=2"]
+    )
+    assert (changed.steps, changed.seed, changed.loss.coverage, changed.bank.size) == (12, 5, 0.5, 40)
+    assert changed.background.same_latent is True
+    assert changed.loss.binarization == 2.0
+    assert base == TrainConfig(seed=5)
+    rest = dataclasses.replace(changed, steps=base.steps, loss=base.loss, bank=base.bank, background=base.background)
+    assert rest == base
+
+
+def test_no_settings_change_nothing():
+    assert apply_settings(TrainConfig(), []) == TrainConfig()
+
+
+def test_the_last_one_counts_and_values_may_hold_an_equals_sign():
+    config = apply_settings(TrainConfig(), ["data=/a", "data=/b=c"])
+    assert config.data == "/b=c"
+
+
+@pytest.mark.parametrize(("text", "value"), [("none", None), ("None", None), ("", None), ("zero", "zero")])
+def test_none(text, value):
+    assert apply_settings(TrainConfig(), [f"background.mode={text}"]).background.mode == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False)])
+def test_truth_values(text, value):
+    assert apply_settings(TrainConfig(), [f"background.same_latent={text}"]).background.same_latent is value
+
+
+@pytest.mark.parametrize("path", all_fields())
+def test_every_default_can_be_given_as_a_setting(path):
+    value = all_fields()[path]
+    assert apply_settings(TrainConfig(), [f"{path}={'none' if value is None else value}"]) == TrainConfig()
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_an_unknown_name_in_a_section_lists_the_valid_ones(section):
+    names = ", ".join(f.name for f in dataclasses.fields(getattr(TrainConfig(), section)))
+    with pytest.raises(ConfigError) as caught:
+        apply_settings(TrainConfig(), [f"{section}.colour=3"])
+    assert str(caught.value) == f"Unknown setting '{section}.colour'; the valid names there are {names}."
+
+
+def test_an_unknown_name_or_section_lists_the_valid_ones():
+    names = ", ".join(f.name for f in dataclasses.fields(TrainConfig))
+    for path in ("colour", "colour.red", "", ".steps"):
+        with pytest.raises(ConfigError) as caught:
+            apply_settings(TrainConfig(), [f"{path}=3"])
+        assert str(caught.value) == f"Unknown setting {path!r}; the valid names there are {names}."
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("loss", "A setting must look like section.field=value, got 'loss'."),
+        ("steps:3", "A setting must look like section.field=value, got 'steps:3'."),
+        ("steps.x=3", "Unknown setting 'steps.x': steps is a value, not a section."),
+        ("loss.coverage.x=3", "Unknown setting 'loss.coverage.x': coverage is a value, not a section."),
+        ("steps=many", "steps must be int, got 'many'."),
+        ("steps=", "steps must be int, got ''."),
+        ("steps=1.5", "steps must be int, got '1.5'."),
+        ("steps=none", "steps must be int, got 'none'."),
+        ("loss.coverage=high", "loss.coverage must be float, got 'high'."),
+        ("loss.coverage=nan", "loss.coverage must be float, got nan."),
+        ("loss.coverage=-inf", "loss.coverage must be float, got -inf."),
+        ("background.same_latent=1", "background.same_latent must be bool, got '1'."),
+        ("background.same_latent=yes", "background.same_latent must be bool, got 'yes'."),
+    ],
+)
+def test_settings_that_do_not_fit(setting, sentence):
+    with pytest.raises(ConfigError) as caught:
+        apply_settings(TrainConfig(), [setting])
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_instead_of_one_of_its_fields(section):
+    with pytest.raises(ConfigError, match=rf"^{section} is a section; set one of its fields: {section}\.\w+, {section}"):
+        apply_settings(TrainConfig(), [f"{section}=3"])
+
+
+# Ranges
+
+BOUNDS = {
+    **dict.fromkeys(["steps", "batch_size", "checkpoint_interval", "picture_interval"], (1, None)),
+    "bank.size": (8, None),
+    "bank.calibration_samples": (1, None),
+    "alpha.width": (1, None),
+    "alpha.ema_half_life": (0, None),
+    **dict.fromkeys([f"discriminator.{n}" for n in ("channel_max", "steps_per_alpha_step", "r1_interval")], (1, None)),
+    "discriminator.warmup_steps": (0, None),
+    "discriminator.r1_gamma": (0, None),
+    "discriminator.random_mask_share": (0, 1),
+    "discriminator.perturbed_mask_share": (0, 1),
+    **dict.fromkeys(["loss.binarization", "loss.coverage"], (0, None)),
+    "loss.binarization_steps": (1, None),
+    "loss.min_image_coverage": (0, 1),
+    "background.blur": (1, None),
+    "background.jitter": (0, None),
+    "background.filled_share": (0, 1),
+    "background.refresh_interval": (1, None),
+    "monitor.interval": (1, None),
+    "monitor.samples": (1, None),
+    "monitor.grace_steps": (0, None),
+    "monitor.max_restarts": (0, None),
+}
+ROOMY = TrainConfig(bank=BankConfig(size=8), monitor=MonitorConfig(samples=1))
+
+
+@pytest.mark.parametrize(("path", "bounds"), BOUNDS.items())
+def test_bounds(path, bounds):
+    low, high = bounds
+    whole = type(all_fields()[path]) is int
+    apply_settings(ROOMY, [f"{path}={low}"])
+    with pytest.raises(ConfigError, match=rf"^{path} must (be at least {low}|lie in \[0, 1\]), got -?[\d.]+\.$"):
+        apply_settings(ROOMY, [f"{path}={low - 1 if whole else low - 0.001}"])
+    if high is not None:
+        apply_settings(ROOMY, [f"{path}={high}"])
+        with pytest.raises(ConfigError, match=rf"^{path} must lie in \[0, 1\], got 1\.001\.$"):
+            apply_settings(ROOMY, [f"{path}={high + 0.001}"])
+
+
+@pytest.mark.parametrize("path", ["alpha.learning_rate", "discriminator.learning_rate"])
+def test_a_learning_rate_is_above_0(path):
+    apply_settings(TrainConfig(), [f"{path}=1e-9"])
+    for value in ("0", "-0.1"):
+        with pytest.raises(ConfigError, match=rf"^{path} must be above 0, got"):
+            apply_settings(TrainConfig(), [f"{path}={value}"])
+
+
+@pytest.mark.parametrize("low_high", [(-0.1, 0.5), (0.8, 0.7), (0.5, 2.1)])
+def test_bounds_of_the_truncation(low_high):
+    low, high = low_high
+    with pytest.raises(ConfigError, match=rf"must satisfy 0 <= min <= max <= 2, got {low} and {high}\."):
+        BankConfig(min_truncation_psi=low, max_truncation_psi=high)
+    assert BankConfig(min_truncation_psi=0.7, max_truncation_psi=0.7).min_truncation_psi == 0.7
+
+
+def test_the_two_coverages_leave_room_between_them():
+    LossConfig(min_foreground_coverage=0.5, min_background_coverage=0.49)
+    with pytest.raises(ConfigError, match=r"must leave room between them, got 0\.5 \+ 0\.5 >= 1\."):
+        LossConfig(min_foreground_coverage=0.5, min_background_coverage=0.5)
+    for name in ("min_foreground_coverage", "min_background_coverage"):
+        with pytest.raises(ConfigError, match=rf"loss\.{name} must lie in \[0, 1\], got -0\.1"):
+            LossConfig(**{name: -0.1})
+
+
+@pytest.mark.parametrize(("start", "full"), [(-1, 10), (10, 10), (11, 10)])
+def test_filled_backgrounds_come_in_a_stretch_of_steps(start, full):
+    with pytest.raises(ConfigError, match=rf"must satisfy 0 <= from < full, got {start} and {full}\."):
+        apply_settings(TrainConfig(), [f"background.filled_from_step={start}", f"background.filled_full_step={full}"])
+
+
+@pytest.mark.parametrize("resolution", [0, 4, 12, 33, -8])
+def test_the_resolution_is_a_power_of_two(resolution):
+    with pytest.raises(ConfigError) as caught:
+        apply_settings(TrainConfig(), [f"resolution={resolution}"])
+    assert str(caught.value) == f"resolution must be a power of two of at least 8, got {resolution}."
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 64, 256])
+def test_resolutions_that_serve(resolution):
+    assert apply_settings(TrainConfig(), [f"resolution={resolution}", "background.blur=1"]).resolution == resolution
+
+
+def test_sections_that_do_not_fit_each_other():
+    with pytest.raises(ConfigError, match=r"background\.blur may be at most the training resolution 16, got 17\."):
+        apply_settings(TrainConfig(), ["resolution=16", "background.blur=17"])
+    with pytest.raises(ConfigError, match=r"channel_base must be at least the training resolution 64, got 63\."):
+        apply_settings(TrainConfig(), ["resolution=64", "discriminator.channel_base=63"])
+    with pytest.raises(ConfigError, match=r"bank\.size must exceed monitor\.samples, .*, got 16 and 16\."):
+        apply_settings(TrainConfig(), ["bank.size=16", "monitor.samples=16"])
+    apply_settings(TrainConfig(), ["bank.size=17", "monitor.samples=16"])
+
+
+def test_settings_can_change_together_what_could_not_be_changed_alone():
+    changed = apply_settings(TrainConfig(), ["bank.size=8", "monitor.samples=4"])
+    assert (changed.bank.size, changed.monitor.samples) == (8, 4)
+
+
+# A time budget
+
+
+def test_plenty_of_time_gives_the_defaults():
+    assert config_for_minutes(1000, 0.3, seed=4) == TrainConfig(seed=4)
+
+
+def test_less_time_gives_fewer_samples_and_steps_but_never_too_few():
+    default = TrainConfig()
+    for seconds in (0.05, 0.4, 3.0):
+        configs = [config_for_minutes(minutes, seconds) for minutes in (0.01, 1, 3, 6, 12, 100)]
+        sizes, steps = [c.bank.size for c in configs], [c.steps for c in configs]
+        assert sizes == sorted(sizes)
+        assert 0 < sizes[0] <= sizes[-1] <= default.bank.size
+        assert 0 < min(steps) <= max(steps) <= default.steps
+        for config in configs:
+            same = dataclasses.replace(config, steps=default.steps, bank=default.bank)
+            assert same == default
+    assert config_for_minutes(0.01, 3.0).bank.size < default.bank.size
+    assert config_for_minutes(0.01, 3.0).steps < default.steps
