@@ -15,7 +15,14 @@ from labels4free.errors import ConfigError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.training import bank as bank_module
-from labels4free.training.bank import PREVIEWS, ReplayBank, build_bank, mirrored, sample_truncation_psi
+from labels4free.training.bank import (
+    PREVIEWS,
+    ReplayBank,
+    build_bank,
+    claim_folder,
+    mirrored,
+    sample_truncation_psi,
+)
 
 CONFIG = tiny_config()
 CALIBRATION, SIZE = CONFIG.bank.calibration_samples, CONFIG.bank.size
@@ -251,6 +258,13 @@ def test_a_folder_that_holds_another_bank(generator, levels, tmp_path, changes, 
     )
     assert generator.calls == []
     assert content(tmp_path) == before
+
+
+def test_a_folder_that_another_run_only_claimed(generator, levels, tmp_path):
+    claim_folder(generator, levels, tiny_config(seed=1), tmp_path)
+    build_bank(generator, levels, CONFIG, tmp_path)
+    with pytest.raises(ConfigError, match="of a run with another seed"):
+        claim_folder(generator, levels, tiny_config(seed=1), tmp_path)
 
 
 def test_a_folder_with_the_bank_of_another_generator_or_of_other_levels(generator, levels, tmp_path):

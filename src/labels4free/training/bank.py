@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -57,7 +58,8 @@ class BankBatch(NamedTuple):
     levels: list[Tensor]
 
 
-class ReplayBank(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ReplayBank:
     """Rendered samples, float16.
 
     Attributes:
@@ -184,7 +186,7 @@ def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: 
     }
     path = folder / "bank.json"
     try:
-        if not path.exists():
+        if not path.exists() or not any(folder.glob("*.safetensors")):  # no note, or of a run that left no sample
             write_atomically(path, (json.dumps(contents, indent=1) + "\n").encode())
             return
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from tests.tiny_run import tiny_config
+
+from labels4free.errors import CheckpointError
+from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.training import alpha_trainer
+from labels4free.training.alpha_trainer import AlphaTrainer
+from labels4free.training.bank import build_bank
+from labels4free.training.config import LossConfig
+from labels4free.training.run_dir import state_digest
+
+CONFIG = tiny_config()
+WARMUP = CONFIG.discriminator.warmup_steps
+
+
+@pytest.fixture(scope="module")
+def bank(tiny_generator, tmp_path_factory):
+    levels = AlphaNetwork(tiny_generator.feature_specs, 64).levels
+    return build_bank(tiny_generator, levels, CONFIG, tmp_path_factory.mktemp("bank"))[0]
+
+
+@pytest.fixture
+def make(bank, tiny_generator):
+    """Start a trainer; a bank, an attempt and real images may be given, the other keywords change settings."""
+
+    def make(*, bank=bank, attempt=0, reals=None, config=None, **changes):
+        specs = bank.projection.specs(tiny_generator.feature_specs)
+        network = AlphaNetwork(specs, 64, width=CONFIG.alpha.width)
+        return AlphaTrainer(bank, network, config or tiny_config(**changes), attempt=attempt, reals=reals)
+
+    return make
+
+
+def advanced(trainer: AlphaTrainer, steps: int) -> AlphaTrainer:
+    for _ in range(steps):
+        trainer.step()
+    return trainer
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def digests(trainer: AlphaTrainer) -> dict[str, str]:
+    return {name: state_digest(value) for name, value in trainer.state_dict().items()}
+
+
+# Warm-up
+
+
+def test_the_alpha_network_moves_only_after_the_warm_up(make):
+    trainer = make()
+    start = digests(trainer)
+    for iteration in range(1, WARMUP + 1):
+        logs = trainer.step()
+        now = digests(trainer)
+        assert {n for n in now if now[n] != start[n]} == {"iteration", "discriminator", "discriminator_optimizer"}
+        assert set(logs) <= {"loss_discriminator", "accuracy", "r1"}
+        assert (trainer.iteration, trainer.alpha_step) == (iteration, iteration - WARMUP)
+    logs = trainer.step()
+    now = digests(trainer)
+    assert all(now[name] != start[name] for name in ("network", "average", "alpha_optimizer"))
+    assert {"loss_discriminator", "accuracy", "loss_adversarial", "binarization", "coverage"} <= set(logs)
+    assert all(math.isfinite(value) for value in logs.values())
+    assert trainer.total == WARMUP + CONFIG.steps
+
+
+def test_without_a_warm_up_the_first_step_is_one_of_training(make):
+    trainer = make(discriminator={"warmup_steps": 0})
+    before = weights(trainer.network)
+    assert "loss_adversarial" in trainer.step()
+    assert any(not torch.equal(value, before[name]) for name, value in trainer.network.state_dict().items())
+
+
+def test_a_later_attempt_warms_up_longer_from_other_weights(make):
+    first, second = make(), make(attempt=1)
+    assert second.warmup == 2 * first.warmup
+    assert second.total == first.total + first.warmup
+    for name in ("network", "discriminator"):
+        assert digests(first)[name] != digests(second)[name]
+    advanced(first, 1)
+    advanced(second, 1)
+    assert digests(first)["discriminator"] != digests(second)["discriminator"]
+
+
+def test_during_the_warm_up_the_masks_are_random_ones(make, monkeypatch):
+    trainer = make()
+    calls = []
+    monkeypatch.setattr(trainer.network, "merge", lambda levels: calls.append(1) or torch.zeros(2, 1, 16, 16))
+    advanced(trainer, WARMUP)
+    assert calls == []
+
+
+# One step
+
+
+def test_a_step_depends_on_state_and_seed_alone(make):
+    torch.manual_seed(1)
+    one = make()
+    before = torch.get_rng_state()
+    advanced(one, WARMUP + 4)
+    assert torch.equal(torch.get_rng_state(), before)  # neither drawn from nor seeded
+    torch.manual_seed(2)
+    assert digests(advanced(make(), WARMUP + 4)) == digests(one)
+    assert digests(advanced(make(seed=1), WARMUP + 4))["network"] != digests(one)["network"]
+
+
+def test_draws_of_two_steps_differ(make, monkeypatch):
+    seen = []
+    draw = AlphaTrainer._draw
+
+    def spy(self, rng):
+        drawn = draw(self, rng)
+        seen.append((tuple(drawn[1].tolist()), tuple(drawn[2].tolist())))
+        return drawn
+
+    monkeypatch.setattr(AlphaTrainer, "_draw", spy)
+    advanced(make(batch_size=8), 3)
+    assert len(seen) == 6
+    assert len(set(seen)) == 6
+
+
+def test_samples_kept_apart_are_no_foregrounds_and_no_reals(make, bank):
+    """Not a number in their images and maps: training does not see it, the check does."""
+    images, levels = bank.images.clone(), [level.clone() for level in bank.levels]
+    kept = CONFIG.monitor.samples
+    for x in (images, *levels):
+        x[-kept:] = math.nan
+    poisoned = dataclasses.replace(bank, images=images, levels=levels)
+    trainer = make(bank=poisoned, batch_size=8, background={"filled_share": 0.0})
+    advanced(trainer, trainer.total)
+    assert trainer.check().hopeless
+
+
+@pytest.mark.parametrize("share", ["random_mask_share", "perturbed_mask_share"])
+def test_shares_of_the_masks_that_the_discriminator_sees(make, share, monkeypatch):
+    shares = {"random_mask_share": 0.0, "perturbed_mask_share": 0.0}
+    kinds = {"random_mask_share": "random_masks", "perturbed_mask_share": "disturb"}
+    trainer = make(discriminator={**shares, share: 1.0, "warmup_steps": 0})
+    monkeypatch.setattr(alpha_trainer, kinds[share], lambda *arguments: torch.full((2, 1, 16, 16), 0.25))
+    batch, *_ = trainer._draw(torch.Generator().manual_seed(0))
+    masks = trainer._masks_to_judge(batch, torch.Generator().manual_seed(0))
+    expected = 0.25 if share == "random_mask_share" else 1 / (1 + math.exp(-0.25))  # a disturbed one is a logit
+    torch.testing.assert_close(masks, torch.full((2, 1, 16, 16), expected))
+    own = make(discriminator={**shares, "warmup_steps": 0})
+    torch.testing.assert_close(own._masks_to_judge(batch, torch.Generator()), own.network.merge(batch.levels).sigmoid())
+
+
+def test_the_penalty_comes_once_in_so_many_discriminator_steps(make):
+    settings = {"warmup_steps": 5, "r1_interval": 4, "steps_per_alpha_step": 3}
+    trainer = make(discriminator=settings)
+    with_penalty = [iteration for iteration in range(trainer.total) if "r1" in trainer.step()]
+    # discriminator steps 0-4 are the warm-up; alpha step k then does 5 + 3 k, 6 + 3 k and 7 + 3 k
+    due = [i for i in range(5) if i % 4 == 0]
+    due += [5 + k for k in range(CONFIG.steps) if any((5 + 3 * k + turn) % 4 == 0 for turn in range(3))]
+    assert with_penalty == due
+
+
+def test_real_images_take_the_place_of_the_bank(make):
+    class Folder:
+        asked: list[int]
+
+        def __init__(self):
+            self.asked = []
+
+        def __len__(self):
+            return 3
+
+        def batch(self, indices):
+            self.asked += indices
+            return torch.full((len(indices), 3, 16, 16), math.nan if self.broken else 0.5)
+
+        broken = False
+
+    folder = Folder()
+    trainer = advanced(make(reals=folder), WARMUP + 1)
+    per_alpha_step = CONFIG.discriminator.steps_per_alpha_step
+    assert len(folder.asked) == CONFIG.batch_size * (WARMUP + per_alpha_step)
+    assert set(folder.asked) <= {0, 1, 2}
+    assert digests(trainer)["discriminator"] != digests(advanced(make(), WARMUP + 1))["discriminator"]
+    folder.broken = True
+    with pytest.raises(FloatingPointError):
+        trainer.step()
+
+
+def test_fillings_are_made_when_they_are_due_and_then_used(make):
+    trainer = make(background={"filled_from_step": 2, "filled_full_step": 4, "refresh_interval": 2})
+    made = []
+    for _ in range(trainer.total):
+        before = trainer.filled
+        step = trainer.alpha_step
+        trainer.step()
+        if trainer.filled is not before:
+            made.append(step)
+    assert made == [2, 4, 6]
+    assert trainer.filled.shape == trainer.bank.images.shape
+    never = make(background={"filled_from_step": 98, "filled_full_step": 99})
+    assert advanced(never, never.total).filled is None
+    assert digests(never)["discriminator"] != digests(trainer)["discriminator"]
+
+
+# Losses that are no numbers
+
+
+def poisoned(bank):
+    return dataclasses.replace(bank, images=torch.full_like(bank.images, math.nan))
+
+
+@pytest.mark.parametrize("steps", [0, WARMUP])
+def test_a_discriminator_loss_that_is_no_number_moves_nothing(make, bank, steps):
+    trainer = advanced(make(), steps)
+    before = digests(trainer)
+    trainer.bank = poisoned(bank)
+    with pytest.raises(FloatingPointError, match=r"The discriminator's loss is not finite \(nan\)"):
+        trainer.step()
+    assert digests(trainer) == before
+
+
+def test_an_alpha_loss_that_is_no_number_does_not_move_the_alpha_network(make):
+    infinite = tiny_config(loss=LossConfig(coverage=math.inf).__dict__)
+    trainer = advanced(make(config=infinite), WARMUP)
+    before = digests(trainer)
+    with pytest.raises(FloatingPointError, match="The alpha network's loss is not finite"):
+        trainer.step()
+    now = digests(trainer)
+    for name in ("network", "average", "alpha_optimizer", "iteration"):
+        assert now[name] == before[name], name
+
+
+# The check
+
+
+def test_the_check_is_of_the_average_and_changes_nothing(make):
+    trainer = advanced(make(), WARMUP + 5)
+    before, rng = digests(trainer), torch.get_rng_state()
+    health = trainer.check()
+    assert digests(trainer) == before
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert trainer.check() == health
+    kept = torch.arange(len(trainer.bank) - CONFIG.monitor.samples, len(trainer.bank))
+    with torch.no_grad():
+        alpha = trainer.average.module.merge(trainer.bank.take(kept).levels).sigmoid()
+    assert health.coverage == pytest.approx(alpha.mean().item(), abs=1e-6)
+    trainer.network.head.bias.data.fill_(50)
+    assert trainer.check() == health
+    trainer.average.module.head.bias.data.fill_(50)
+    assert trainer.check().coverage == pytest.approx(1)
+    assert "are full" in trainer.check().problem
+
+
+def test_the_average_follows_the_network(make):
+    trainer = advanced(make(alpha={"ema_half_life": 0.0}), WARMUP + 3)
+    assert state_digest(weights(trainer.average.module)) == state_digest(weights(trainer.network))
+    slow = advanced(make(alpha={"ema_half_life": 50.0}), WARMUP + 8)
+    assert state_digest(weights(slow.average.module)) != state_digest(weights(slow.network))
+
+
+# State
+
+
+@pytest.mark.parametrize("cut", [0, 1, WARMUP, WARMUP + 1, WARMUP + 2, WARMUP + 3, WARMUP + 7])
+def test_a_restored_trainer_goes_on_bit_for_bit(make, cut):
+    whole = make()
+    logs = [whole.step() for _ in range(whole.total)]
+    trainer = advanced(make(), cut)
+    state = copy.deepcopy(trainer.state_dict())
+    advanced(trainer, 1)  # what the old one does afterwards does not matter
+    torch.manual_seed(99)
+    again = make()
+    again.load_state_dict(state)
+    assert digests(again) == {name: state_digest(value) for name, value in state.items()}
+    assert [again.step() for _ in range(whole.total - cut)] == logs[cut:]
+    assert digests(again) == digests(whole)
+    assert again.check() == whole.check()
+
+
+def test_a_restored_later_attempt_goes_on_bit_for_bit(make):
+    whole = advanced(make(attempt=2), 3 * WARMUP + 4)
+    trainer = advanced(make(attempt=2), 3 * WARMUP + 1)
+    again = make(attempt=trainer.state_dict()["attempt"])
+    again.load_state_dict(copy.deepcopy(trainer.state_dict()))
+    assert digests(advanced(again, 3)) == digests(whole)
+
+
+def test_the_state_of_another_network_is_refused(make):
+    state = make().state_dict()
+    with pytest.raises(CheckpointError, match=r"The checkpoint does not fit this run: .*discriminator|Discriminator"):
+        make(discriminator={"channel_max": 4}).load_state_dict(state)
+    with pytest.raises(CheckpointError, match="The checkpoint does not fit this run: 'network'"):
+        make().load_state_dict({})
+
+
+def test_given_weights_do_not_matter_and_stay_as_they_are(bank, tiny_generator):
+    trainers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network = AlphaNetwork(bank.projection.specs(tiny_generator.feature_specs), 64, width=4)
+        before = weights(network)
+        trainers.append(advanced(AlphaTrainer(bank, network, CONFIG), WARMUP + 1))
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert digests(trainers[0]) == digests(trainers[1])
