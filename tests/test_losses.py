@@ -10,6 +10,8 @@ from torch.autograd import gradcheck
 
 from labels4free import losses
 from labels4free.losses import (
+from labels4free.losses import separation
+from tests.pictures import seeded, square
     background_coverage,
     binarization,
     discriminator_logistic,
@@ -26,11 +28,12 @@ def maps(*samples: list[float]) -> torch.Tensor:
     return torch.tensor(samples).view(len(samples), 1, 1, -1)
 
 
-def test_imports_nothing_of_ours():
+def test_imports_nothing_of_ours_but_tensor_operations():
     tree = ast.parse(inspect.getsource(losses))
     modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     modules += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
-    assert not [module for module in modules if module and module.startswith("labels4free")]
+    ours = [module for module in modules if module and module.startswith("labels4free")]
+    assert all(module.startswith("labels4free.ops.") for module in ours)
 
 
 def test_adversarial_by_hand():
@@ -134,3 +137,38 @@ def test_gradients_of_two_arguments():
     weight = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     images = torch.randn(2, 6, 1, 1, dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda w: r1_penalty((images.flatten(1) @ w.T).tanh().sum(dim=1), images), (weight,))
+
+
+def scene(size: int = 16) -> torch.Tensor:
+    """A bright textured square on a dark textured ground."""
+    texture = 0.05 * torch.randn(1, 3, size, size, generator=seeded(0))
+    return 2 * square(4, 12, size) - 1 + texture
+
+
+def test_separation_is_highest_for_the_right_mask():
+    image = scene()
+    right = separation(image, square(4, 12))
+    wrong = [square(2, 14), square(6, 10), square(0, 8), torch.full((1, 1, 16, 16), 0.5)]
+    assert all(separation(image, mask) < right for mask in wrong)
+    torch.testing.assert_close(separation(image, 1 - square(4, 12)), right)  # it has no polarity
+
+
+def test_separation_by_hand():
+    # one side is white, the other black: each is filled with the other's colour, an error of 2^2 on each side
+    halves = torch.ones(1, 3, 16, 16)
+    halves[..., 8:] = -1
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1
+    assert separation(halves, mask).item() == pytest.approx(8, rel=1e-3)
+    assert separation(torch.ones(1, 3, 16, 16), mask).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)])
+def test_separation_of_an_empty_or_full_mask_is_finite(alpha):
+    assert torch.isfinite(separation(scene(), alpha))
+
+
+def test_gradients_of_the_separation():
+    image = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=seeded(0))
+    alpha = (0.1 + 0.8 * torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=seeded(1))).requires_grad_()
+    assert gradcheck(lambda a: separation(image, a), (alpha,))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import signal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from labels4free.checkpoints.native import write_native
+from labels4free.training import monitor
+from labels4free.training.alpha_run import train_alpha_network
+from labels4free.training.bank import PREVIEWS
 from labels4free.training.config import (
     AlphaConfig,
     BackgroundConfig,
@@ -18,6 +23,9 @@ from labels4free.training.config import (
 from labels4free.training.run_dir import RunDir, state_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from labels4free.generators.base import Generator
 
 SETTINGS = TrainConfig(
@@ -33,6 +41,10 @@ SETTINGS = TrainConfig(
     monitor=MonitorConfig(interval=4, samples=4, grace_steps=0),
 )
 """Three steps of warm-up, eight of training; everything that happens in a long run happens in them."""
+
+WARMUP, STEPS = SETTINGS.discriminator.warmup_steps, SETTINGS.steps
+TOTAL = WARMUP + STEPS
+RENDERED = SETTINGS.bank.calibration_samples + SETTINGS.bank.size + PREVIEWS
 
 
 def tiny_config(**changes: Any) -> TrainConfig:
@@ -76,3 +88,50 @@ def outcome(run: Path) -> dict[str, Any]:
         "pictures": content(run / "pictures"),
         "files": sorted(p.name for p in run.iterdir()),
     }
+
+
+def any_masks_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the monitor find nothing wrong: so few steps make no good masks."""
+    monkeypatch.setattr(monitor, "find_problem", lambda **numbers: None)
+
+
+def whole_run(generator: Generator, path: Path, config: TrainConfig) -> dict[str, Any]:
+    """Train without interruption: the result, and what the run leaves."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        any_masks_serve(monkeypatch)
+        result = train_alpha_network(generator, path, config, generator_name="tiny")
+    return {"result": result, **outcome(path)}
+
+
+def assert_same(run: Path, whole: dict[str, Any]) -> None:
+    """Compare what a run left with what :func:`whole_run` returned, bit for bit."""
+    found = outcome(run)
+    assert found.keys() | {"result"} == whole.keys()
+    for name, value in found.items():
+        assert value == whole[name], name
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours may catch it."""
+
+
+def killing(iteration: int) -> Callable[..., None]:
+    """Progress that kills the run at an iteration, before its checkpoint."""
+
+    def progress(done: int, total: int, numbers: Any = None) -> None:
+        if numbers is not None and done == iteration:
+            raise Killed
+
+    return progress
+
+
+def signalling(
+    number: signal.Signals, *, iteration: int | None = None, rendered: int | None = None
+) -> Callable[..., None]:
+    """Progress that sends a signal at an iteration, or when so much is rendered."""
+
+    def progress(done: int, total: int, numbers: Any = None) -> None:
+        if done == (rendered if numbers is None else iteration):
+            signal.raise_signal(number)
+
+    return progress

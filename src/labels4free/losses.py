@@ -1,4 +1,4 @@
-"""Training losses: pure functions, one equation each, each a scalar to minimise. Nothing of this package is imported.
+"""Training losses: pure functions, one equation each, each a scalar. They import tensor operations alone.
 
 In the equations D is the discriminator's logit, x a real image, y a composite and a an alpha map; E is the mean over
 the samples of the batch. Weights belong to the trainer, so every function returns its bare term.
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
+
+from labels4free.ops.push_pull import fill_holes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,3 +112,27 @@ def background_coverage(alpha: Tensor, minimum: float) -> Tensor:
         Scalar in [0, minimum]; 0 where every sample has enough background.
     """
     return foreground_coverage(1 - alpha, minimum)
+
+
+def separation(image: Tensor, alpha: Tensor) -> Tensor:
+    """How badly each side of a mask is predicted from the other: mean squared error of filling one from the other.
+
+    With ``fill(x, w)`` as :func:`labels4free.ops.push_pull.fill_holes` and sums over pixels::
+
+        mean_n [ sum a |x - fill(x, 1 - a)|^2 / sum a  +  sum (1 - a) |x - fill(x, a)|^2 / sum (1 - a) ]
+
+    The idea is inpainting-error maximisation (Savarese et al. 2021, arXiv 2012.07287): a border inside the object, or
+    outside of it, leaves a strip that its neighbourhood predicts well.
+
+    Args:
+        image: [N, 3, R, R], about [-1, 1], R a power of two.
+        alpha: [N, 1, R, R], in [0, 1].
+
+    Returns:
+        Scalar >= 0, differentiable in alpha.
+    """
+    total = image.new_zeros(())
+    for side in (alpha, 1 - alpha):
+        error = (image - fill_holes(image, 1 - side)).square().mean(dim=1, keepdim=True)
+        total = total + ((side * error).sum(dim=(1, 2, 3)) / (side.sum(dim=(1, 2, 3)) + 1e-3)).mean()
+    return total

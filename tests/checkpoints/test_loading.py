@@ -8,9 +8,16 @@ import torch
 from tests.tiny import tiny_generator as build_tiny_generator
 
 from labels4free.checkpoints import loading, model_zoo
-from labels4free.checkpoints.loading import generator_fingerprint, load_generator, resolve_device
+from labels4free.checkpoints.loading import (
+    alpha_network_file,
+    generator_fingerprint,
+    load_alpha_network,
+    load_generator,
+    resolve_device,
+)
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
+from labels4free.networks.alpha_network import AlphaNetwork
 
 
 @pytest.fixture
@@ -206,3 +213,87 @@ def test_load_state_fills_in_place():
         CheckpointError, match=r"the file does not fit .*: weight has shape \[2, 1\], expected \[1, 2\]"
     ):
         loading.load_state(module, {"weight": torch.ones(2, 1), "bias": torch.ones(1)}, "the file")
+
+
+# Alpha networks
+
+
+@pytest.fixture
+def network(tiny_generator):
+    torch.manual_seed(0)
+    return AlphaNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=3, max_resolution=16)
+
+
+def write_alpha(path, network, **changes):
+    fields = {"kind": "alpha_network", "family": network.family, "config": network.config()}
+    write_native(path, **{**fields, "state": network.state_dict(), **changes})
+    return path
+
+
+def test_alpha_network_from_a_file_and_from_a_run(network, tmp_path, tiny_generator):
+    path = write_alpha(tmp_path / "alpha.safetensors", network)
+    features = tiny_generator.synthesize(tiny_generator.map(torch.ones(1, 8))).features
+    for source in (path, str(path), tmp_path, str(tmp_path)):
+        assert alpha_network_file(source) == path
+        loaded = load_alpha_network(source)
+        assert loaded.config() == network.config()
+        assert torch.equal(loaded(features), network(features))
+        assert not loaded.training
+        assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_alpha_network_that_ships_with_the_package(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_zoo, "MODELS", {"tiny-faces-64": None})
+    monkeypatch.setattr(loading, "__file__", str(tmp_path / "checkpoints" / "loading.py"))
+    with pytest.raises(CheckpointError) as caught:
+        alpha_network_file("tiny-faces-64")
+    assert str(caught.value) == (
+        "No alpha network ships for tiny-faces-64; train one: labels4free train tiny-faces-64 --out RUN"
+    )
+    path = write_alpha(tmp_path / "weights" / "tiny-faces-64.alpha.safetensors", network)
+    assert alpha_network_file("tiny-faces-64") == path
+    assert load_alpha_network("tiny-faces-64").config() == network.config()
+
+
+def test_no_alpha_network_at_all(tmp_path):
+    for source in ("mobilestylegan", str(tmp_path / "none.safetensors")):
+        with pytest.raises(CheckpointError) as caught:
+            load_alpha_network(source)
+        assert str(caught.value) == (
+            f"{source} is no alpha network file, no training run and no name of the zoo (mobilestylegan-ffhq-1024)."
+        )
+
+
+def test_folder_without_an_alpha_network(tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no alpha\.safetensors: it is no finished training run\.$"):
+        load_alpha_network(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"its run is not finished; go on with --resume\.$"):
+        load_alpha_network(tmp_path)
+
+
+def test_what_is_no_alpha_network(network, write, tmp_path):
+    with pytest.raises(CheckpointError, match="of kind 'generator', expected kind 'alpha_network'"):
+        load_alpha_network(write())
+    path = write_alpha(tmp_path / "alpha.safetensors", network, family="unet")
+    with pytest.raises(CheckpointError, match="an alpha network of family 'unet'; the families are merge"):
+        load_alpha_network(path)
+    write_alpha(path, network, config={**network.config(), "width": 4})
+    with pytest.raises(CheckpointError, match="does not fit its own configuration"):
+        load_alpha_network(path)
+    write_alpha(path, network, config={**network.config(), "feature_specs": [{"name": "a"}]})
+    with pytest.raises(CheckpointError, match="has a configuration that merge cannot use"):
+        load_alpha_network(path)
+    write_alpha(path, network, config={**network.config(), "min_resolution": 1000})
+    with pytest.raises(
+        CheckpointError, match=r"has a configuration that merge cannot use .*No feature map lies between"
+    ):
+        load_alpha_network(path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="is truncated"):
+        load_alpha_network(path)
+
+
+def test_alpha_network_on_a_device_that_is_not_there(network, tmp_path):
+    with pytest.raises(ConfigError, match="Unknown device 'tpu'"):
+        load_alpha_network(write_alpha(tmp_path / "alpha.safetensors", network), device="tpu")

@@ -88,7 +88,8 @@ def test_json_that_is_no_table(values):
 def test_settings_change_single_fields():
     base = TrainConfig(seed=5)
     changed = apply_settings(
-        base, ["steps=12", "loss.coverage=0.5", " bank.size = 40 ", "background.same_latent=TRUE", "loss.binarization=2"]
+        base,
+        ["steps=12", "loss.coverage=0.5", " bank.size = 40 ", "background.same_latent=TRUE", "loss.binarization=2"],
     )
     assert (changed.steps, changed.seed, changed.loss.coverage, changed.bank.size) == (12, 5, 0.5, 40)
     assert changed.background.same_latent is True
@@ -165,7 +166,9 @@ def test_settings_that_do_not_fit(setting, sentence):
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_instead_of_one_of_its_fields(section):
-    with pytest.raises(ConfigError, match=rf"^{section} is a section; set one of its fields: {section}\.\w+, {section}"):
+    with pytest.raises(
+        ConfigError, match=rf"^{section} is a section; set one of its fields: {section}\.\w+, {section}"
+    ):
         apply_settings(TrainConfig(), [f"{section}=3"])
 
 

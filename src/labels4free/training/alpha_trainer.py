@@ -20,7 +20,7 @@ from labels4free.errors import CheckpointError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
-from labels4free.training.backgrounds import draw_backgrounds, filled_share, filled_surroundings, separation
+from labels4free.training.backgrounds import draw_backgrounds, filled_share, filled_surroundings
 from labels4free.training.bank import mirrored
 from labels4free.training.ema import Ema
 from labels4free.training.masks import disturb, random_masks
@@ -161,7 +161,7 @@ class AlphaTrainer:
         loss = adversarial + weight * binary + config.coverage * coverage
         reward = config.separation + (config.final_separation - config.separation) * step / self.config.steps
         if reward > 0:
-            loss = loss - reward * separation(batch.images, alpha)
+            loss = loss - reward * losses.separation(batch.images, alpha)
         for group in self.alpha_optimizer.param_groups:
             group["lr"] = self.config.alpha.learning_rate * min(1.0, 2 * (1 - step / self.config.steps))
         _optimise(self.alpha_optimizer, loss, "The alpha network's loss")

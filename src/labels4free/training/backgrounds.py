@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from labels4free.ops.push_pull import fill_holes
 from labels4free.training.bank import mirrored
 
 if TYPE_CHECKING:
@@ -26,53 +27,6 @@ if TYPE_CHECKING:
 
 _LEAST_WEIGHT = 1e-3  # even a full mask leaves something to fill from
 _BATCH = 64
-
-
-def fill_holes(image: Tensor, weight: Tensor) -> Tensor:
-    """Keep an image where its weight is 1 and fill it smoothly from around where it is 0 (push-pull interpolation).
-
-    Weighted averages are pushed to ever coarser levels and pulled back into the holes (Gortler et al. 1996, The
-    Lumigraph, section 3.4).
-
-    Args:
-        image: [N, C, R, R], R a power of two.
-        weight: [N, 1, R, R], in [0, 1].
-
-    Returns:
-        [N, C, R, R]; exactly the image where the weight is 1.
-    """
-    if image.shape[-1] == 1:
-        return image
-    pooled = F.avg_pool2d(weight, 2)
-    coarse = F.avg_pool2d(weight * image, 2) / (pooled + 1e-6)
-    # The weights of a 2x2 block saturate at half of them: a level that knows enough is not asked further.
-    filled = fill_holes(coarse, (2 * pooled).clamp_max(1))
-    around = F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
-    return weight * image + (1 - weight) * around
-
-
-def separation(image: Tensor, alpha: Tensor) -> Tensor:
-    """How badly each side of a mask is predicted from the other: mean squared error of filling one from the other.
-
-    With ``fill(x, w)`` as :func:`fill_holes` and sums over pixels::
-
-        mean_n [ sum a |x - fill(x, 1 - a)|^2 / sum a  +  sum (1 - a) |x - fill(x, a)|^2 / sum (1 - a) ]
-
-    The idea is inpainting-error maximisation (Savarese et al. 2021, arXiv 2012.07287): a border inside the object, or
-    outside of it, leaves a strip that its neighbourhood predicts well.
-
-    Args:
-        image: [N, 3, R, R], about [-1, 1], R a power of two.
-        alpha: [N, 1, R, R], in [0, 1].
-
-    Returns:
-        Scalar >= 0, differentiable in alpha.
-    """
-    total = image.new_zeros(())
-    for side in (alpha, 1 - alpha):
-        error = (image - fill_holes(image, 1 - side)).square().mean(dim=1, keepdim=True)
-        total = total + ((side * error).sum(dim=(1, 2, 3)) / (side.sum(dim=(1, 2, 3)) + 1e-3)).mean()
-    return total
 
 
 @torch.no_grad()
