@@ -10,15 +10,15 @@ from torch.autograd import gradcheck
 
 from labels4free import losses
 from labels4free.losses import (
-from labels4free.losses import separation
-from tests.pictures import seeded, square
     background_coverage,
     binarization,
     discriminator_logistic,
     foreground_coverage,
     generator_nonsaturating,
     r1_penalty,
+    separation,
 )
+from tests.pictures import seeded, square
 
 LOG2 = math.log(2)
 
