@@ -20,13 +20,14 @@ import tyro
 HERE = Path(__file__).parent
 
 
-def main(
+def main(  # noqa: PLR0913  parameters are flags
     generator: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENERATOR")],
     faces: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FACES")],
     out: Path,
     seeds: int = 10,
     first_seed: int = 0,
     bank_seed: int = 0,
+    bank: Path | None = None,
     jobs: int = 2,
     settings: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(name="set")] = [],  # noqa: B006
 ) -> None:
@@ -39,15 +40,17 @@ def main(
         seeds: How many.
         first_seed: The first of them.
         bank_seed: Seed of the bank that they share.
+        bank: Folder of that bank, for several calls to share; by default in ``out``.
         jobs: Runs at a time, one thread each.
         settings: Passed on to labels4free train.
     """
     out.mkdir(parents=True, exist_ok=True)
-    shared = [f"bank.seed={bank_seed}", f"bank.folder={out / 'bank'}", *settings]
+    shared = [f"bank.seed={bank_seed}", f"bank.folder={bank or out / 'bank'}", *settings]
     numbers = range(first_seed, first_seed + seeds)
-    rows = [train_and_score(generator, faces, out, first_seed, shared, threads=jobs)]  # alone: it renders the bank
+    alone = 0 if bank and bank.exists() else 1  # the first seed renders the bank, before the others start
+    rows = [train_and_score(generator, faces, out, seed, shared, threads=jobs) for seed in numbers[:alone]]
     with ThreadPoolExecutor(jobs) as pool:
-        rows += pool.map(lambda seed: train_and_score(generator, faces, out, seed, shared, threads=1), numbers[1:])
+        rows += pool.map(lambda seed: train_and_score(generator, faces, out, seed, shared, threads=1), numbers[alone:])
     print(f"{'seed':>4} {'mIoU':>7} {'fg IoU':>7} {'bg IoU':>7} {'coverage':>8} {'restarts':>8}  state")
     for seed, row in zip(numbers, rows, strict=True):
         print(

@@ -11,6 +11,7 @@ import pytest
 from labels4free.checkpoints.native import write_native
 from labels4free.training import monitor
 from labels4free.training.alpha_run import train_alpha_network
+from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import PREVIEWS
 from labels4free.training.config import (
     AlphaConfig,
@@ -135,3 +136,15 @@ def signalling(
             signal.raise_signal(number)
 
     return progress
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, iteration: int, number: signal.Signals = signal.SIGINT) -> None:
+    """Have a signal come in the middle of the step that follows an iteration."""
+    step = AlphaTrainer.step
+
+    def interrupted(self: AlphaTrainer) -> Any:
+        if self.iteration == iteration:
+            signal.raise_signal(number)
+        return step(self)
+
+    monkeypatch.setattr(AlphaTrainer, "step", interrupted)

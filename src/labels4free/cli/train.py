@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -23,11 +22,11 @@ def run(
     generator: Annotated[Positional[str], arg(metavar="GENERATOR")],
     *,
     out: Annotated[Path, arg(metavar="RUN")],
-    data: Annotated[Path | None, arg(metavar="FOLDER")] = None,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    resolution: int | None = None,
-    seed: int | None = None,
+    data: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 1000)")] = None,
+    batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 8)")] = None,
+    resolution: Annotated[int | None, arg(metavar="R", help_behavior_hint="(default: 32)")] = None,
+    seed: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 0)")] = None,
     settings: Annotated[UseAppendAction[list[str]], arg(name="set", metavar="SECTION.FIELD=VALUE")] = [],  # noqa: B006
     resume: bool = False,
     device: str = "cpu",
@@ -42,10 +41,10 @@ def run(
         generator: A generator of the model zoo (see "labels4free models list"), or a native checkpoint file.
         out: Folder of the run: new or empty, or with --resume that of an earlier run.
         data: Folder of real images for the discriminator. Without it the generator's own samples are the real ones.
-        steps: Steps of the alpha network. Default 1000.
-        batch_size: Images a step. Default 8.
-        resolution: Side in pixels of the composites that are judged; masks come at full size all the same. Default 32.
-        seed: Decides the latents, the first weights and every draw. Default 0.
+        steps: Steps of the alpha network.
+        batch_size: Images a step.
+        resolution: Side in pixels of the composites that are judged; masks come at full size all the same.
+        seed: Decides the latents, the first weights and every draw.
         settings: Any other setting, for example loss.binarization=0.5; may be given several times. An unknown name
             lists the valid ones.
         resume: Go on with the run in RUN. Settings need not be repeated.
@@ -89,7 +88,8 @@ def _config(given: dict[str, object], settings: list[str], resumed: Path | None)
         base = config_from_json(RunDir.open(resumed).config().get("train", {}))
     else:
         base = TrainConfig()
-    return apply_settings(dataclasses.replace(base, **given), settings)  # type: ignore[arg-type]
+    # All at once: a flag may only be possible together with a setting.
+    return apply_settings(base, [*(f"{name}={value}" for name, value in given.items()), *settings])
 
 
 def _describe(result: TrainResult) -> str:

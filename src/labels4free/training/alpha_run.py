@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 ALPHA_FILE = "alpha.safetensors"
 """The finished network in a run's folder."""
 _BANK = "bank"
+_SHOWN = ("coverage", "accuracy", "loss_discriminator", "loss_adversarial")  # the first ones fit into a narrow terminal
 
 
 class TrainProgress(Protocol):
@@ -186,7 +187,7 @@ class _Run:
         if step >= 0 and (step % config.picture_interval == 0 or last):
             self._draw(trainer)
         if self.progress:
-            self.progress(trainer.iteration, trainer.total, logs)
+            self.progress(trainer.iteration, trainer.total, {name: logs[name] for name in _SHOWN if name in logs})
         return problem
 
     def _judge(self, health: Health, step: int) -> str | None:

@@ -22,7 +22,7 @@ _SECONDS_PER_STEP = 0.15
 class BankConfig:
     """The replay bank: samples of the generator that are rendered once and used again and again."""
 
-    size: int = 512
+    size: int = 1024
     """Samples. More variety trains a better discriminator; each costs two renderings."""
     min_truncation_psi: float = 0.5
     """Truncation is spread evenly over the samples, from here ..."""

@@ -1,0 +1,74 @@
+"""What the replay bank saves: seconds a training step with it, and with rendering inside the step as published.
+
+The published step renders four times: foregrounds and backgrounds, for the discriminator and for the alpha network.
+Here a step of the trainer is timed as it is, and so is rendering those ``4 * batch_size`` images; without a bank a step
+costs both. The two are timed in turn, in one process.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from labels4free import load_generator
+from labels4free.generators.base import sample_z
+from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.training.alpha_trainer import AlphaTrainer
+from labels4free.training.bank import build_bank
+from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+
+
+def main(
+    generator: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENERATOR")] = "mobilestylegan-ffhq-1024",
+    rounds: int = 5,
+    steps: int = 20,
+    threads: int = 2,
+) -> None:
+    """Time training steps.
+
+    Args:
+        generator: Zoo name or native file.
+        rounds: How often the two are timed in turn.
+        steps: Training steps a round.
+        threads: PyTorch's threads.
+    """
+    torch.set_num_threads(threads)
+    loaded = load_generator(generator)
+    config = TrainConfig(
+        bank=BankConfig(size=40, calibration_samples=4),
+        monitor=MonitorConfig(samples=8),
+        discriminator=DiscriminatorConfig(warmup_steps=0),
+    )
+    network = AlphaNetwork(loaded.feature_specs, loaded.resolution)
+    with tempfile.TemporaryDirectory() as folder:
+        bank, _ = build_bank(loaded, network.levels, config, Path(folder))
+    specs = [vars(spec) for spec in bank.projection.specs(loaded.feature_specs)]
+    trainer = AlphaTrainer(bank, AlphaNetwork.from_config(network.config() | {"feature_specs": specs}), config)
+    ws = loaded.map(sample_z(loaded.z_dim, 0, 0)[None])
+    with_bank, rendering = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(steps):
+            trainer.step()
+        with_bank.append((time.perf_counter() - start) / steps)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for mode in (None, loaded.default_background) * 2:
+                loaded.synthesize(ws, background=mode)
+        rendering.append((time.perf_counter() - start) * config.batch_size)
+    bank_seconds, render_seconds = statistics.median(with_bank), statistics.median(rendering)
+    print(f"batch size {config.batch_size}, {threads} threads, medians of {rounds} rounds")
+    print(f"  a step with the bank      {bank_seconds:8.3f} s")
+    print(f"  rendering as published    {render_seconds:8.3f} s  ({4 * config.batch_size} images)")
+    print(f"  a step without the bank   {bank_seconds + render_seconds:8.3f} s")
+    print(f"  ratio                     {(bank_seconds + render_seconds) / bank_seconds:8.1f}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
