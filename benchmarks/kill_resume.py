@@ -36,7 +36,6 @@ SETTINGS = {
     "discriminator.channel_max": 16,
     "background.filled_from_step": 20,
     "background.filled_full_step": 60,
-    "background.refresh_interval": 10,
     "monitor.interval": 40,
     "monitor.samples": 16,
     "monitor.grace_steps": 1_000_000,  # so few steps make no good masks: only warn of it

@@ -38,7 +38,7 @@ SETTINGS = TrainConfig(
     bank=BankConfig(size=12, calibration_samples=4),
     alpha=AlphaConfig(width=4, learning_rate=0.01),
     discriminator=DiscriminatorConfig(channel_base=64, channel_max=8, warmup_steps=3, r1_interval=3),
-    background=BackgroundConfig(filled_from_step=1, filled_full_step=3, refresh_interval=2),
+    background=BackgroundConfig(filled_from_step=1, filled_full_step=3),
     monitor=MonitorConfig(interval=4, samples=4, grace_steps=0),
 )
 """Three steps of warm-up, eight of training; everything that happens in a long run happens in them."""

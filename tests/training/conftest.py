@@ -31,10 +31,24 @@ def whole(tiny_generator, tmp_path_factory):
     return whole_run(tiny_generator, tmp_path_factory.mktemp("whole") / "run", SETTINGS)
 
 
+@pytest.fixture(scope="session")
+def whole_restarted(tiny_generator, tmp_path_factory):
+    """What an uninterrupted run leaves whose first attempt is lost at step 4."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        lose(monkeypatch, {0})
+        return whole_run(tiny_generator, tmp_path_factory.mktemp("restarted") / "run", SETTINGS)
+
+
 @pytest.fixture
 def lost(monkeypatch):
     """Attempts in the set are found lost at their check at step 4."""
     attempts: set[int] = set()
+    lose(monkeypatch, attempts)
+    return attempts
+
+
+def lose(monkeypatch, attempts):
+    """Have the check at step 4 find something wrong in these attempts."""
     check = AlphaTrainer.check
 
     def checked(self):
@@ -44,4 +58,3 @@ def lost(monkeypatch):
         return health
 
     monkeypatch.setattr(AlphaTrainer, "check", checked)
-    return attempts

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from tests.tiny_run import (
     RENDERED,
-    SETTINGS,
     STEPS,
     TOTAL,
     WARMUP,
@@ -20,7 +19,6 @@ from tests.tiny_run import (
     killing,
     signalling,
     tiny_config,
-    whole_run,
 )
 
 from labels4free.checkpoints.native import read_native
@@ -183,15 +181,10 @@ def test_a_lost_run_starts_over_by_itself(train, lost, tmp_path, caplog):
     assert pictures == {"attempt_0", "attempt_1", "attempt_2"}
 
 
-@pytest.fixture
-def whole_restarted(tiny_generator, tmp_path, lost):
-    lost.add(0)
-    return whole_run(tiny_generator, tmp_path / "uninterrupted", SETTINGS)
-
-
 @pytest.mark.parametrize("stops", [[(0, WARMUP + 4)], [(1, 1)], [(0, 2), (0, WARMUP + 4), (1, 7), (1, 10)]])
-def test_resumed_around_a_restart(train, whole_restarted, tmp_path, stops):
+def test_resumed_around_a_restart(train, lost, whole_restarted, tmp_path, stops):
     """A stop is (attempt, iteration); (0, WARMUP + 4) is found lost, so that one comes right after the restart."""
+    lost.add(0)
     for number, (attempt, iteration) in enumerate(stops):
 
         def progress(done, total, numbers=None, attempt=attempt, iteration=iteration):
@@ -203,14 +196,17 @@ def test_resumed_around_a_restart(train, whole_restarted, tmp_path, stops):
         right_after = (attempt, iteration) == (0, WARMUP + 4)
         assert (stopped.restarts, stopped.steps) == ((1, 0) if right_after else (attempt, iteration))
         assert stopped.total == WARMUP * (1 + stopped.restarts) + STEPS
+        newest = RunDir(tmp_path / "run").latest_checkpoint().state
+        assert (newest["attempt"], newest["iteration"]) == (stopped.restarts, stopped.steps)
     result = train(resume=True)
     assert result.restarts == 1
     assert_same(tmp_path / "run", whole_restarted)
 
 
 @pytest.mark.parametrize("kill", ["before", "after"])
-def test_killed_at_the_restart(train, whole_restarted, tmp_path, monkeypatch, kill):
+def test_killed_at_the_restart(train, lost, whole_restarted, tmp_path, monkeypatch, kill):
     """Before the fresh attempt has its checkpoint, or just behind it."""
+    lost.add(0)
     save = RunDir.save_checkpoint
 
     def fatal(self, step, state):
@@ -278,7 +274,7 @@ def test_masks_that_are_no_numbers_are_never_kept(train, monkeypatch, tmp_path):
 
     def broken(self):
         logs = step(self)
-        if self.attempt == 0 and self.alpha_step == 4:
+        if self.attempt == 0 and self.alpha_step == STEPS:
             self.average.module.head.weight.data.fill_(math.nan)
         return logs
 

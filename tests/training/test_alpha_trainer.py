@@ -12,6 +12,7 @@ from labels4free.errors import CheckpointError
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.training import alpha_trainer
 from labels4free.training.alpha_trainer import AlphaTrainer
+from labels4free.training.backgrounds import draw_backgrounds
 from labels4free.training.bank import build_bank
 from labels4free.training.config import LossConfig
 from labels4free.training.run_dir import state_digest
@@ -134,7 +135,7 @@ def test_samples_kept_apart_are_no_foregrounds_and_no_reals(make, bank):
     for x in (images, *levels):
         x[-kept:] = math.nan
     poisoned = dataclasses.replace(bank, images=images, levels=levels)
-    trainer = make(bank=poisoned, batch_size=8, background={"filled_share": 0.0})
+    trainer = make(bank=poisoned, batch_size=8)
     advanced(trainer, trainer.total)
     assert trainer.check().hopeless
 
@@ -190,20 +191,21 @@ def test_real_images_take_the_place_of_the_bank(make):
         trainer.step()
 
 
-def test_fillings_are_made_when_they_are_due_and_then_used(make):
-    trainer = make(background={"filled_from_step": 2, "filled_full_step": 4, "refresh_interval": 2})
-    made = []
-    for _ in range(trainer.total):
-        before = trainer.filled
-        step = trainer.alpha_step
-        trainer.step()
-        if trainer.filled is not before:
-            made.append(step)
-    assert made == [2, 4, 6]
-    assert trainer.filled.shape == trainer.bank.images.shape
-    never = make(background={"filled_from_step": 98, "filled_full_step": 99})
-    assert advanced(never, never.total).filled is None
-    assert digests(never)["discriminator"] != digests(trainer)["discriminator"]
+def test_filled_backgrounds_come_when_they_are_due(make, monkeypatch):
+    shares = []
+
+    def spy(*args, share, **kwargs):
+        shares.append(share)
+        return draw_backgrounds(*args, share=share, **kwargs)
+
+    monkeypatch.setattr(alpha_trainer, "draw_backgrounds", spy)
+    trainer = make(background={"filled_from_step": 2, "filled_full_step": 4, "filled_share": 0.5})
+    advanced(trainer, trainer.warmup + 2)
+    assert set(shares) == {0.0}
+    advanced(trainer, 2)
+    assert sorted(set(shares)) == [0.0, 0.25]
+    advanced(trainer, 1)
+    assert shares[-1] == 0.5
 
 
 # Losses that are no numbers

@@ -10,7 +10,7 @@ from labels4free.training.backgrounds import (
     filled_share,
     filled_surroundings,
 )
-from labels4free.training.bank import ReplayBank
+from labels4free.training.bank import BankBatch, ReplayBank
 from labels4free.training.config import BackgroundConfig
 
 # filled_surroundings
@@ -34,32 +34,24 @@ def test_objects_are_filled_in_from_around_them():
     mask = square(5, 11)
     colours = torch.linspace(-1, 0.5, 5).view(5, 1, 1, 1)
     images = torch.where(mask > 0, 1.0, colours.expand(5, 3, 16, 16))
-    filled = filled_surroundings(bank_of(images, masks=mask), first)
-    assert filled.dtype == torch.float16
-    torch.testing.assert_close(filled.float(), colours.expand(5, 3, 16, 16), rtol=0, atol=0.02)
-
-
-def test_the_rim_of_the_object_is_left_out_too():
-    mask = square(6, 10)
-    images = torch.where(square(5, 11) > 0, 1.0, -1.0).expand(1, 3, 16, 16)  # one pixel larger than its mask
-    filled = filled_surroundings(bank_of(images, masks=mask), first)
-    assert filled.max() < -0.9
+    filled = filled_surroundings(BankBatch(images, []), mask.expand(5, -1, -1, -1))
+    torch.testing.assert_close(filled, colours.expand(5, 3, 16, 16), rtol=0, atol=0.02)
 
 
 def test_without_an_object_the_image_stays():
     images = torch.rand(3, 3, 16, 16)
-    filled = filled_surroundings(bank_of(images, masks=torch.zeros(1, 1, 16, 16)), first)
-    torch.testing.assert_close(filled.float(), images, rtol=0, atol=5e-3)
+    filled = filled_surroundings(BankBatch(images, []), torch.zeros(3, 1, 16, 16))
+    torch.testing.assert_close(filled, images, rtol=0, atol=5e-3)
 
 
-def test_every_sample_of_a_large_bank_is_filled_on_its_own():
-    images = torch.rand(150, 3, 8, 8)
-    bank = bank_of(images, masks=square(2, 6, 8))
-    filled = filled_surroundings(bank, first)
-    assert filled.shape == images.shape
-    for i in (0, 63, 64, 149):
-        alone = bank_of(images[i : i + 1], masks=square(2, 6, 8))
-        torch.testing.assert_close(filled_surroundings(alone, first)[0], filled[i], rtol=0, atol=2e-3)
+def test_what_a_mask_leaves_behind_is_seen_and_its_gradient_says_so():
+    image = torch.where(square(4, 12) > 0, 1.0, -1.0).expand(1, 3, 16, 16)
+    alpha = square(6, 10).clone().requires_grad_()  # cut too short
+    filled = filled_surroundings(BankBatch(image, []), alpha)
+    assert filled.mean() > -0.7
+    filled.mean().backward()
+    rim = (square(4, 12) - square(6, 10)).bool()
+    assert (alpha.grad[rim] < 0).all()  # more alpha there, less of the object left
 
 
 # filled_share
@@ -85,10 +77,11 @@ def bank():
     return bank_of(torch.zeros(8, 3, 8, 8), numbers)
 
 
-def draw(bank, config=PLAIN, *, n: int = 200, seed: int = 0, share: float = 0.0, filled=None, flip=None):
+def draw(bank, config=PLAIN, *, n: int = 200, seed: int = 0, share: float = 0.0, flip=None, samples=None):
     indices = torch.arange(n) % len(bank)
     flip = torch.zeros(n, dtype=torch.bool) if flip is None else flip
-    return draw_backgrounds(bank, filled, indices, flip, config, share, seeded(seed))
+    samples = len(bank) if samples is None else samples
+    return draw_backgrounds(bank, first, (indices, flip), config, samples=samples, share=share, rng=seeded(seed))
 
 
 def test_backgrounds_are_other_samples_mirrored_or_not(bank):
@@ -111,36 +104,49 @@ def test_same_latent_gives_each_foreground_its_own_background(bank):
     assert torch.equal(left > right, flip)
 
 
+@pytest.fixture
+def numbered():
+    """Nothing is object; images hold minus their number on the left and that minus 100 on the right."""
+    numbers = -torch.arange(1.0, 9).view(8, 1, 1, 1).expand(8, 3, 8, 8).clone()
+    numbers[..., 4:] -= 100
+    return bank_of(numbers, torch.zeros(8, 3, 8, 8), masks=torch.zeros(1, 1, 8, 8))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_share_of_the_filled(bank, share):
-    filled = torch.full((8, 3, 8, 8), -50.0)
-    is_filled = (draw(bank, n=1000, share=share, filled=filled) == -50).flatten(1)
+def test_share_of_the_filled(numbered, share):
+    is_filled = (draw(numbered, n=1000, share=share) < -0.5).flatten(1)
     assert torch.equal(is_filled.all(dim=1), is_filled.any(dim=1))
     assert is_filled[:, 0].float().mean().item() == pytest.approx(share, abs=0.05 if 0 < share < 1 else 0)
 
 
-def test_filled_ones_are_drawn_from_all_and_mirrored(bank):
-    filled = bank.backgrounds.float() - 1000
-    drawn = draw(bank, share=1.0, filled=filled)
-    assert drawn.max() < 0
+def test_filled_ones_are_drawn_from_all_and_mirrored(numbered):
+    drawn = draw(numbered, share=1.0)
     left, right = drawn[:, 0, 0, 0], drawn[:, 0, 0, 7]
-    assert 0.35 < (left > right).float().mean() < 0.65
-    assert len(torch.minimum(left, right).unique()) == 8
+    assert 0.35 < (left < right).float().mean() < 0.65
+    assert len(torch.maximum(left, right).round().unique()) == 8
 
 
-def test_while_there_are_none_filled_the_generated_ones_serve(bank):
-    assert torch.equal(draw(bank, share=1.0, filled=None), draw(bank, share=0.0))
+def test_samples_beyond_the_bound_are_never_drawn(numbered, bank):
+    assert draw(bank, samples=3).remainder(100).max() <= 2
+    assert draw(numbered, share=1.0, samples=3).amax(dim=(1, 2, 3)).min() > -3.5
+
+
+def test_gradients_reach_the_masks_of_the_filled(numbered):
+    logits = numbered.levels[0].float().requires_grad_()
+    indices, flip = torch.arange(8), torch.zeros(8, dtype=torch.bool)
+    drawn = draw_backgrounds(numbered, lambda _: logits, (indices, flip), PLAIN, samples=8, share=1.0, rng=seeded(0))
+    drawn.square().sum().backward()
+    assert logits.grad.abs().sum() > 0
 
 
 def test_draws_depend_on_the_given_source_alone(bank):
     config = BackgroundConfig(blur=2, jitter=0.3)
-    filled = torch.rand(8, 3, 8, 8)
     before = torch.get_rng_state()
-    drawn = draw(bank, config, share=0.5, filled=filled)
+    drawn = draw(bank, config, share=0.5)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert torch.equal(draw(bank, config, share=0.5, filled=filled), drawn)
-    assert not torch.equal(draw(bank, config, share=0.5, filled=filled, seed=1), drawn)
+    assert torch.equal(draw(bank, config, share=0.5), drawn)
+    assert not torch.equal(draw(bank, config, share=0.5, seed=1), drawn)
 
 
 def test_blur_averages_over_blocks():

@@ -191,7 +191,6 @@ BOUNDS = {
     "background.blur": (1, None),
     "background.jitter": (0, None),
     "background.filled_share": (0, 1),
-    "background.refresh_interval": (1, None),
     "monitor.interval": (1, None),
     "monitor.samples": (1, None),
     "monitor.grace_steps": (0, None),

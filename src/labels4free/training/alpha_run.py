@@ -289,7 +289,7 @@ def _drop_bank(run: RunDir) -> None:
 
 def _checkpoint_number(trainer: AlphaTrainer) -> int:
     """Number a checkpoint so that later attempts sort after earlier ones."""
-    return trainer.attempt * 1_000_000 + trainer.iteration
+    return trainer.attempt * 1_000_000_000 + trainer.iteration
 
 
 def _resumed_config(run: RunDir, config: TrainConfig | None, source: dict[str, Any]) -> TrainConfig:

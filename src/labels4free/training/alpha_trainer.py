@@ -20,7 +20,7 @@ from labels4free.errors import CheckpointError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
-from labels4free.training.backgrounds import draw_backgrounds, filled_share, filled_surroundings
+from labels4free.training.backgrounds import draw_backgrounds, filled_share
 from labels4free.training.bank import mirrored
 from labels4free.training.ema import Ema
 from labels4free.training.masks import disturb, random_masks
@@ -49,7 +49,6 @@ class AlphaTrainer:
         network: The alpha network on the bank's projected maps.
         average: Its running average: what is checked, shown and kept in the end.
         discriminator: The judge.
-        filled: Bank samples with their object filled in; None until the masks are old enough.
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class AlphaTrainer:
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(), config.discriminator.learning_rate, _BETAS
         )
-        self.filled: Tensor | None = None
         self.trained_samples = len(bank) - config.monitor.samples
 
     @property
@@ -112,8 +110,6 @@ class AlphaTrainer:
         """
         config, step = self.config, self.alpha_step
         rng = torch.Generator().manual_seed(_mix(config.seed, self.attempt, self.iteration))
-        if step >= config.background.filled_from_step and step % config.background.refresh_interval == 0:
-            self.filled = filled_surroundings(self.bank, self.average.module.merge)
         logs: dict[str, float] = {}
         for turn in range(config.discriminator.steps_per_alpha_step if step >= 0 else 1):
             logs |= self._discriminator_step(rng, penalise=self._penalty_due(turn))
@@ -127,7 +123,7 @@ class AlphaTrainer:
         batch, indices, flip = self._draw(rng)
         with torch.no_grad():
             alpha = self._masks_to_judge(batch, rng)
-            fake = composite(batch.images, self._backgrounds(indices, flip, rng), alpha)
+            fake = composite(batch.images, self._backgrounds(self.network, indices, flip, rng), alpha)
         real = self._draw_reals(rng).requires_grad_(penalise)
         real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         loss = losses.discriminator_logistic(real_logits, fake_logits)
@@ -147,7 +143,7 @@ class AlphaTrainer:
         batch, indices, flip = self._draw(rng)
         self.discriminator.requires_grad_(False)
         alpha = self.network.merge(batch.levels).sigmoid()
-        fake = composite(batch.images, self._backgrounds(indices, flip, rng), alpha)
+        fake = composite(batch.images, self._backgrounds(self.network, indices, flip, rng), alpha)
         adversarial = losses.generator_nonsaturating(self.discriminator(fake))
         binary = losses.binarization(alpha)
         whole = alpha.reshape(1, 1, -1, alpha.shape[-1])  # the batch as one image: single objects may be small or large
@@ -173,14 +169,16 @@ class AlphaTrainer:
             "coverage": alpha.mean().item(),
         }
 
+    @torch.no_grad()
     def check(self) -> Health:
         """Examine the averaged network on the samples kept apart."""
         rng = torch.Generator().manual_seed(_mix(self.config.seed, self.attempt, _CHECK))
         indices = torch.arange(self.trained_samples, len(self.bank))
         batch = self.bank.take(indices)
-        with torch.no_grad():
-            alpha = self.average.module.merge(batch.levels).sigmoid()
-        background = self._backgrounds(indices, torch.zeros(len(indices), dtype=torch.bool, device=self.device), rng)
+        network = self.average.module
+        upright = torch.zeros(len(indices), dtype=torch.bool, device=self.device)
+        background = self._backgrounds(network, indices, upright, rng)
+        alpha = network.merge(batch.levels).sigmoid()
         return check_health(batch.images, background, alpha, self.discriminator)
 
     def state_dict(self) -> dict[str, Any]:
@@ -193,7 +191,6 @@ class AlphaTrainer:
             "discriminator": self.discriminator.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "filled": self.filled,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -211,7 +208,6 @@ class AlphaTrainer:
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"The checkpoint does not fit this run: {' '.join(str(error).split())}") from error
         self.iteration = state["iteration"]
-        self.filled = None if state["filled"] is None else state["filled"].to(self.device)
 
     def _penalty_due(self, turn: int) -> bool:
         """Whether this discriminator step, counted over the attempt, is one in ``r1_interval``."""
@@ -248,10 +244,16 @@ class AlphaTrainer:
         is_disturbed = (pick < threshold).to(self.device)[:, None, None, None]
         return torch.where(is_random, unrelated, torch.where(is_disturbed, noisy, logits).sigmoid())
 
-    def _backgrounds(self, indices: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
-        config = self.config.background
-        share = filled_share(config, self.alpha_step)
-        return draw_backgrounds(self.bank, self.filled, indices, flip, config, share, rng)
+    def _backgrounds(self, network: AlphaNetwork, indices: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
+        return draw_backgrounds(
+            self.bank,
+            network.merge,
+            (indices, flip),
+            self.config.background,
+            samples=self.trained_samples,
+            share=filled_share(self.config.background, self.alpha_step),
+            rng=rng,
+        )
 
 
 def _optimise(optimizer: torch.optim.Optimizer, loss: Tensor, what: str) -> None:

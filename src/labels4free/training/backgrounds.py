@@ -3,8 +3,9 @@
 A generated background (the image rendered without its object) has textures and colours that no photograph has. Alone it
 teaches the discriminator to look for those, and the alpha network to hide them wherever they hurt least. As soon as the
 masks are halfway right there is something better: the surroundings of *another sample's* object, with the hole where
-the object was filled from around it. Composites over these can only be told from real images by their layout (cut-off
-hair, left-over background), which is what the alpha network is to learn.
+the object was filled from around it. Composites over these can only be told from real images by their layout. Both
+samples' masks are then on trial, by gradients: what a mask takes too much of is seen around its own object, what it
+leaves behind (the tips of cut-off hair) is seen behind the other's.
 """
 
 from __future__ import annotations
@@ -22,31 +23,24 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from labels4free.training.bank import ReplayBank
+    from labels4free.training.bank import BankBatch, ReplayBank
     from labels4free.training.config import BackgroundConfig
 
 _LEAST_WEIGHT = 1e-3  # even a full mask leaves something to fill from
-_BATCH = 64
 
 
-@torch.no_grad()
-def filled_surroundings(bank: ReplayBank, alpha_logits: Callable[[list[Tensor]], Tensor]) -> Tensor:
-    """Every bank sample with its object filled in from around it.
+def filled_surroundings(batch: BankBatch, alpha: Tensor) -> Tensor:
+    """Take the object out of each image and fill the hole from around it.
 
     Args:
-        bank: The samples.
-        alpha_logits: Levels -> alpha logits [N, 1, R, R].
+        batch: The samples.
+        alpha: Their masks, [N, 1, R, R].
 
     Returns:
-        [S, 3, R, R], float16.
+        [N, 3, R, R], differentiable in alpha.
     """
-    out = []
-    for indices in torch.arange(len(bank)).split(_BATCH):
-        batch = bank.take(indices)
-        # One pixel wider than the mask: its rim holds a mixture of object and background.
-        covered = F.max_pool2d(alpha_logits(batch.levels).sigmoid(), 3, stride=1, padding=1)
-        out.append(fill_holes(batch.images, (1 - covered).square() + _LEAST_WEIGHT).half())
-    return torch.cat(out)
+    # Squared: what is half object says little about the background.
+    return fill_holes(batch.images, (1 - alpha).square() + _LEAST_WEIGHT)
 
 
 def filled_share(config: BackgroundConfig, step: int) -> float:
@@ -57,10 +51,11 @@ def filled_share(config: BackgroundConfig, step: int) -> float:
 
 def draw_backgrounds(
     bank: ReplayBank,
-    filled: Tensor | None,
-    indices: Tensor,
-    flip: Tensor,
+    alpha_logits: Callable[[list[Tensor]], Tensor],
+    foregrounds: tuple[Tensor, Tensor],
     config: BackgroundConfig,
+    *,
+    samples: int,
     share: float,
     rng: torch.Generator,
 ) -> Tensor:
@@ -68,18 +63,19 @@ def draw_backgrounds(
 
     Args:
         bank: The samples.
-        filled: What :func:`filled_surroundings` gave; None while the masks are too young for it.
-        indices: [N], the foregrounds' bank indices.
-        flip: [N], which foregrounds are mirrored.
+        alpha_logits: Levels of a batch -> its alpha logits [N, 1, R, R].
+        foregrounds: Bank indices [N] of the foregrounds, and which of them are mirrored [N].
         config: Blur, jitter, same latent or not.
-        share: Share of filled backgrounds.
+        samples: How many of the bank may be drawn, from its beginning.
+        share: Share of filled backgrounds, in [0, 1].
         rng: Source of every draw, on the CPU.
 
     Returns:
-        [N, 3, R, R].
+        [N, 3, R, R], differentiable in what ``alpha_logits`` depends on.
     """
+    indices, flip = foregrounds
     n, device = len(indices), bank.images.device
-    other = indices if config.same_latent else torch.randint(len(bank), (n,), generator=rng)
+    other = indices if config.same_latent else torch.randint(samples, (n,), generator=rng)
     other_flip = flip if config.same_latent else (torch.rand(n, generator=rng) < 0.5).to(device)
     generated = mirrored(bank.backgrounds[other].float(), other_flip)
     if config.blur > 1:
@@ -88,9 +84,10 @@ def draw_backgrounds(
     contrast = 1 + config.jitter * (2 * torch.rand(n, 1, 1, 1, generator=rng) - 1)
     tint = config.jitter * (2 * torch.rand(n, 3, 1, 1, generator=rng) - 1)
     generated = generated * contrast.to(device) + tint.to(device)
-    if filled is None or share <= 0:
+    if share <= 0:
         return generated
     chosen = (torch.rand(n, generator=rng) < share).to(device)
-    donor = torch.randint(len(bank), (n,), generator=rng)
-    donor_flip = (torch.rand(n, generator=rng) < 0.5).to(device)
-    return torch.where(chosen[:, None, None, None], mirrored(filled[donor].float(), donor_flip), generated)
+    donor = torch.randint(samples, (n,), generator=rng)
+    batch = bank.take(donor, (torch.rand(n, generator=rng) < 0.5).to(device))
+    filled = filled_surroundings(batch, alpha_logits(batch.levels).sigmoid())
+    return torch.where(chosen[:, None, None, None], filled, generated)

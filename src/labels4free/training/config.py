@@ -153,14 +153,11 @@ class BackgroundConfig:
     """Alpha step at which that share begins to rise from 0 ..."""
     filled_full_step: int = 350
     """... and at which it is reached."""
-    refresh_interval: int = 25
-    """Alpha steps after which the fillings are made anew, with the masks of that moment."""
 
     def __post_init__(self) -> None:
         _at_least("background.blur", self.blur, 1)
         _at_least("background.jitter", self.jitter, 0)
         _share("background.filled_share", self.filled_share)
-        _at_least("background.refresh_interval", self.refresh_interval, 1)
         if not 0 <= self.filled_from_step < self.filled_full_step:
             raise ConfigError(
                 "background.filled_from_step and background.filled_full_step must satisfy 0 <= from < full, got "
