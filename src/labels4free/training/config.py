@@ -110,7 +110,7 @@ class LossConfig:
     """... reached along a line from 0 after so many steps: binarised too early, a wrong mask stays."""
     separation: float = 2.0
     """Weight of the reward for masks whose two sides do not predict each other at the first step, ..."""
-    final_separation: float = 0.5
+    final_separation: float = 1.0
     """... and at the last; along a line between them."""
     coverage: float = 5.0
     """Weight of each coverage term."""
