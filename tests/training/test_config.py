@@ -185,7 +185,7 @@ BOUNDS = {
     "discriminator.r1_gamma": (0, None),
     "discriminator.random_mask_share": (0, 1),
     "discriminator.perturbed_mask_share": (0, 1),
-    **dict.fromkeys(["loss.binarization", "loss.coverage"], (0, None)),
+    **dict.fromkeys(["loss.binarization", "loss.coverage", "loss.separation", "loss.final_separation"], (0, None)),
     "loss.binarization_steps": (1, None),
     "loss.min_image_coverage": (0, 1),
     "background.blur": (1, None),

@@ -106,7 +106,7 @@ class AlphaTrainer:
         """Do one step; returns its losses.
 
         Raises:
-            FloatingPointError: If a loss is not finite; the weights are then untouched.
+            FloatingPointError: If a loss is not finite; the network that it was for is then untouched.
         """
         config, step = self.config, self.alpha_step
         rng = torch.Generator().manual_seed(_mix(config.seed, self.attempt, self.iteration))

@@ -116,15 +116,16 @@ class LossConfig:
     """Weight of each coverage term."""
     min_foreground_coverage: float = 0.25
     """A batch's mean alpha may not fall below this, in [0, 1]."""
-    min_background_coverage: float = 0.25
-    """A batch's mean 1 - alpha may not fall below this, in [0, 1]."""
+    min_background_coverage: float = 0.3
+    """A batch's mean 1 - alpha may not fall below this, in [0, 1]. (The published recipes ask for 0.35 to 0.75.)"""
     min_image_coverage: float = 0.05
     """Neither side of any single image may fall below this, in [0, 1]."""
 
     def __post_init__(self) -> None:
         _at_least("loss.binarization", self.binarization, 0)
         _at_least("loss.binarization_steps", self.binarization_steps, 1)
-        _at_least("loss.coverage", self.coverage, 0)
+        for name in ("separation", "final_separation", "coverage"):
+            _at_least(f"loss.{name}", getattr(self, name), 0)
         for name in ("min_foreground_coverage", "min_background_coverage", "min_image_coverage"):
             _share(f"loss.{name}", getattr(self, name))
         if self.min_foreground_coverage + self.min_background_coverage >= 1:
