@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-_SECONDS_PER_STEP = 0.15
+_SECONDS_PER_STEP = 0.16
 """What a step of the default settings takes on two CPU cores; a warm-up step takes a third of it."""
 
 
