@@ -1,6 +1,6 @@
 """Make a trained alpha network the one that ships for its generator: half precision, into the package's weights folder.
 
-    python tools/ship_alpha.py RUN
+python tools/ship_alpha.py RUN
 """
 
 from __future__ import annotations

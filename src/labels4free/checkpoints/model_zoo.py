@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labels4free.checkpoints.native import read_native_header, write_failure, write_native
+from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.errors import CheckpointError, ModelZooError
+from labels4free.files import write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,17 +10,16 @@ The safetensors metadata holds one key, ``labels4free``, whose value is JSON::
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import json
 import os
-import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labels4free.errors import CheckpointError
+from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +34,6 @@ _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _LEFTOVER_SECONDS = 3600
 _AGAIN = "write or fetch it again."
 _EXPECTED = "expected a checkpoint written by labels4free."
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @dataclass(frozen=True)
@@ -97,6 +94,7 @@ def write_native(
     metadata = {_METADATA_KEY: json.dumps(header, sort_keys=True, allow_nan=False)}
     # safetensors refuses views and shared storage, so each tensor gets its own.
     tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()}
+    _remove_leftovers(Path(path))
     try:
         write_atomically(path, save(tensors, metadata))
     except OSError as error:
@@ -156,57 +154,12 @@ def read_native(path: str | Path, kind: str | None = None) -> NativeCheckpoint:
     return NativeCheckpoint(kind=header.kind, family=header.family, config=header.config, info=header.info, state=state)
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a file that appears complete or not at all: temporary file beside it, flushed to disk, then renamed.
-
-    Missing folders are made. On failure, and on Ctrl-C, the temporary file is removed and an older file is untouched.
-
-    Raises:
-        OSError: If the file cannot be written; :func:`write_failure` puts it into a sentence.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    # Our own name rather than tempfile's: that module makes files only their owner can read. Two writers never collide.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        # After a failed write, removing must not hide the first error.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def write_failure(path: str | Path, error: OSError) -> str:
-    """One sentence on why a file could not be written and what to do."""
-    if error.errno in _NO_SPACE:
-        return f"There is no space left to write {path}; free some or choose another disk. Nothing was left behind."
-    if error.errno in _NOT_ALLOWED:
-        return f"{path} cannot be written: {error.strerror}; make its folder writable or choose another one."
-    return f"{path} cannot be written: {error.strerror or error}."
-
-
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of this file that a killed writer left more than an hour ago."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):  # another writer may have been quicker
             if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
                 leftover.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut, where the platform can."""
-    with contextlib.suppress(OSError):  # Windows opens no folders, some network disks sync none
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _parse_layout(path: Path, size: int, length: int, start: bytes) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Ema(Generic[M]):
     Args:
         module: Where the average starts; it is copied, never changed.
         half_life_steps: Optimiser steps after which an old weight counts half; 0 keeps no average, only the newest
-            weights. For a half life of S samples divide by the batch size, or use :meth:`from_samples`.
+            weights. For a half life of S samples divide by the batch size.
         ramp: Cap the half life at this fraction of the steps since ``start_step``, so that the random first weights are
             soon forgotten (StyleGAN2-ADA, Karras et al. 2020, arXiv 2006.06676, uses 0.05); None caps nothing.
         start_step: Steps before which the average just follows the weights.
@@ -53,13 +53,6 @@ class Ema(Generic[M]):
         self.ramp = ramp
         self.start_step = start_step
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-
-    @classmethod
-    def from_samples(
-        cls, module: M, half_life_samples: float, batch_size: int, *, ramp: float | None = None, start_step: int = 0
-    ) -> Ema[M]:
-        """Give the half life in samples seen (batch_size a step) instead of steps."""
-        return cls(module, half_life_samples / batch_size, ramp=ramp, start_step=start_step)
 
     def decay(self, step: int) -> float:
         """The factor d on the old average at a step, in [0, 1)."""
