@@ -50,8 +50,7 @@ def main(
         projection = fit_projection(loaded.feature_specs, features)
         fine = [projection.levels(loaded.synthesize(w[None]).features, network.levels, TEST_RESOLUTION) for w in ws]
     levels = [torch.cat(level) for level in zip(*fine, strict=True)]
-    specs = [vars(spec) for spec in projection.specs(loaded.feature_specs)]
-    network = AlphaNetwork.from_config(network.config() | {"feature_specs": specs})
+    network = projection.network_like(network)
     pooled = [F.adaptive_avg_pool2d(x, min(x.shape[-1], resolution)) for x in levels]
     truth = given.truth.bool()[:, None]
     target = F.adaptive_avg_pool2d(truth.float(), resolution)

@@ -48,8 +48,7 @@ def main(
     network = AlphaNetwork(loaded.feature_specs, loaded.resolution)
     with tempfile.TemporaryDirectory() as folder:
         bank, _ = build_bank(loaded, network.levels, config, Path(folder))
-    specs = [vars(spec) for spec in bank.projection.specs(loaded.feature_specs)]
-    trainer = AlphaTrainer(bank, AlphaNetwork.from_config(network.config() | {"feature_specs": specs}), config)
+    trainer = AlphaTrainer(bank, bank.projection.network_like(network), config)
     ws = loaded.map(sample_z(loaded.z_dim, 0, 0)[None])
     with_bank, rendering = [], []
     for _ in range(rounds):

@@ -142,8 +142,7 @@ class _Run:
         self.interrupts, self.progress = interrupts, progress
         folder = Path(config.bank.folder) if config.bank.folder else run.path / _BANK
         self.bank, self.previews = build_bank(generator, network.levels, config, folder, self._rendered)
-        specs = self.bank.projection.specs(generator.feature_specs)
-        self.network = AlphaNetwork.from_config(network.config() | {"feature_specs": [vars(s) for s in specs]})
+        self.network = self.bank.projection.network_like(network)
         self.health: Health | None = None
 
     def _rendered(self, done: int, total: int) -> None:

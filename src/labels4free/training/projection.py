@@ -43,6 +43,11 @@ class Projection(NamedTuple):
             for spec, weight in zip(feature_specs, self.weights, strict=True)
         ]
 
+    def network_like(self, network: AlphaNetwork) -> AlphaNetwork:
+        """Build a network of the same kind for the projected maps, untrained; :meth:`fold` leads back."""
+        specs = [vars(spec) for spec in self.specs(network.feature_specs)]
+        return AlphaNetwork.from_config(network.config() | {"feature_specs": specs})
+
     def levels(self, features: Sequence[Tensor], members: Sequence[Sequence[int]], cap: int) -> list[Tensor]:
         """Project maps and pool those that are finer than the training resolution.
 
