@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from labels4free import load_generator
 from labels4free.metrics import count, score_pooled
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training.projection import fit_projection
 
 TEST_RESOLUTION = 128
@@ -44,7 +44,7 @@ def main(
     loaded, given = load_generator(generator), read_faces(faces)
     ws = given.w[:, None].expand(-1, loaded.num_ws, -1)
     half = len(ws) // 2
-    network = AlphaNetwork(loaded.feature_specs, loaded.resolution)
+    network = MergeNetwork(loaded.feature_specs, loaded.resolution)
     with torch.no_grad():
         features = (loaded.synthesize(w[None]).features for w in ws[:half])
         projection = fit_projection(loaded.feature_specs, features)

@@ -18,7 +18,7 @@ import tyro
 
 from labels4free import load_generator
 from labels4free.generators.base import sample_z
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank
 from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
@@ -45,7 +45,7 @@ def main(
         monitor=MonitorConfig(samples=8),
         discriminator=DiscriminatorConfig(warmup_steps=0),
     )
-    network = AlphaNetwork(loaded.feature_specs, loaded.resolution)
+    network = MergeNetwork(loaded.feature_specs, loaded.resolution)
     with tempfile.TemporaryDirectory() as folder:
         bank, _ = build_bank(loaded, network.levels, config, Path(folder))
     trainer = AlphaTrainer(bank, bank.projection.network_like(network), config)

@@ -7,14 +7,14 @@ from torch.autograd import gradcheck
 from labels4free.errors import ConfigError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator, composite
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.types import FeatureSpec
 
 
 @pytest.fixture(scope="module")
 def layered(tiny_generator):
     torch.manual_seed(0)
-    network = AlphaNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
+    network = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
     with torch.no_grad():
         network.head.weight.mul_(30)
     return LayeredGenerator(tiny_generator, network.requires_grad_(False))
@@ -101,11 +101,11 @@ def test_noise_is_handed_on(layered, ws):
 def test_refuses_a_network_for_another_generator(tiny_generator):
     specs = [*tiny_generator.feature_specs[:-1], FeatureSpec("b32.conv2", 9, 32)]
     with pytest.raises(ConfigError, match=r"trained for other feature maps\. It reads: .*9x32².*has: .*8x32²"):
-        LayeredGenerator(tiny_generator, AlphaNetwork(specs, 64))
+        LayeredGenerator(tiny_generator, MergeNetwork(specs, 64))
 
 
 def test_only_the_alpha_network_can_be_trained(tiny_generator, ws):
-    network = AlphaNetwork(tiny_generator.feature_specs, 64, width=2)
+    network = MergeNetwork(tiny_generator.feature_specs, 64, width=2)
     layered = LayeredGenerator(tiny_generator, network)
     assert {name.split(".")[0] for name, _ in layered.named_parameters()} == {"alpha_network"}
     image = layered(ws)

@@ -34,7 +34,6 @@ from labels4free.data.sample_folder import (
     write_sample,
 )
 from labels4free.errors import ConfigError
-from labels4free.generators.base import sample_z
 from labels4free.layered import composite
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from labels4free.generators.base import Generator as ImageGenerator
     from labels4free.layered import LayeredGenerator
 
 _log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class SampleConfig:
         size: Side of the written pictures in pixels, a divisor of the generator's resolution (box filter); None for
             the generator's resolution.
         background: One of the generator's background modes; None for its default.
+        label: Class of every sample, for class-conditional generators; None draws one for each.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -76,6 +77,7 @@ class SampleConfig:
     batch_size: int = 4
     size: int | None = None
     background: str | None = None
+    label: int | None = None
 
     def __post_init__(self) -> None:
         if not -2.0 <= self.truncation_psi <= 2.0:
@@ -86,6 +88,8 @@ class SampleConfig:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}.")
         if self.size is not None and self.size < 1:
             raise ConfigError(f"size must be at least 1 pixel, got {self.size}.")
+        if self.label is not None and self.label < 0:
+            raise ConfigError(f"label must be the number of a class, from 0, got {self.label}.")
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,9 @@ def _check(layered: LayeredGenerator, num: int, config: SampleConfig) -> None:
     if config.background is not None and config.background not in generator.background_modes:
         modes = ", ".join(generator.background_modes)
         raise ConfigError(f"Unknown background mode {config.background!r}; {generator.family} has {modes}.")
+    if config.label is not None and config.label >= generator.c_dim:
+        has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes, so leave the label out"
+        raise ConfigError(f"This generator has {has}; got label {config.label}.")
 
 
 def _render_and_write(
@@ -224,12 +231,7 @@ def _render(
         batch = indices[first : first + batch_size]
         with torch.inference_mode():
             ws, background_ws = (
-                torch.cat(
-                    [
-                        generator.map(_latent(generator.z_dim, config.seed, 2 * i + k, device), config.truncation_psi)
-                        for i in batch
-                    ]
-                )
+                torch.cat([_draw_ws(generator, config, 2 * i + k) for i in batch])
                 for k in (0, 1)
             )
             image = layered(ws, background_ws=background_ws, noise="fixed", background=config.background)
@@ -245,8 +247,8 @@ def _render(
             yield index, {name: arrays[name][row] for name in FOLDERS}
 
 
-def _latent(z_dim: int, seed: int, index: int, device: torch.device) -> Tensor:
-    return sample_z(z_dim, seed, index).to(device).unsqueeze(0)
+def _draw_ws(generator: ImageGenerator, config: SampleConfig, index: int) -> Tensor:
+    return generator.draw_ws(config.seed, index, config.truncation_psi, label=config.label)
 
 
 def _shrink(maps: Tensor, size: int | None) -> Tensor:
@@ -273,6 +275,13 @@ def _describe(layered: LayeredGenerator, num: int, config: SampleConfig, generat
     settings = asdict(config) | {"background": config.background or generator.default_background, "noise": "fixed"}
     del settings["batch_size"]  # does not change the samples
     settings["size"] = config.size or generator.resolution
+    latents = "sample i: z = sample_z(z_dim, seed, 2 * i), background z = sample_z(z_dim, seed, 2 * i + 1)"
+    if config.label is not None:
+        latents += f"; class {config.label} for both"
+    else:
+        del settings["label"]
+        if generator.c_dim:
+            latents += "; class = sample_label(c_dim, seed, 2 * i), background class with 2 * i + 1"
     alpha_network: Any = layered.alpha_network  # its weights are hashed as a generator's are
     return {
         "format": 1,
@@ -288,7 +297,7 @@ def _describe(layered: LayeredGenerator, num: int, config: SampleConfig, generat
             "parameters": sum(p.numel() for p in alpha_network.parameters()),
             "fingerprint": generator_fingerprint(alpha_network),
         },
-        "latents": "sample i: z = sample_z(z_dim, seed, 2 * i), background z = sample_z(z_dim, seed, 2 * i + 1)",
+        "latents": latents,
         "versions": {
             "labels4free": __version__,
             "python": platform.python_version(),

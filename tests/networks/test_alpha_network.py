@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import ALPHA_NETWORKS, AlphaNetwork
+from labels4free.networks.alpha_network import ALPHA_NETWORKS, MergeNetwork
 from labels4free.types import FeatureSpec
 
 SPECS = (
@@ -28,9 +28,9 @@ def maps(specs=SPECS, n: int = 2, seed: int = 0) -> list[torch.Tensor]:
     return [torch.randn(n, s.channels, s.resolution, s.resolution, generator=rng) for s in specs]
 
 
-def network(specs=SPECS, resolution: int = 64, **options) -> AlphaNetwork:
+def network(specs=SPECS, resolution: int = 64, **options) -> MergeNetwork:
     torch.manual_seed(0)
-    made = AlphaNetwork(specs, resolution, **{"width": 3, **options})
+    made = MergeNetwork(specs, resolution, **{"width": 3, **options})
     with torch.no_grad():
         made.head.weight.mul_(10)  # decided enough for differences to show
     return made
@@ -47,7 +47,7 @@ def network(specs=SPECS, resolution: int = 64, **options) -> AlphaNetwork:
 def test_sizes_itself_from_any_feature_maps(layout, larger, n):
     specs = [FeatureSpec(f"m{i}", c, 4 * 2**k) for i, (k, c) in enumerate(sorted(layout))]
     resolution = specs[-1].resolution * 2**larger
-    made = AlphaNetwork(specs, resolution, width=2, min_resolution=4)
+    made = MergeNetwork(specs, resolution, width=2, min_resolution=4)
     alpha = made(maps(specs, n))
     assert alpha.shape == (n, 1, resolution, resolution)
     assert ((alpha >= 0) & (alpha <= 1)).all()
@@ -58,13 +58,13 @@ def test_sizes_itself_from_any_feature_maps(layout, larger, n):
 
 
 def test_fits_the_generator(tiny_generator):
-    made = AlphaNetwork(tiny_generator.feature_specs, tiny_generator.resolution)
+    made = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution)
     output = tiny_generator.synthesize(tiny_generator.map(torch.randn(2, 8)))
     assert made(output.features).shape == (2, 1, 64, 64)
 
 
 def test_one_level_by_hand():
-    made = AlphaNetwork([FeatureSpec("a", 1, 8)], 8, width=1)
+    made = MergeNetwork([FeatureSpec("a", 1, 8)], 8, width=1)
     weights = {"stems.0": (2, 0), "merges.0": (3, 1), "head": (0.5, -1)}
     for name, (weight, bias) in weights.items():
         layer = made.get_submodule(name)
@@ -79,7 +79,7 @@ def test_one_level_by_hand():
 
 
 def test_two_levels_by_hand():
-    made = AlphaNetwork([FeatureSpec("a", 1, 8), FeatureSpec("b", 1, 16)], 32, width=1)
+    made = MergeNetwork([FeatureSpec("a", 1, 8), FeatureSpec("b", 1, 16)], 32, width=1)
     for layer in (*made.stems, *made.merges, made.head):
         layer.weight.data.fill_(1)
         layer.bias.data.zero_()
@@ -89,7 +89,7 @@ def test_two_levels_by_hand():
 
 
 def test_up_sampling_between_levels_is_bilinear():
-    made = AlphaNetwork([FeatureSpec("a", 1, 8), FeatureSpec("b", 1, 16)], 16, width=1)
+    made = MergeNetwork([FeatureSpec("a", 1, 8), FeatureSpec("b", 1, 16)], 16, width=1)
     for layer in (*made.stems, *made.merges, made.head):
         layer.weight.data.fill_(1)
         layer.bias.data.zero_()
@@ -100,7 +100,7 @@ def test_up_sampling_between_levels_is_bilinear():
 
 def test_untrained_it_is_undecided():
     torch.manual_seed(0)
-    alpha = AlphaNetwork(SPECS, 64)(maps())
+    alpha = MergeNetwork(SPECS, 64)(maps())
     assert (alpha - 0.5).abs().max() < 0.25
     assert alpha.std() > 1e-4
 
@@ -170,7 +170,7 @@ def test_reads_the_maps_between_the_two_resolutions(low, high, read):
 @pytest.mark.parametrize(("low", "high"), [(64, 256), (1, 3), (9, 15), (16, 8)])
 def test_no_map_between_the_two_resolutions(low, high):
     with pytest.raises(ConfigError) as caught:
-        AlphaNetwork(SPECS, 64, min_resolution=low, max_resolution=high)
+        MergeNetwork(SPECS, 64, min_resolution=low, max_resolution=high)
     assert str(caught.value) == (
         f"No feature map lies between min_resolution={low} and max_resolution={high}; the generator has maps at "
         "4, 8, 16, 32."
@@ -194,12 +194,12 @@ def test_refuses_other_feature_maps():
 def test_config_round_trip():
     made = network(min_resolution=8, max_resolution=16)
     config = json.loads(json.dumps(made.config()))
-    again = AlphaNetwork.from_config(config)
+    again = MergeNetwork.from_config(config)
     assert again.config() == made.config()
     assert again.levels == made.levels
     again.load_state_dict(made.state_dict())
     assert torch.equal(again(maps()), made(maps()))
-    assert ALPHA_NETWORKS[made.family] is AlphaNetwork
+    assert ALPHA_NETWORKS[made.family] is MergeNetwork
 
 
 def test_names_of_the_weights_are_frozen():

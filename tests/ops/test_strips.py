@@ -47,16 +47,16 @@ def test_strips_cover_every_row_once_and_start_at_even_rows(c, h, w):
 def test_the_runner_does_each_strip_once(threads):
     done = []
     with strip_runner() as run:
-        run(lambda top, bottom: done.append((top, bottom)), torch.empty(WIDE))
+        run(lambda top, bottom: done.append((top, bottom)), strips_of(torch.empty(WIDE)))
         assert sorted(done) == strips_of(torch.empty(WIDE))
-        run(lambda top, bottom: done.append((top, bottom)), torch.empty(1, 1, 2, 2))
+        run(lambda top, bottom: done.append((top, bottom)), strips_of(torch.empty(1, 1, 2, 2)))
     assert done[-1] == (0, 2)
 
 
 def test_pytorch_uses_one_thread_within_the_runner_and_as_many_as_before_after_it(threads):
     seen = []
     with strip_runner() as run:
-        run(lambda *_: seen.append(torch.get_num_threads()), torch.empty(WIDE))
+        run(lambda *_: seen.append(torch.get_num_threads()), strips_of(torch.empty(WIDE)))
         seen.append(torch.get_num_threads())
     assert set(seen) == {1}
     assert torch.get_num_threads() == threads
@@ -68,7 +68,7 @@ def test_an_error_in_the_work_comes_out_and_the_threads_are_restored(threads):
             raise ValueError("row 32")
 
     with pytest.raises(ValueError, match="row 32"), strip_runner() as run:
-        run(work, torch.empty(WIDE))
+        run(work, strips_of(torch.empty(WIDE)))
     assert torch.get_num_threads() == threads
 
 
@@ -77,7 +77,7 @@ def test_the_work_runs_without_autograd(threads, shape):
     x = torch.ones(1, requires_grad=True)
     seen = []
     with strip_runner() as run:
-        run(lambda *_: seen.append((x * 2).requires_grad), torch.empty(shape))
+        run(lambda *_: seen.append((x * 2).requires_grad), strips_of(torch.empty(shape)))
     assert set(seen) == {False}
     assert torch.is_grad_enabled()
 
@@ -86,7 +86,7 @@ def test_the_work_runs_without_autograd(threads, shape):
 def test_the_work_runs_in_the_inference_mode_of_its_caller(threads, inference):
     seen = []
     with torch.inference_mode(inference), strip_runner() as run:
-        run(lambda *_: seen.append(torch.is_inference_mode_enabled()), torch.empty(WIDE))
+        run(lambda *_: seen.append(torch.is_inference_mode_enabled()), strips_of(torch.empty(WIDE)))
     assert set(seen) == {inference}
 
 

@@ -29,7 +29,7 @@ from labels4free.checkpoints.native import read_native
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training import alpha_run
 from labels4free.training.bank import PREVIEWS, build_bank
 from labels4free.training.run_dir import RunDir
@@ -102,9 +102,9 @@ def test_the_generator_is_not_touched(train):
 def test_the_average_is_what_is_saved(whole, tiny_generator, tmp_path):
     run = whole["result"].alpha_file.parent
     state = RunDir(run).latest_checkpoint().state
-    levels = AlphaNetwork(tiny_generator.feature_specs, 64).levels
+    levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
     projection = build_bank(tiny_generator, levels, SETTINGS, tmp_path)[0].projection
-    network = AlphaNetwork(projection.specs(tiny_generator.feature_specs), 64, width=SETTINGS.alpha.width)
+    network = MergeNetwork(projection.specs(tiny_generator.feature_specs), 64, width=SETTINGS.alpha.width)
     saved = read_native(run / "alpha.safetensors", "alpha_network").state
     folded = {}
     for name in ("average", "network"):

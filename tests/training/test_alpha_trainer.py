@@ -9,7 +9,7 @@ import torch
 from tests.tiny_run import tiny_config
 
 from labels4free.errors import CheckpointError
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training import alpha_trainer
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.backgrounds import draw_backgrounds
@@ -23,7 +23,7 @@ WARMUP = CONFIG.discriminator.warmup_steps
 
 @pytest.fixture(scope="module")
 def bank(tiny_generator, tmp_path_factory):
-    levels = AlphaNetwork(tiny_generator.feature_specs, 64).levels
+    levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
     return build_bank(tiny_generator, levels, CONFIG, tmp_path_factory.mktemp("bank"))[0]
 
 
@@ -33,7 +33,7 @@ def make(bank, tiny_generator):
 
     def make(*, bank=bank, attempt=0, reals=None, config=None, **changes):
         specs = bank.projection.specs(tiny_generator.feature_specs)
-        network = AlphaNetwork(specs, 64, width=CONFIG.alpha.width)
+        network = MergeNetwork(specs, 64, width=CONFIG.alpha.width)
         return AlphaTrainer(bank, network, config or tiny_config(**changes), attempt=attempt, reals=reals)
 
     return make
@@ -303,7 +303,7 @@ def test_given_weights_do_not_matter_and_stay_as_they_are(bank, tiny_generator):
     trainers = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        network = AlphaNetwork(bank.projection.specs(tiny_generator.feature_specs), 64, width=4)
+        network = MergeNetwork(bank.projection.specs(tiny_generator.feature_specs), 64, width=4)
         before = weights(network)
         trainers.append(advanced(AlphaTrainer(bank, network, CONFIG), WARMUP + 1))
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -12,8 +12,9 @@ from tests.tiny_run import content, tiny_config
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError, RunError
+from labels4free.generators import base as base_module
 from labels4free.generators.base import sample_z
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training import bank as bank_module
 from labels4free.training.bank import (
     PREVIEWS,
@@ -44,7 +45,7 @@ def generator(monkeypatch):
 
 @pytest.fixture
 def levels(tiny_generator):
-    return AlphaNetwork(tiny_generator.feature_specs, 64).levels
+    return MergeNetwork(tiny_generator.feature_specs, 64).levels
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_previews_are_further_samples_at_a_larger_size(generator, levels, tmp_pa
 
 def test_calibration_latents_are_none_of_the_bank(generator, levels, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(bank_module, "sample_z", lambda *key: seen.append(key) or sample_z(*key))
+    monkeypatch.setattr(base_module, "sample_z", lambda *key: seen.append(key) or sample_z(*key))
     build_bank(generator, levels, CONFIG, tmp_path)
     assert len(set(seen)) == CALIBRATION + SIZE + PREVIEWS
     assert len({(seed, index) for _, seed, index in seen if seed == CONFIG.seed}) == SIZE + PREVIEWS

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training.projection import MIN_COMPONENTS, Projection, components, fit_projection
 from labels4free.types import FeatureSpec
 
@@ -107,7 +107,7 @@ def test_a_dead_map_does_no_harm(value):
 def networks(projection):
     """A network on the projected maps, and the same function of the generator's own."""
     torch.manual_seed(0)
-    network = AlphaNetwork(projection.specs(SPECS), 32, width=6, min_resolution=4, max_resolution=16)
+    network = MergeNetwork(projection.specs(SPECS), 32, width=6, min_resolution=4, max_resolution=16)
     with torch.no_grad():
         network.head.weight.mul_(30)
     return network, projection.fold(network, SPECS)
@@ -141,7 +141,7 @@ def test_folding_on_a_generator(tiny_generator):
     features = tiny_generator.synthesize(tiny_generator.map(torch.randn(6, 8, generator=rng))).features
     fitted = fit_projection(specs, [features])
     torch.manual_seed(0)
-    network = AlphaNetwork(fitted.specs(specs), 64, width=6)
+    network = MergeNetwork(fitted.specs(specs), 64, width=6)
     with torch.no_grad():
         network.head.weight.mul_(30)
     expected = network(fitted.levels(features, [[i] for i in range(len(specs))], 64))
@@ -164,7 +164,7 @@ def test_folding_keeps_the_settings_and_leaves_the_network_alone(projection, net
 def test_folding_by_hand():
     spec = FeatureSpec("a", 2, 8)
     projection = Projection([torch.tensor([[2.0, -1.0]])], [torch.tensor([3.0])])
-    network = AlphaNetwork(projection.specs([spec]), 8, width=1)
+    network = MergeNetwork(projection.specs([spec]), 8, width=1)
     network.stems[0].weight.data.fill_(5)
     network.stems[0].bias.data.fill_(7)
     stem = projection.fold(network, [spec]).stems[0]

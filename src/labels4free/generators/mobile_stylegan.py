@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from labels4free.generators import mobile_stylegan_cpu
-from labels4free.generators.base import Generator, Noise
+from labels4free.generators.base import Generator, Noise, NoiseMode, noise_of_sample
 from labels4free.ops.wavelets import inverse_haar
 from labels4free.types import FeatureSpec, GeneratorOutput
 
@@ -81,7 +81,7 @@ class MobileStyleGAN(Generator):
     def config(self) -> dict[str, Any]:
         return {"channels": list(self.channels), "z_dim": self.z_dim, "mapping_layers": self.mapping_layers}
 
-    def _map(self, z: Tensor) -> Tensor:
+    def _map(self, z: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002  this family has no classes
         x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
         for layer in self.mapping:
             x = F.leaky_relu(layer(x), _LEAKY_SLOPE) * 2**0.5
@@ -96,7 +96,9 @@ class MobileStyleGAN(Generator):
         if not (torch.is_grad_enabled() and ws.requires_grad):
             return mobile_stylegan_cpu.synthesize(self, ws, noise, background, rng)
         if len(ws) > 1:  # the wide maps outgrow a CPU's cache: one sample at a time is 2-3 times faster
-            parts = [self._synthesize(row, noise, background, rng) for row in ws.split(1)]
+            parts = [
+                self._synthesize(row, noise_of_sample(noise, k), background, rng) for k, row in enumerate(ws.split(1))
+            ]
             features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
             return GeneratorOutput(torch.cat([p.image for p in parts]), features)
         return self._synthesize(ws, noise, background, rng)
@@ -104,16 +106,16 @@ class MobileStyleGAN(Generator):
     def _synthesize(
         self, ws: Tensor, noise: Noise, background: str | None, rng: torch.Generator | None
     ) -> GeneratorOutput:
-        rows = iter(ws.unbind(1))
+        rows, noises = iter(ws.unbind(1)), self.noise_by_layer(noise)
         x = self.constant.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         if background == "zero_constant":
             x = torch.zeros_like(x)
-        x = self.conv1(x, next(rows), noise, rng)
+        x = self.conv1(x, next(rows), next(noises), rng)
         if background == "zero_first_conv":
             x = torch.zeros_like(x)
         features = [x]
         for index, block in enumerate(self.blocks):
-            features += block(features[-1], (next(rows), next(rows), next(rows)), noise, rng)
+            features += block(features[-1], (next(rows), next(rows), next(rows)), (next(noises), next(noises)), rng)
             if index == 0 and background == "zero_first_block":
                 features[-1] = torch.zeros_like(features[-1])
         return GeneratorOutput(self.to_image(features[-1], next(rows)), tuple(features))
@@ -155,7 +157,7 @@ class StyledConv(nn.Module):
         self.register_buffer("noise", torch.zeros(1, 1, resolution, resolution))
         self.register_buffer("noise_strength", torch.zeros(()))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Noise, rng: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: NoiseMode | Tensor, rng: torch.Generator | None) -> Tensor:
         """Turn x [N, c_in, H, W] into [N, c_out, H, W]; w is one row of ws."""
         style = self.modulation(w)[:, :, None, None]
         if not self.separable:
@@ -173,11 +175,13 @@ class StyledConv(nn.Module):
             x += noise_map
         return self.activate(x)
 
-    def noise_map(self, x: Tensor, noise: Noise, rng: torch.Generator | None) -> Tensor | None:
+    def noise_map(self, x: Tensor, noise: NoiseMode | Tensor, rng: torch.Generator | None) -> Tensor | None:
         """What ``noise`` adds to each channel of ``x`` [N, C, H, W]: [N or 1, 1, H, W] or nothing."""
         if noise == "random":
             normal = torch.randn(len(x), 1, *x.shape[2:], generator=rng, device=x.device, dtype=x.dtype)
             return self.noise_strength * normal
+        if isinstance(noise, torch.Tensor):
+            return self.noise_strength * noise
         return self.noise if noise == "fixed" else None
 
     def activate(self, x: Tensor) -> Tensor:
@@ -195,12 +199,16 @@ class Block(nn.Module):
         self.conv2 = StyledConv(c_out, c_out, resolution, w_dim, separable=True)
 
     def forward(
-        self, x: Tensor, rows: tuple[Tensor, Tensor, Tensor], noise: Noise, rng: torch.Generator | None
+        self,
+        x: Tensor,
+        rows: tuple[Tensor, Tensor, Tensor],
+        noises: tuple[NoiseMode | Tensor, NoiseMode | Tensor],
+        rng: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
         """Turn x [N, c_in, H, W] into the maps of both convolutions, each [N, c_out, 2H, 2W]."""
         x = inverse_haar(x, self.up(rows[0])[:, :, None, None])
-        first = self.conv1(x, rows[1], noise, rng)
-        return first, self.conv2(first, rows[2], noise, rng)
+        first = self.conv1(x, rows[1], noises[0], rng)
+        return first, self.conv2(first, rows[2], noises[1], rng)
 
 
 class ToImage(nn.Module):

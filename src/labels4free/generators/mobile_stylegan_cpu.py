@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch.nn import functional as F
 
-from labels4free.ops.strips import large_empty, pointwise, strip_runner
+from labels4free.generators.base import noise_of_sample
+from labels4free.ops.strips import large_empty, pointwise, strip_runner, strips_of
 from labels4free.ops.wavelets import inverse_haar
 from labels4free.types import GeneratorOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
-    from labels4free.generators.base import Noise
+    from labels4free.generators.base import Noise, NoiseMode
     from labels4free.generators.mobile_stylegan import Block, MobileStyleGAN, StyledConv, ToImage
     from labels4free.ops.strips import StripRunner
 
@@ -38,9 +39,9 @@ def synthesize(
         for spec in generator.feature_specs
     ]
     with torch.no_grad(), strip_runner() as run:
-        layers = _Layers(noise, rng, run)
         for k in range(count):
             one = slice(k, k + 1)
+            layers = _Layers(generator.noise_by_layer(noise_of_sample(noise, k)), rng, run)
             layers.synthesize(generator, ws[one], background, [m[one] for m in maps], image[one])
     return GeneratorOutput(image, tuple(maps))
 
@@ -48,8 +49,8 @@ def synthesize(
 class _Layers:
     """The layers, each of which computes one sample into ``out``. Inputs and outputs are channels-last."""
 
-    def __init__(self, noise: Noise, rng: torch.Generator | None, run: StripRunner) -> None:
-        self._noise = noise
+    def __init__(self, noises: Iterator[NoiseMode | Tensor], rng: torch.Generator | None, run: StripRunner) -> None:
+        self._noises = noises
         self._rng = rng
         self._run = run
 
@@ -60,7 +61,7 @@ class _Layers:
         constant = generator.constant
         if background == "zero_constant":
             constant = torch.zeros_like(constant)
-        x = maps[0].copy_(generator.conv1(constant, next(rows), self._noise, self._rng))
+        x = maps[0].copy_(generator.conv1(constant, next(rows), next(self._noises), self._rng))
         if background == "zero_first_conv":
             x.zero_()
         for index, module in enumerate(generator.blocks):
@@ -77,7 +78,7 @@ class _Layers:
     def conv(self, out: Tensor, x: Tensor, layer: StyledConv, w: Tensor, scale: Tensor | None = None) -> None:
         """A separable styled convolution of x or, with a scale, of its inverse Haar transform."""
         height = out.shape[2]
-        noise_map = layer.noise_map(out, self._noise, self._rng)
+        noise_map = layer.noise_map(out, next(self._noises), self._rng)
         depthwise = layer.depthwise * layer.modulation(w).view(-1, 1, 1, 1)  # carries the style for free
 
         def work(top: int, bottom: int) -> None:
@@ -92,7 +93,7 @@ class _Layers:
                 torch.add(y, noise_map[:, :, top:bottom], out=strip)
             layer.activate(strip)
 
-        self._run(work, out)
+        self._run(work, strips_of(out))
 
     def to_image(self, out: Tensor, x: Tensor, layer: ToImage, w: Tensor) -> None:
         weight = layer.weight * layer.modulation(w).view(1, -1, 1, 1)
@@ -101,4 +102,4 @@ class _Layers:
             bands = pointwise(x[:, :, top:bottom], weight, layer.bias).contiguous()
             out[:, :, 2 * top : 2 * bottom] = inverse_haar(bands)
 
-        self._run(work, x)
+        self._run(work, strips_of(x))

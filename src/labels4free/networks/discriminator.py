@@ -1,7 +1,10 @@
 """StyleGAN2's residual discriminator (Karras et al. 2020, arXiv 1912.04958, section 4.1 and figure 7).
 
-State-dict keys, shapes and numbers are those of the rosinality implementation, so that its checkpoints fit by name. The
-arithmetic is arranged for a CPU: maps run in channels_last, where depthwise filters are several times faster; every
+State-dict keys, shapes and numbers are those of the rosinality implementation, so that its checkpoints fit by name.
+What NVIDIA's networks have besides (`NVlabs/stylegan2-ada-pytorch` training/networks.py) comes on top: labels, under
+the keys ``mapping.*``, and limited activations, which have no tensors.
+
+The arithmetic is arranged for a CPU: maps run in channels_last, where depthwise filters are several times faster; every
 gain (equalised learning rate, sqrt(2) behind an activation, 1 / sqrt(2) behind a residual sum) is moved into the
 weights, which are small, instead of taking a pass over a map; and the skip branch filters only the pixels that it
 keeps.
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _LEAKY_SLOPE = 0.2
 _SQRT2 = math.sqrt(2.0)
+_MAPPING_LR_MULTIPLIER = 0.01
 
 
 def channels_by_resolution(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
@@ -47,13 +51,13 @@ def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
 
     Args:
         x: [N, C, H, W].
-        group: Members of a group, at least 1.
+        group: Members of a group; 0: the whole batch is one.
 
     Returns:
         [N], one number a sample, equal for all members of a group.
     """
     n = len(x)
-    members = max(size for size in range(1, group + 1) if n % size == 0)
+    members = max(size for size in range(1, group + 1) if n % size == 0) if group else n
     groups = x.reshape(members, n // members, -1)
     deviation = (groups.var(dim=0, correction=0) + 1e-8).sqrt()
     return deviation.mean(dim=1).repeat(members)
@@ -65,15 +69,26 @@ class Discriminator(nn.Module):
     Weights start as standard normal and are scaled by 1 / sqrt(fan-in) at run time, in every layer (equalised learning
     rate, arXiv 1710.10196, section 4.1), the linear head included.
 
+    With labels the head gives C numbers x instead of one, where C are the channels at 4x4; a small network maps the
+    label to as many numbers m; and the logit is the projection ``sum(x * m) / sqrt(C)`` (Miyato and Koyama 2018, arXiv
+    1802.05637; in this form in Karras et al. 2020, arXiv 2006.06676).
+
     Args:
         resolution: Side R of the image in pixels: a power of two, at least 8.
         channels: Channels of the maps at every resolution R, R / 2, ..., 4; None for :func:`channels_by_resolution`.
         channel_base: Used without ``channels``; 32768 is StyleGAN2's config-f.
         channel_max: Used without ``channels``.
         stddev_group: Members of a minibatch-stddev group; see :func:`minibatch_stddev` for batches it does not divide.
+            0: the whole batch is one group.
+        c_dim: Numbers of a label, 0 for a network without labels.
+        mapping_layers: Fully connected layers from embedded label to m, their learning-rate multiplier 0.01; 0: the
+            embedded, normalised label is m. Nothing without labels.
+        conv_clamp: Largest absolute value of every activated convolution, taken behind the gain sqrt(2) but before the
+            1 / sqrt(2) of a residual sum; None: no limit. NVIDIA's mixed-precision networks have 256.
 
     Raises:
-        ConfigError: If the resolution is not a power of two of at least 8, or the channels do not fit it.
+        ConfigError: If the resolution is not a power of two of at least 8, the channels do not fit it, or a number is
+            out of range.
     """
 
     def __init__(
@@ -84,14 +99,20 @@ class Discriminator(nn.Module):
         channel_base: int = 32768,
         channel_max: int = 512,
         stddev_group: int = 4,
+        c_dim: int = 0,
+        mapping_layers: int = 8,
+        conv_clamp: float | None = None,
     ) -> None:
         super().__init__()
         if resolution < 8 or resolution & (resolution - 1):
             raise ConfigError(
                 f"A discriminator needs a resolution that is a power of two of at least 8, got {resolution}."
             )
-        if stddev_group < 1:
-            raise ConfigError(f"A minibatch-stddev group has at least 1 member, got stddev_group={stddev_group}.")
+        for name, count in (("stddev_group", stddev_group), ("c_dim", c_dim), ("mapping_layers", mapping_layers)):
+            if count < 0:
+                raise ConfigError(f"A discriminator needs {name} of at least 0, got {name}={count}.")
+        if conv_clamp is not None and not 0 < conv_clamp < math.inf:
+            raise ConfigError(f"conv_clamp must be a finite number above 0, or None for no limit, got {conv_clamp}.")
         widths = channels_by_resolution(resolution, channel_base, channel_max) if channels is None else dict(channels)
         sizes = _resolutions(resolution)
         if sorted(widths, reverse=True) != sizes or min(widths.values()) < 1:
@@ -99,52 +120,88 @@ class Discriminator(nn.Module):
         self.resolution = resolution
         self.channels = widths
         self.stddev_group = stddev_group
+        self.c_dim = c_dim
+        self.mapping_layers = mapping_layers
+        self.conv_clamp = None if conv_clamp is None else float(conv_clamp)
 
-        convs: list[nn.Module] = [_ConvLayer(3, widths[resolution], 1)]
-        convs += [_ResidualBlock(widths[size], widths[size // 2]) for size in sizes[:-1]]
+        width, outputs = widths[4], widths[4] if c_dim else 1
+        convs: list[nn.Module] = [_ConvLayer(3, widths[resolution], 1, clamp=conv_clamp)]
+        convs += [_ResidualBlock(widths[size], widths[size // 2], conv_clamp) for size in sizes[:-1]]
         self.convs = nn.ModuleList(convs)
-        self.final_conv = _ConvLayer(widths[4] + 1, widths[4], 3)
-        self.final_linear = nn.ModuleList([_EqualLinear(widths[4] * 16, widths[4]), _EqualLinear(widths[4], 1)])
+        self.final_conv = _ConvLayer(width + 1, width, 3, clamp=conv_clamp)
+        self.final_linear = nn.ModuleList([_EqualLinear(width * 16, width), _EqualLinear(width, outputs)])
+        self.mapping = _LabelMapping(c_dim, width, mapping_layers) if c_dim else None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the network, freshly initialised, from what :meth:`config` returned (or its JSON round trip)."""
+        """Build the network, freshly initialised, from what :meth:`config` returned (or its JSON round trip).
+
+        Older configurations have no ``c_dim``, ``mapping_layers`` and ``conv_clamp``: those networks had neither labels
+        nor a limit.
+        """
         channels = {int(size): count for size, count in config["channels"].items()}
-        return cls(config["resolution"], channels, stddev_group=config["stddev_group"])
+        options = {key: config[key] for key in ("c_dim", "mapping_layers", "conv_clamp") if key in config}
+        return cls(config["resolution"], channels, stddev_group=config["stddev_group"], **options)
 
     def config(self) -> dict[str, Any]:
         """Everything but the weights that :meth:`from_config` needs, as JSON values."""
         channels = {str(size): count for size, count in self.channels.items()}
-        return {"resolution": self.resolution, "channels": channels, "stddev_group": self.stddev_group}
+        return {
+            "resolution": self.resolution,
+            "channels": channels,
+            "stddev_group": self.stddev_group,
+            "c_dim": self.c_dim,
+            "mapping_layers": self.mapping_layers,
+            "conv_clamp": self.conv_clamp,
+        }
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, labels: Tensor | None = None) -> Tensor:
         """Score images.
 
         Args:
             image: [N, 3, R, R], about [-1, 1].
+            labels: [N, c_dim], usually one-hot rows, of any real dtype; None for a network without labels.
 
         Returns:
             Logits [N, 1], unbounded; the sigmoid is the probability that the image is real. They depend on the other
             images of the batch through the minibatch standard deviation.
 
         Raises:
-            ConfigError: If the image has another shape.
+            ConfigError: If the image has another shape, or the labels have, are missing, or cannot be used.
         """
         if image.ndim != 4 or image.shape[1:] != (3, self.resolution, self.resolution):
             expected = f"[N, 3, {self.resolution}, {self.resolution}]"
             raise ConfigError(f"The discriminator needs images of shape {expected}, got {list(image.shape)}.")
+        projection = self._projection(len(image), labels)
         x = image.contiguous(memory_format=torch.channels_last) if image.device.type == "cpu" else image
         for layer in self.convs:
             x = layer(x)
-        return self._head(x)
+        return self._head(x, projection)
 
-    def _head(self, x: Tensor) -> Tensor:
+    def _projection(self, n: int, labels: Tensor | None) -> Tensor | None:
+        """Map the labels of n images to the vectors [N, C] that the head is projected on; None without labels."""
+        if self.mapping is None:
+            if labels is not None:
+                raise ConfigError("This discriminator was built without labels (c_dim=0): leave `labels` out.")
+            return None
+        expected = f"labels of shape [{n}, {self.c_dim}], one row an image"
+        if labels is None:
+            raise ConfigError(f"This discriminator needs {expected}, got none.")
+        if labels.shape != (n, self.c_dim):
+            hint = f"class numbers become rows by torch.nn.functional.one_hot(numbers, {self.c_dim})"
+            raise ConfigError(f"This discriminator needs {expected}, got {list(labels.shape)}; {hint}.")
+        projection: Tensor = self.mapping(labels)
+        return projection
+
+    def _head(self, x: Tensor, projection: Tensor | None = None) -> Tensor:
         """Score the last block's maps [N, C, 4, 4]; the only part in which the samples of a batch meet."""
         statistic = minibatch_stddev(x, self.stddev_group).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
         x = self.final_conv(torch.cat([x, statistic], dim=1))
         hidden, score = self.final_linear
         logits: Tensor = score(F.leaky_relu_(hidden(x.flatten(1), gain=_SQRT2), _LEAKY_SLOPE))
-        return logits
+        if projection is None:
+            return logits
+        return (logits * projection).sum(dim=1, keepdim=True) / math.sqrt(projection.shape[1])
 
 
 def _resolutions(resolution: int) -> list[int]:
@@ -179,7 +236,7 @@ class _Blur(nn.Module):
 
 
 class _ConvLayer(nn.ModuleList):
-    """Blur (if it halves the resolution), equalised convolution, then bias and leaky ReLU times sqrt(2) (if activated).
+    """Blur (if it halves the size), equalised convolution, then bias, leaky ReLU times sqrt(2), limit (if activated).
 
     A list of the parts in running order, which gives the state dict its key names.
 
@@ -190,10 +247,19 @@ class _ConvLayer(nn.ModuleList):
         down: Halve the resolution: stride 2 behind the blur.
         activate: Bias and activation.
         gain: Factor on the output.
+        clamp: Largest absolute value of an activated output before ``gain``; None for no limit.
     """
 
     def __init__(
-        self, c_in: int, c_out: int, kernel: int, *, down: bool = False, activate: bool = True, gain: float = 1.0
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        down: bool = False,
+        activate: bool = True,
+        gain: float = 1.0,
+        clamp: float | None = None,
     ) -> None:
         blur = [_Blur()] if down else []
         activation = [_Bias(c_out)] if activate else []
@@ -202,6 +268,7 @@ class _ConvLayer(nn.ModuleList):
         self.down = down
         self.activate = activate
         self.gain = gain * _SQRT2 if activate else gain
+        self.limit = None if clamp is None else clamp * gain
 
     def forward(self, x: Tensor) -> Tensor:
         stride, padding = 1, self.kernel // 2
@@ -215,16 +282,19 @@ class _ConvLayer(nn.ModuleList):
         if not self.activate:
             return F.conv2d(x, weight, stride=stride, padding=padding)
         bias = cast("_Bias", self[-1]).bias * self.gain  # gain * lrelu(x) = lrelu(gain * x), since the gain is positive
-        return F.leaky_relu_(F.conv2d(x, weight, bias, stride=stride, padding=padding), _LEAKY_SLOPE)
+        out = F.leaky_relu_(F.conv2d(x, weight, bias, stride=stride, padding=padding), _LEAKY_SLOPE)
+        if self.limit is None:
+            return out
+        return out.clamp(-self.limit, self.limit)  # not in place: the activation's backward pass reads its output
 
 
 class _ResidualBlock(nn.Module):
     """Two activated 3x3 convolutions, the second halving the size, plus a linear skip; divided by sqrt(2)."""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, clamp: float | None = None) -> None:
         super().__init__()
-        self.conv1 = _ConvLayer(c_in, c_in, 3)
-        self.conv2 = _ConvLayer(c_in, c_out, 3, down=True, gain=1 / _SQRT2)
+        self.conv1 = _ConvLayer(c_in, c_in, 3, clamp=clamp)
+        self.conv2 = _ConvLayer(c_in, c_out, 3, down=True, gain=1 / _SQRT2, clamp=clamp)
         self.skip = _ConvLayer(c_in, c_out, 1, down=True, activate=False, gain=1 / _SQRT2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -234,13 +304,37 @@ class _ResidualBlock(nn.Module):
 
 
 class _EqualLinear(nn.Module):
-    """An affine map with equalised learning rate; weight [out, in]."""
+    """An affine map with equalised learning rate; weight [out, in].
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    The factor ``lr_multiplier`` acts on weight and bias at run time; the weight starts larger by as much, so that only
+    the steps of an optimiser become smaller.
+    """
+
+    def __init__(self, in_features: int, out_features: int, lr_multiplier: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.zeros(out_features))
-        self.scale = 1.0 / math.sqrt(in_features)
+        self.scale = lr_multiplier / math.sqrt(in_features)
+        self.lr_multiplier = lr_multiplier
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        return F.linear(x, self.weight * (self.scale * gain), self.bias * gain)
+        return F.linear(x, self.weight * (self.scale * gain), self.bias * (self.lr_multiplier * gain))
+
+
+class _LabelMapping(nn.Module):
+    """Label [N, c_dim] -> [N, width]: an embedding divided by its root mean square, then activated layers ``fc{i}``."""
+
+    def __init__(self, c_dim: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.embed = _EqualLinear(c_dim, width)
+        self.layers = layers
+        for index in range(layers):
+            self.add_module(f"fc{index}", _EqualLinear(width, width, _MAPPING_LR_MULTIPLIER))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        x: Tensor = self.embed(labels.to(self.embed.weight.dtype))
+        x = x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+        for index in range(self.layers):
+            layer = self.get_submodule(f"fc{index}")
+            x = F.leaky_relu_(layer(x, gain=_SQRT2), _LEAKY_SLOPE)
+        return x

@@ -13,17 +13,17 @@ import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
-    StripRunner = Callable[[Callable[[int, int], None], Tensor], None]
+    StripRunner = Callable[[Callable[..., None], Sequence[tuple[Any, ...]]], None]
 
 _STRIP_VALUES = 1 << 18  # with what one strip's operations read and write besides, this fills a core's cache
 _STRIP_ROWS = 16  # at least, for the rows that neighbours share and for pointwise()
@@ -51,8 +51,8 @@ def strip_runner() -> Iterator[StripRunner]:
     operations on one thread; while the context lasts, PyTorch uses one thread for other operations too.
 
     Yields:
-        ``run(work, x)``, which calls ``work(top, bottom)``, without autograd, for each of :func:`strips_of` ``(x)``,
-        several at a time, and returns when all are done.
+        ``run(work, parts)``, which calls ``work(*part)``, without autograd, for each part, such as those that
+        :func:`strips_of` returns, several at a time, and returns when all are done.
     """
     _keep_freed_memory()
     threads = torch.get_num_threads()
@@ -67,15 +67,14 @@ def strip_runner() -> Iterator[StripRunner]:
         torch.set_num_threads(threads)
 
 
-def _run(share_out: Callable[..., Iterable[None]], work: Callable[[int, int], None], x: Tensor) -> None:
+def _run(share_out: Callable[..., Iterable[None]], work: Callable[..., None], parts: Sequence[tuple[Any, ...]]) -> None:
     inference = torch.is_inference_mode_enabled()  # each thread has modes of its own
 
-    def one(strip: tuple[int, int]) -> None:
+    def one(part: tuple[Any, ...]) -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            work(*strip)
+            work(*part)
 
-    strips = strips_of(x)
-    for _ in share_out(one, strips) if len(strips) > 1 else map(one, strips):
+    for _ in share_out(one, parts) if len(parts) > 1 else map(one, parts):
         pass  # raises what the work raised
 
 

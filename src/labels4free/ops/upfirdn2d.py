@@ -74,6 +74,11 @@ def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[
     return out
 
 
+def upsample2d(image: Tensor) -> Tensor:
+    """Double the size of maps [N, C, H, W] with StyleGAN2's filter (1, 3, 3, 1)."""
+    return upfirdn2d(image, fir_kernel(gain=4.0).to(image.device), up=2, pad=(2, 1))
+
+
 class _UpFirDn(torch.autograd.Function):
     """The resampling with its adjoint; pads are (top, bottom, left, right), since the adjoint's may differ by axis."""
 

@@ -16,7 +16,7 @@ from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.images import ImageFolder, write_png
 from labels4free.errors import ConfigError, RunError
 from labels4free.layered import composite
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank, check_resolution, claim_folder
 from labels4free.training.config import TrainConfig, config_from_json
@@ -131,7 +131,7 @@ class _Run:
         self,
         run: RunDir,
         generator: Generator,
-        network: AlphaNetwork,
+        network: MergeNetwork,
         config: TrainConfig,
         reals: ImageFolder | None,
         source: Mapping[str, Any],
@@ -261,7 +261,7 @@ class _Run:
         write_native(
             path,
             kind="alpha_network",
-            family=AlphaNetwork.family,
+            family=MergeNetwork.family,
             config=folded.config(),
             state=folded.state_dict(),
             info=info,
@@ -326,7 +326,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _network_for(generator: Generator, config: TrainConfig) -> AlphaNetwork:
+def _network_for(generator: Generator, config: TrainConfig) -> MergeNetwork:
     """The alpha network that the settings ask for, untrained.
 
     Raises:
@@ -338,7 +338,7 @@ def _network_for(generator: Generator, config: TrainConfig) -> AlphaNetwork:
         raise ConfigError(
             f"background.mode must be none or one of {', '.join(generator.background_modes)}, got {mode}."
         )
-    network = AlphaNetwork(
+    network = MergeNetwork(
         generator.feature_specs,
         generator.resolution,
         width=config.alpha.width,

@@ -18,7 +18,7 @@ import torch
 from labels4free import losses
 from labels4free.errors import CheckpointError
 from labels4free.layered import composite
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
 from labels4free.training.backgrounds import draw_backgrounds, filled_share
 from labels4free.training.bank import mirrored
@@ -54,7 +54,7 @@ class AlphaTrainer:
     def __init__(
         self,
         bank: ReplayBank,
-        network: AlphaNetwork,
+        network: MergeNetwork,
         config: TrainConfig,
         *,
         attempt: int = 0,
@@ -74,7 +74,7 @@ class AlphaTrainer:
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mix(config.seed, attempt, -1))
-            self.network = AlphaNetwork.from_config(network.config()).to(self.device)
+            self.network = MergeNetwork.from_config(network.config()).to(self.device)
             self.discriminator = Discriminator(
                 config.resolution,
                 channel_base=config.discriminator.channel_base,
@@ -244,7 +244,7 @@ class AlphaTrainer:
         is_disturbed = (pick < threshold).to(self.device)[:, None, None, None]
         return torch.where(is_random, unrelated, torch.where(is_disturbed, noisy, logits).sigmoid())
 
-    def _backgrounds(self, network: AlphaNetwork, indices: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
+    def _backgrounds(self, network: MergeNetwork, indices: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
         return draw_backgrounds(
             self.bank,
             network.merge,

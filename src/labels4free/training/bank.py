@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from labels4free.checkpoints.loading import generator_fingerprint
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
-from labels4free.generators.base import sample_z
 from labels4free.training.projection import Projection, fit_projection
 from labels4free.training.run_dir import state_digest
 
@@ -105,7 +104,7 @@ def build_bank(
 
     Args:
         generator: The frozen generator.
-        levels: Indices of the feature maps of each level, as ``AlphaNetwork.levels``.
+        levels: Indices of the feature maps of each level, as ``MergeNetwork.levels``.
         config: Bank size, seed, resolution, background mode.
         folder: Where finished chunks are kept.
         progress: Called with (samples done, samples in all), calibration and previews included.
@@ -219,15 +218,11 @@ def _projection(generator: Generator, config: TrainConfig, path: Path, advance: 
     )
 
 
-def _latent(generator: Generator, seed: int, index: int) -> Tensor:
-    return sample_z(generator.z_dim, seed, index)[None].to(generator.w_avg.device)
-
-
 @torch.no_grad()
 def _calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
     for index in range(config.bank.calibration_samples):
-        z = _latent(generator, config.bank_seed ^ _CALIBRATION_SEED, index)
-        yield generator.synthesize(generator.map(z, sample_truncation_psi(config, index))).features
+        psi = sample_truncation_psi(config, index)
+        yield generator.synthesize(generator.draw_ws(config.bank_seed ^ _CALIBRATION_SEED, index, psi)).features
 
 
 @torch.no_grad()
@@ -240,7 +235,7 @@ def _render(
     resolution: int,
 ) -> dict[str, Tensor]:
     """Render one sample twice, whole and without its object, and keep what training needs (float16, on the CPU)."""
-    ws = generator.map(_latent(generator, config.bank_seed, index), sample_truncation_psi(config, index))
+    ws = generator.draw_ws(config.bank_seed, index, sample_truncation_psi(config, index))
     image, features = generator.synthesize(ws)
     background = generator.synthesize(ws, background=config.background.mode or generator.default_background).image
     shrink = generator.resolution // resolution

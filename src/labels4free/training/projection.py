@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.types import FeatureSpec
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ class Projection(NamedTuple):
             for spec, weight in zip(feature_specs, self.weights, strict=True)
         ]
 
-    def network_like(self, network: AlphaNetwork) -> AlphaNetwork:
+    def network_like(self, network: MergeNetwork) -> MergeNetwork:
         """Build a network of the same kind for the projected maps, untrained; :meth:`fold` leads back."""
         specs = [vars(spec) for spec in self.specs(network.feature_specs)]
-        return AlphaNetwork.from_config(network.config() | {"feature_specs": specs})
+        return MergeNetwork.from_config(network.config() | {"feature_specs": specs})
 
     def levels(self, features: Sequence[Tensor], members: Sequence[Sequence[int]], cap: int) -> list[Tensor]:
         """Project maps and pool those that are finer than the training resolution.
 
         Args:
             features: All maps of the generator, [N, C, R, R].
-            members: Indices of the maps of each level, as ``AlphaNetwork.levels``.
+            members: Indices of the maps of each level, as ``MergeNetwork.levels``.
             cap: Side to which finer maps are averaged.
 
         Returns:
@@ -70,9 +70,9 @@ class Projection(NamedTuple):
             out.append(torch.cat(maps, dim=1))
         return out
 
-    def fold(self, network: AlphaNetwork, feature_specs: Sequence[FeatureSpec]) -> AlphaNetwork:
+    def fold(self, network: MergeNetwork, feature_specs: Sequence[FeatureSpec]) -> MergeNetwork:
         """Turn a network on projected maps into the same function of the generator's own maps."""
-        folded = AlphaNetwork(
+        folded = MergeNetwork(
             feature_specs,
             network.resolution,
             width=network.width,

@@ -1,0 +1,191 @@
+"""Alpha networks of the original Labels4Free (``RameenAbdal/Labels4Free``, ``model.py`` and ``train.py``).
+
+Training saves a dictionary with the entries ``g``, ``d``, ``bg_extractor``, ``bg_extractor_ema``, ``g_optim``,
+``d_optim``, ``args`` (a namespace of the command's flags) and ``ada_aug_p``. Two classes compute the same function but
+name their tensors differently, :data:`Layout`; in distributed runs every name in ``bg_extractor`` begins with
+``module.``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+
+from labels4free.errors import CheckpointError
+from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.types import FeatureSpec
+
+Layout = Literal["repro", "general"]
+"""Names as in ``bg_extractor_repro`` (the paper's) or as in ``bg_extractor``."""
+
+ENTRIES = ("bg_extractor_ema", "bg_extractor")
+"""Where an original checkpoint holds its alpha network, the preferred entry first."""
+
+_RESOLUTIONS = 6
+_CHANNELS: dict[tuple[int, ...], int] = {
+    (512, 512, 512, 512, 256, 128): 256,
+    (512, 512, 512, 256, 128, 64): 512,
+    (512, 512, 256, 128, 64, 32): 1024,
+}  # channels of the maps that are read, coarse to fine: image size
+_PREFIX = "module."
+_SMALLEST, _LARGEST = 8 * 2 ** (_RESOLUTIONS - 1), 1 << 16
+
+
+class OriginalAlpha(NamedTuple):
+    """An alpha network out of an original checkpoint.
+
+    Attributes:
+        network: The network, in evaluation mode; its weights take no gradient.
+        layout: Which of the two classes wrote it.
+        entry: The checkpoint's entry that it comes from; empty for a bare state dict.
+        notes: What a user should know about the conversion, one sentence each.
+    """
+
+    network: PaperNetwork
+    layout: Layout
+    entry: str
+    notes: tuple[str, ...]
+
+
+def published_keys(layout: Layout, resolutions: int = _RESOLUTIONS) -> dict[str, str]:
+    """Where an original state dict holds each tensor of a :class:`PaperNetwork`.
+
+    Args:
+        layout: Which of the two classes.
+        resolutions: Of the maps that are read; 6 in the original.
+
+    Returns:
+        {our key: original key}, one entry a tensor.
+    """
+    names = {"head": "conv_n"}
+    for k in range(resolutions):
+        pair = (f"conv_fns0.{k}", f"conv_fns1.{k}") if layout == "general" else (f"conv{2 * k + 1}", f"conv{2 * k + 2}")
+        names[f"first.{k}"], names[f"second.{k}"] = pair
+    for k in range(resolutions - 2):
+        names[f"merges.{k}"] = f"conv_merge_fns.{k}" if layout == "general" else f"conv_next{k + 1 if k else ''}"
+    return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
+
+
+def alpha_network_from_original(data: Mapping[str, Any], what: str) -> OriginalAlpha:
+    """Convert the alpha network of an original checkpoint.
+
+    ``bg_extractor_ema`` is preferred, though despite its name it holds the last step's weights and no average: the
+    original keeps an average and saves the raw network in its place.
+
+    Args:
+        data: What the file holds: a training checkpoint, or the state dict alone.
+        what: The file, for messages.
+
+    Raises:
+        CheckpointError: If there is no such network, a tensor is missing, too many, of another shape or not float32, or
+            the size of its generator cannot be told.
+    """
+    entry = next((name for name in ENTRIES if name in data), "")
+    state = data[entry] if entry else data
+    where = f"{entry} of {what}" if entry else what
+    tensors = _tensors(state, where)
+    layout = _layout(tensors, where)
+    channels = _channels(tensors, layout, where)
+    size, notes = _image_size(channels, data.get("args"), where)
+    network = PaperNetwork(_feature_specs(channels, size), size)
+    names = published_keys(layout)
+    for ours, value in network.state_dict().items():
+        _check(tensors[names[ours]], value.shape, f"{where} has {names[ours]}")
+    network.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()})
+    return OriginalAlpha(network.eval().requires_grad_(False), layout, entry, notes)
+
+
+def _tensors(state: object, where: str) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict by name, without the prefix of distributed runs."""
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{where} is a {type(state).__name__}, expected tensors by name (a state dict).")
+    distributed = bool(state) and all(str(name).startswith(_PREFIX) for name in state)
+    tensors = {str(name).removeprefix(_PREFIX) if distributed else str(name): value for name, value in state.items()}
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise CheckpointError(f"{where} has {name}, a {type(value).__name__}, where only tensors are expected.")
+    return tensors
+
+
+def _layout(tensors: Mapping[str, torch.Tensor], where: str) -> Layout:
+    """The layout whose names these are, all of them and no others."""
+    layouts: tuple[Layout, ...] = get_args(Layout)
+    layout = max(layouts, key=lambda name: len(tensors.keys() & set(published_keys(name).values())))
+    expected = set(published_keys(layout).values())
+    missing, extra = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
+    if len(missing) == len(expected):
+        begin = ", ".join(list(tensors)[:3]) or "nothing"
+        raise CheckpointError(
+            f"{where} holds {begin}, expected an alpha network of Labels4Free: conv1.weight, ... or "
+            "conv_fns0.0.weight, ..."
+        )
+    if missing or extra:
+        name, problem = (missing[0], "lacks") if missing else (extra[0], "has the unknown tensor")
+        raise CheckpointError(
+            f"{where} {problem} {name} ({len(missing)} missing, {len(extra)} unknown); it is damaged or no alpha "
+            "network of Labels4Free."
+        )
+    return layout
+
+
+def _check(value: torch.Tensor, shape: torch.Size, what: str) -> None:
+    """Refuse a tensor that the network cannot take over as it is; ``what`` begins the message."""
+    if value.shape != shape:
+        raise _misshapen(value, list(shape), what)
+    if value.dtype != torch.float32 or value.layout != torch.strided:
+        kind = str(value.dtype if value.layout == torch.strided else value.layout).removeprefix("torch.")
+        raise CheckpointError(f"{what} of type {kind}, expected float32; save the weights in float32.")
+    if not value.isfinite().all():
+        raise CheckpointError(f"{what} with values that are not finite; use an earlier checkpoint of that training.")
+
+
+def _misshapen(value: torch.Tensor, expected: Sequence[int | str], what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{what} of shape {list(value.shape)}, expected [{', '.join(str(n) for n in expected)}]; it is damaged or no "
+        "alpha network of Labels4Free."
+    )
+
+
+def _channels(tensors: Mapping[str, torch.Tensor], layout: Layout, where: str) -> list[tuple[int, int]]:
+    """Channels of the two maps of each resolution, coarse to fine."""
+    names = published_keys(layout)
+
+    def of(part: str, k: int) -> int:
+        name = names[f"{part}.{k}.weight"]
+        shape = tensors[name].shape
+        if len(shape) != 4 or not 1 <= shape[1] <= _LARGEST:
+            raise _misshapen(tensors[name], (3, "channels", 1, 1), f"{where} has {name}")
+        return shape[1]
+
+    return [(of("first", k), of("second", k)) for k in range(_RESOLUTIONS)]
+
+
+def _image_size(channels: list[tuple[int, int]], args: object, where: str) -> tuple[int, tuple[str, ...]]:
+    """Side of the images of the network's generator, and what to note about it."""
+    usual = _CHANNELS.get(tuple(a for a, b in channels if a == b))
+    size = args.get("size") if isinstance(args, Mapping) else getattr(args, "size", None)
+    if size is None:
+        if usual is None:
+            raise CheckpointError(
+                f"{where} reads maps of {', '.join(str(a) for a, _ in channels)} channels, which no generator of 256, "
+                "512 or 1024 pixels has in the original, and the file does not say its size (args.size)."
+            )
+        return usual, ()
+    if type(size) is not int or not _SMALLEST <= size <= _LARGEST or size & (size - 1):
+        raise CheckpointError(
+            f"{where} has args.size {size!r}, expected a power of two from {_SMALLEST} to {_LARGEST}."
+        )
+    if usual not in (None, size):
+        return size, (f"args.size is {size}, though these channels are usual at {usual} pixels.",)
+    return size, ()
+
+
+def _feature_specs(channels: list[tuple[int, int]], size: int) -> list[FeatureSpec]:
+    """The maps that the network reads, named as those of :class:`labels4free.generators.stylegan2.StyleGAN2`."""
+    specs = []
+    for k, pair in enumerate(channels):
+        resolution = size >> (_RESOLUTIONS - 1 - k)
+        specs += [FeatureSpec(f"b{resolution}.conv{i}", c, resolution) for i, c in enumerate(pair)]
+    return specs
