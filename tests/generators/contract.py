@@ -9,7 +9,8 @@ import torch
 
 from labels4free.errors import ConfigError
 from labels4free.generators import FAMILIES
-from labels4free.generators.base import Generator, sample_z
+from labels4free.generators.base import Generator, sample_label, sample_z
+from labels4free.types import GeneratorOutput
 
 ACCURACY = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -18,15 +19,39 @@ def some_z(generator: Generator, count: int = 2) -> torch.Tensor:
     return torch.stack([sample_z(generator.z_dim, seed=7, index=i) for i in range(count)])
 
 
+def some_labels(generator: Generator, count: int = 2) -> torch.Tensor | None:
+    """One-hot labels of classes that differ, None for a generator without classes."""
+    return torch.eye(generator.c_dim)[torch.arange(count) % generator.c_dim] if generator.c_dim else None
+
+
 def some_ws(generator: Generator, count: int = 2) -> torch.Tensor:
-    return generator.map(some_z(generator, count)).clone()
+    return generator.map(some_z(generator, count), labels=some_labels(generator, count)).clone()
+
+
+def some_noise(generator: Generator, count: int = 1) -> list[torch.Tensor]:
+    """Given noise: a map a sample for each layer."""
+    rng = torch.Generator().manual_seed(11)
+    sizes = [spec.resolution for spec in generator.feature_specs]
+    return [torch.randn(count, 1, size, size, generator=rng) for size in sizes]
+
+
+def assert_same(one: GeneratorOutput, other: GeneratorOutput, **accuracy: float) -> None:
+    accuracy = accuracy or ACCURACY
+    torch.testing.assert_close(one.image, other.image, **accuracy)
+    assert len(one.features) == len(other.features)
+    for a, b in zip(one.features, other.features, strict=True):
+        torch.testing.assert_close(a, b, **accuracy)
 
 
 class GeneratorContract:
-    """Inherit it as ``Test<Family>`` and define the fixture ``generator``: small, filled with values that vary."""
+    """Inherit it as ``Test<Family>`` and define both: a small generator, filled with values that vary; its noise."""
 
     @pytest.fixture
     def generator(self) -> Generator:
+        raise NotImplementedError
+
+    def own_noise(self, generator: Generator) -> list[torch.Tensor]:
+        """The maps that, given as noise, are what fixed noise is: [1, 1, R, R] a layer."""
         raise NotImplementedError
 
     # what it says of itself
@@ -56,7 +81,7 @@ class GeneratorContract:
 
     @pytest.mark.parametrize("count", [1, 3])
     def test_shapes(self, generator, count):
-        ws = generator.map(some_z(generator, count))
+        ws = generator.map(some_z(generator, count), labels=some_labels(generator, count))
         assert ws.shape == (count, generator.num_ws, generator.w_dim)
         image, features = generator.synthesize(ws)
         assert image.shape == (count, 3, generator.resolution, generator.resolution)
@@ -81,15 +106,71 @@ class GeneratorContract:
     # truncation
 
     def test_psi_1_is_the_default_and_psi_0_is_the_average(self, generator):
-        z = some_z(generator)
-        assert torch.equal(generator.map(z, 1.0), generator.map(z))
+        z, labels = some_z(generator), some_labels(generator)
+        assert torch.equal(generator.map(z, 1.0, labels=labels), generator.map(z, labels=labels))
         average = generator.w_avg.expand(2, generator.num_ws, -1)
-        torch.testing.assert_close(generator.map(z, 0.0), average)
-        assert not torch.allclose(generator.map(z), average)
+        torch.testing.assert_close(generator.map(z, 0.0, labels=labels), average)
+        assert not torch.allclose(generator.map(z, labels=labels), average)
 
     def test_psi_moves_on_a_straight_line(self, generator):
-        z = some_z(generator)
-        torch.testing.assert_close(generator.map(z, 0.25), 0.75 * generator.map(z, 0.0) + 0.25 * generator.map(z))
+        z, labels = some_z(generator), some_labels(generator)
+        average, full = (generator.map(z, psi, labels=labels) for psi in (0.0, 1.0))
+        for psi in (0.25, 1.5, -1.0):
+            expected = (1 - psi) * average + psi * full
+            torch.testing.assert_close(generator.map(z, psi, labels=labels), expected)
+
+    def test_a_cutoff_truncates_the_rows_below_it_alone(self, generator):
+        z, labels = some_z(generator, 3), some_labels(generator, 3)
+        all_rows, no_row = generator.map(z, 0.3, labels=labels), generator.map(z, labels=labels)
+        for cutoff in (0, 1, 3, generator.num_ws - 1, generator.num_ws):
+            ws = generator.map(z, 0.3, truncation_cutoff=cutoff, labels=labels)
+            assert ws.shape == no_row.shape
+            assert torch.equal(ws[:, :cutoff], all_rows[:, :cutoff])
+            assert torch.equal(ws[:, cutoff:], no_row[:, cutoff:])
+        assert torch.equal(generator.map(z, 1.0, truncation_cutoff=2, labels=labels), no_row)
+
+    # drawn styles
+
+    def test_drawn_styles_depend_on_seed_and_index_alone(self, generator):
+        state = torch.get_rng_state()
+        for seed, index, psi in ((0, 0, 1.0), (3, 5, 0.7)):
+            ws = generator.draw_ws(seed, index, psi)
+            labels = None
+            if generator.c_dim:
+                labels = torch.eye(generator.c_dim)[[sample_label(generator.c_dim, seed, index)]]
+            expected = generator.map(sample_z(generator.z_dim, seed, index)[None], psi, labels=labels)
+            assert ws.shape == (1, generator.num_ws, generator.w_dim)
+            assert torch.equal(ws, expected)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_a_label_chooses_the_class_of_drawn_styles(self, generator):
+        drawn = generator.draw_ws(1, 2)
+        of_class = [generator.draw_ws(1, 2, label=label) for label in range(generator.c_dim)]
+        for label, ws in enumerate(of_class):
+            labels = torch.eye(generator.c_dim)[[label]]
+            assert torch.equal(ws, generator.map(sample_z(generator.z_dim, 1, 2)[None], labels=labels))
+            assert all(torch.allclose(ws, other) is (ws is other) for other in of_class)
+        assert not of_class or torch.equal(drawn, of_class[sample_label(generator.c_dim, 1, 2)])
+        has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes"
+        for label in (-1, generator.c_dim):
+            with pytest.raises(ConfigError, match=f"This generator has {has}, got label {label}"):
+                generator.draw_ws(0, 0, label=label)
+
+    # labels
+
+    def test_labels_are_asked_for_and_refused_by_shape(self, generator):
+        z, c_dim = some_z(generator), generator.c_dim
+        with pytest.raises(ConfigError, match=rf"This generator takes .*, got \[2, {c_dim + 1}\]"):
+            generator.map(z, labels=torch.zeros(2, c_dim + 1))
+        if not c_dim:
+            with pytest.raises(ConfigError, match=r"no labels, since it has no classes, got \[2, 0\]"):
+                generator.map(z, labels=torch.zeros(2, 0))
+            return
+        with pytest.raises(ConfigError, match=rf"has {c_dim} classes: give labels of shape \[N, {c_dim}\]"):
+            generator.map(z)
+        for shape in ((1, c_dim), (c_dim,), (2, c_dim, 1)):
+            with pytest.raises(ConfigError, match=rf"takes labels of shape \[2, {c_dim}\], got \[{shape[0]}"):
+                generator.map(z, labels=torch.zeros(shape))
 
     # frozen
 
@@ -107,7 +188,8 @@ class GeneratorContract:
 
     def test_gradient_flows_from_features_to_z(self, generator):
         z = some_z(generator).requires_grad_()
-        sum(f.square().mean() for f in generator.synthesize(generator.map(z)).features).backward()
+        ws = generator.map(z, labels=some_labels(generator))
+        sum(f.square().mean() for f in generator.synthesize(ws).features).backward()
         assert (z.grad.abs().amax(dim=1) > 0).all()
 
     def test_synthesis_changes_neither_its_weights_nor_its_input(self, generator):
@@ -160,6 +242,53 @@ class GeneratorContract:
         first, second = generator.synthesize(ws, noise="random", rng=torch.Generator().manual_seed(0)).image
         assert not torch.allclose(first, second, **ACCURACY)
 
+    # given noise
+
+    def test_the_own_maps_given_are_the_fixed_noise(self, generator):
+        ws, maps = some_ws(generator), self.own_noise(generator)
+        for background in (None, generator.default_background):
+            fixed = generator.synthesize(ws, background=background)
+            assert_same(generator.synthesize(ws, noise=maps, background=background), fixed)
+            repeated = tuple(m.expand(2, -1, -1, -1) for m in maps)
+            assert_same(generator.synthesize(ws, noise=repeated, background=background), fixed)
+
+    def test_zeros_given_are_no_noise(self, generator):
+        ws = some_ws(generator)
+        zeros = [torch.zeros_like(m) for m in some_noise(generator)]
+        assert_same(generator.synthesize(ws, noise=zeros), generator.synthesize(ws, noise="none"))
+
+    @pytest.mark.parametrize("with_gradient", [False, True])
+    def test_each_sample_gets_the_map_that_is_given_for_it(self, generator, with_gradient):
+        ws, maps = some_ws(generator, 3), some_noise(generator, 3)
+        maps[1] = maps[1][:1]  # and here one for all
+        batch = generator.synthesize(ws.clone().requires_grad_(with_gradient), noise=maps)
+        for k in range(3):
+            own = [m if len(m) == 1 else m[k : k + 1] for m in maps]
+            single = generator.synthesize(ws[k : k + 1], noise=own)
+            torch.testing.assert_close(batch.image[k : k + 1].detach(), single.image, **ACCURACY)
+        swapped = generator.synthesize(ws, noise=[m.flip(0) for m in maps])
+        assert not torch.allclose(swapped.image, batch.image.detach(), **ACCURACY)
+
+    def test_every_map_of_the_given_noise_counts(self, generator):
+        ws, maps = some_ws(generator, 1), some_noise(generator)
+        before = generator.synthesize(ws, noise=maps)
+        for layer in range(len(maps)):
+            changed = [-m if k == layer else m for k, m in enumerate(maps)]
+            after = generator.synthesize(ws, noise=changed)
+            same = [torch.allclose(a, b, **ACCURACY) for a, b in zip(before.features, after.features, strict=True)]
+            assert same == [k < layer for k in range(len(maps))]
+
+    def test_given_noise_of_another_number_or_shape_is_refused(self, generator):
+        ws, maps = some_ws(generator, 2), some_noise(generator)
+        count, size = len(maps), generator.feature_specs[1].resolution
+        for wrong in (maps[:-1], [*maps, maps[-1]], []):
+            with pytest.raises(ConfigError, match=f"Noise maps are needed for {count} layers, got {len(wrong)}"):
+                generator.synthesize(ws, noise=wrong)
+        for shape in ((3, 1, size, size), (1, 2, size, size), (1, 1, size, size + 1), (1, size, size)):
+            message = rf"layer 1 must have shape \[1 or 2, 1, {size}, {size}\], got \[{', '.join(map(str, shape))}\]"
+            with pytest.raises(ConfigError, match=message):
+                generator.synthesize(ws, noise=[maps[0], torch.zeros(shape), *maps[2:]])
+
     # batches
 
     @pytest.mark.parametrize("with_background", [False, True])
@@ -169,9 +298,8 @@ class GeneratorContract:
         batch = generator.synthesize(ws, background=background)
         for i in range(3):
             single = generator.synthesize(ws[i : i + 1], background=background)
-            torch.testing.assert_close(single.image, batch.image[i : i + 1], **ACCURACY)
-            for a, b in zip(single.features, batch.features, strict=True):
-                torch.testing.assert_close(a, b[i : i + 1], **ACCURACY)
+            one = GeneratorOutput(batch.image[i : i + 1], tuple(f[i : i + 1] for f in batch.features))
+            assert_same(single, one)
 
     # errors
 
@@ -185,7 +313,7 @@ class GeneratorContract:
             generator.synthesize(torch.zeros(2, generator.w_dim))
 
     def test_unknown_noise_is_refused_with_the_known_ones(self, generator):
-        with pytest.raises(ConfigError, match="noise must be fixed, random or none, got 'loud'"):
+        with pytest.raises(ConfigError, match="noise must be fixed, random, none or a map for each layer, got 'loud'"):
             generator.synthesize(some_ws(generator), noise="loud")
 
     def test_unknown_background_mode_is_refused_with_the_known_ones(self, generator):

@@ -5,7 +5,7 @@ import torch
 from tests.generators.contract import ACCURACY, GeneratorContract, some_ws
 from tests.tiny import tiny_generator as build_tiny_generator
 
-from labels4free.generators.mobile_stylegan import MobileStyleGAN
+from labels4free.generators.mobile_stylegan import MobileStyleGAN, StyledConv
 from labels4free.ops.wavelets import inverse_haar
 from labels4free.types import FeatureSpec
 
@@ -14,6 +14,10 @@ class TestMobileStyleGAN(GeneratorContract):
     @pytest.fixture
     def generator(self, tiny_generator):
         return tiny_generator
+
+    def own_noise(self, generator):
+        layers = [m for m in generator.modules() if isinstance(m, StyledConv)]
+        return [layer.noise / layer.noise_strength for layer in layers]  # the fixed maps carry their strength
 
 
 def test_the_layout_of_the_face_generator_that_can_be_fetched():

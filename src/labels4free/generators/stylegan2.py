@@ -46,7 +46,8 @@ class StyleGAN2(Generator):
             None for none.
 
     Raises:
-        ConfigError: If the resolutions are not 4, 8, 16, ..., or the mapping network does not end in w_dim.
+        ConfigError: If the resolutions are not 4, 8, 16, ..., a width or the limit is not positive, or the mapping
+            network does not end in w_dim.
     """
 
     family = "stylegan2"
@@ -73,6 +74,13 @@ class StyleGAN2(Generator):
         sizes = sorted(channels)
         if sizes != [4 * 2**k for k in range(len(sizes))] or not sizes:
             raise ConfigError(f"StyleGAN2 needs channels for the resolutions 4, 8, 16, ..., got {sizes}.")
+        if min(*channels.values(), z_dim, w_dim) < 1 or c_dim < 0:
+            raise ConfigError(
+                f"StyleGAN2 needs widths of at least 1, got channels {dict(channels)}, z_dim={z_dim}, w_dim={w_dim}, "
+                f"c_dim={c_dim}."
+            )
+        if conv_clamp is not None and not conv_clamp > 0:
+            raise ConfigError(f"conv_clamp is a positive limit or None, got {conv_clamp}.")
         widths = [w_dim] * 8 if mapping_widths is None else list(mapping_widths)
         if not widths or widths[-1] != w_dim:
             raise ConfigError(f"The last mapping layer must give w_dim={w_dim} values, got layers of {widths}.")

@@ -28,7 +28,7 @@ def modulated_conv2d(
 
     Args:
         x: [N, I, H, W].
-        weight: [O, I, k, k], k odd, of about unit variance.
+        weight: [O, I, k, k], of about unit variance; k is odd, and 3 with ``up``.
         style: [N, I].
         demodulate: Scale the output channels to unit norm.
         up: Double the size: transposed convolution of stride 2, then the FIR filter (1, 3, 3, 1).
