@@ -14,9 +14,10 @@ from labels4free.data.sample_folder import FOLDERS, MANIFEST
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator, composite
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.sampling import SampleConfig, sample_dataset
 from tests.soft_disc import SoftDisc
-from tests.tiny import tiny_generator
+from tests.tiny import tiny_generator, tiny_stylegan2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +122,7 @@ def test_summary_and_manifest(tmp_path: Path) -> None:
         "threshold": 0.9,
         "size": 64,
         "background": "zero_first_conv",
+        "label": None,
         "noise": "fixed",
     }
     assert manifest["generator"]["name"] == "tiny"
@@ -256,3 +258,60 @@ def test_no_space_is_one_sentence_and_loses_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.undo()
     assert set(written) >= {0, 1}
     assert sample_dataset(_layered(), tmp_path / "out", 9).rendered == 9 - len(written)
+
+
+# Classes
+
+
+def _with_classes() -> LayeredGenerator:
+    generator = tiny_stylegan2(c_dim=3)
+    torch.manual_seed(0)
+    return LayeredGenerator(generator, MergeNetwork(generator.feature_specs, 64, width=2)).eval()
+
+
+def test_label_gives_every_sample_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layered, seen = _with_classes(), []
+    draw_ws = type(layered.generator).draw_ws
+    monkeypatch.setattr(
+        type(layered.generator), "draw_ws", lambda self, *a, **k: (seen.append(k["label"]), draw_ws(self, *a, **k))[1]
+    )
+    sample_dataset(layered, tmp_path / "one", 2, SampleConfig(label=1))
+    assert seen == [1, 1, 1, 1]
+    manifest = json.loads((tmp_path / "one" / MANIFEST).read_text())
+    assert manifest["settings"]["label"] == 1
+    assert manifest["latents"].endswith("background z = sample_z(z_dim, seed, 2 * i + 1); class 1 for both")
+    sample_dataset(layered, tmp_path / "drawn", 2)
+    assert seen[4:] == [None] * 4
+    manifest = json.loads((tmp_path / "drawn" / MANIFEST).read_text())
+    assert manifest["settings"]["label"] is None
+    assert "class = sample_label(c_dim, seed, 2 * i), background class with 2 * i + 1" in manifest["latents"]
+    assert _files(tmp_path / "one")["images/00000.png"] != _files(tmp_path / "drawn")["images/00001.png"]
+
+
+def test_generators_without_classes_say_nothing_of_them(tmp_path: Path) -> None:
+    sample_dataset(_layered(), tmp_path / "out", 1)
+    assert "class" not in json.loads((tmp_path / "out" / MANIFEST).read_text())["latents"]
+
+
+def test_another_label_is_another_data_set(tmp_path: Path) -> None:
+    sample_dataset(_with_classes(), tmp_path / "out", 1, SampleConfig(label=1))
+    with pytest.raises(RunError, match="label 1, asked for was 2"):
+        sample_dataset(_with_classes(), tmp_path / "out", 1, SampleConfig(label=2))
+    with pytest.raises(RunError, match="label 1, asked for was None"):
+        sample_dataset(_with_classes(), tmp_path / "out", 1)
+
+
+@pytest.mark.parametrize(
+    ("layered", "label", "said"),
+    [
+        (_layered, 0, "This generator has no classes, so leave the label out; got label 0."),
+        (_with_classes, 3, "This generator has classes 0 to 2; got label 3."),
+    ],
+)
+def test_label_that_the_generator_has_not(tmp_path: Path, layered: Any, label: int, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        sample_dataset(layered(), tmp_path / "out", 1, SampleConfig(label=label))
+    assert str(caught.value) == said
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="label must be the number of a class, from 0, got -1"):
+        SampleConfig(label=-1)

@@ -230,10 +230,7 @@ def _render(
     for first in range(0, len(indices), batch_size):
         batch = indices[first : first + batch_size]
         with torch.inference_mode():
-            ws, background_ws = (
-                torch.cat([_draw_ws(generator, config, 2 * i + k) for i in batch])
-                for k in (0, 1)
-            )
+            ws, background_ws = (torch.cat([_draw_ws(generator, config, 2 * i + k) for i in batch]) for k in (0, 1))
             image = layered(ws, background_ws=background_ws, noise="fixed", background=config.background)
             pictures = {
                 "images": to_uint8(_shrink(image.foreground, config.size)),
@@ -278,10 +275,8 @@ def _describe(layered: LayeredGenerator, num: int, config: SampleConfig, generat
     latents = "sample i: z = sample_z(z_dim, seed, 2 * i), background z = sample_z(z_dim, seed, 2 * i + 1)"
     if config.label is not None:
         latents += f"; class {config.label} for both"
-    else:
-        del settings["label"]
-        if generator.c_dim:
-            latents += "; class = sample_label(c_dim, seed, 2 * i), background class with 2 * i + 1"
+    elif generator.c_dim:
+        latents += "; class = sample_label(c_dim, seed, 2 * i), background class with 2 * i + 1"
     alpha_network: Any = layered.alpha_network  # its weights are hashed as a generator's are
     return {
         "format": 1,

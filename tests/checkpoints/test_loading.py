@@ -17,7 +17,7 @@ from labels4free.checkpoints.loading import (
 )
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_neither_file_nor_name(tmp_path):
 
 
 def test_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="is a folder, expected a checkpoint file"):
+    with pytest.raises(CheckpointError, match="is a folder of nothing, without an OpenVINO IR"):
         load_generator(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_load_state_fills_in_place():
 @pytest.fixture
 def network(tiny_generator):
     torch.manual_seed(0)
-    return AlphaNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=3, max_resolution=16)
+    return MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=3, max_resolution=16)
 
 
 def write_alpha(path, network, **changes):

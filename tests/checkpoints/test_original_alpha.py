@@ -295,25 +295,35 @@ def test_an_unknown_tensor():
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
-        ("conv3.weight", torch.ones(3, 512), "of shape [3, 512], expected [3, channels, 1, 1]"),
-        ("conv3.weight", torch.ones(3, 0, 1, 1), "of shape [3, 0, 1, 1], expected [3, channels, 1, 1]"),
-        ("conv3.weight", torch.ones(1).expand(3, 1 << 40, 1, 1), "expected [3, channels, 1, 1]"),
-        ("conv3.weight", torch.ones(4, 512, 1, 1), "of shape [4, 512, 1, 1], expected [3, 512, 1, 1]"),
-        ("conv3.weight", torch.ones(3, 512, 3, 3), "of shape [3, 512, 3, 3], expected [3, 512, 1, 1]"),
-        ("conv3.bias", torch.ones(6), "of shape [6], expected [3]"),
-        ("conv3.bias", torch.ones(()), "of shape [], expected [3]"),
-        ("conv_next3.weight", torch.ones(6, 6, 1, 1), "of shape [6, 6, 1, 1], expected [6, 12, 1, 1]"),
-        ("conv_n.bias", torch.ones(1).half(), "of type float16, expected float32; save the weights in float32."),
-        ("conv_n.bias", torch.ones(1, dtype=torch.int64), "of type int64, expected float32"),
-        ("conv_n.bias", torch.ones(1).to_sparse(), "of type sparse_coo, expected float32"),
-        ("conv_n.bias", torch.tensor([torch.nan]), "with values that are not finite"),
-        ("conv7.weight", torch.full((3, 512, 1, 1), -torch.inf), "with values that are not finite"),
+        ("conv3.weight", torch.ones(3, 512), "has shape [3, 512], expected 4 axes, none empty"),
+        ("conv3.weight", torch.ones(3, 0, 1, 1), "has shape [3, 0, 1, 1], expected 4 axes, none empty"),
+        ("conv3.weight", torch.ones(1).expand(3, 1 << 40, 1, 1), "expected 4 axes, none empty"),
+        ("conv3.weight", torch.ones(4, 512, 1, 1), "has shape [4, 512, 1, 1], expected [3, 512, 1, 1]"),
+        ("conv3.weight", torch.ones(3, 512, 3, 3), "has shape [3, 512, 3, 3], expected [3, 512, 1, 1]"),
+        ("conv3.bias", torch.ones(6), "has shape [6], expected [3]"),
+        ("conv3.bias", torch.ones(()), "has shape [], expected [3]"),
+        ("conv_next3.weight", torch.ones(6, 6, 1, 1), "has shape [6, 6, 1, 1], expected [6, 12, 1, 1]"),
+        ("conv_n.bias", torch.ones(1, dtype=torch.int64), "has numbers of type int64, expected floating-point ones"),
+        ("conv_n.bias", torch.ones(1).to_sparse(), "expected floating-point ones"),
+        ("conv_n.bias", torch.tensor([torch.nan]), "has values that are not finite"),
+        ("conv7.weight", torch.full((3, 512, 1, 1), -torch.inf), "has values that are not finite"),
+        ("conv7.weight", 1.0, "is a float, expected a tensor"),
     ],
 )
 def test_a_tensor_that_does_not_fit(key, value, problem):
     message = refused({"bg_extractor_ema": original_state() | {key: value}})
-    assert message.startswith(f"bg_extractor_ema of a.pt has {key} ")
+    assert message.startswith(f"bg_extractor_ema of a.pt: {key} ")
     assert problem in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(dtype):
+    state = {name: value.to(dtype) for name, value in original_state().items()}
+    found = alpha_network_from_original({"bg_extractor": state}, "a.pt")
+    kind = str(dtype).removeprefix("torch.")
+    assert found.notes == (f"34 tensors of bg_extractor of a.pt are {kind} there and float32 here.",)
+    head = found.network.state_dict()["head.weight"]
+    assert torch.equal(head, state["conv_n.weight"].float())
 
 
 def test_no_alpha_network_at_all():
@@ -322,11 +332,10 @@ def test_no_alpha_network_at_all():
     assert refused({"bg_extractor": {}}) == f"bg_extractor of a.pt holds nothing, {expected}"
     other = {"input.input": torch.ones(1), "conv1.conv.weight": torch.ones(1)}
     assert refused(other) == f"a.pt holds input.input, conv1.conv.weight, {expected}"
-    assert refused({"g_ema": {}}) == "a.pt has g_ema, a dict, where only tensors are expected."
+    assert refused({"g_ema": {}}) == f"a.pt holds g_ema, {expected}"
     assert refused({"bg_extractor": [1]}) == (
-        "bg_extractor of a.pt is a list, expected tensors by name (a state dict)."
+        "bg_extractor of a.pt is no state dict: expected tensors by name, got a list."
     )
-    assert "has conv1.weight, a float, where" in refused(original_state() | {"conv1.weight": 1.0})
 
 
 @pytest.mark.parametrize("size", [0, -256, 128, 384, 1 << 17, 256.0, "256", True, [256], torch.ones(2)])

@@ -100,7 +100,7 @@ def test_unknown_verb_lists_the_verbs(capsys):
     assert cli.main(["trian", "x"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("labels4free: Unknown verb 'trian'; the verbs are demo, train, sample, models.")
+    assert err.startswith("labels4free: Unknown verb 'trian'; the verbs are demo, train, sample, inspect, convert, ")
     assert err.count("\n") == 1
 
 

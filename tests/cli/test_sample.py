@@ -14,7 +14,7 @@ from labels4free.checkpoints import loading
 from labels4free.checkpoints.native import write_native
 from labels4free.cli import sample
 from labels4free.data.sample_folder import FOLDERS, MANIFEST
-from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.sampling import SampleConfig
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write_alpha(tmp_path: Path, tiny_generator: Any) -> Any:
 
     def write(**info: Any) -> str:
         torch.manual_seed(0)
-        network = AlphaNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
+        network = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
         with torch.no_grad():
             network.head.weight.mul_(50)
         path = tmp_path / "alpha.safetensors"
@@ -75,7 +75,7 @@ def test_writes_samples_and_says_where(
 def test_defaults_are_those_of_the_library() -> None:
     flags = inspect.signature(sample.run).parameters
     shared = [field for field in fields(SampleConfig) if field.name in flags]
-    assert len(shared) == 5
+    assert len(shared) == 6
     assert {field.name: flags[field.name].default for field in shared} == {
         field.name: field.default for field in shared
     }

@@ -37,8 +37,8 @@ def test_a_generator_that_is_none(
     (tmp_path / "short.safetensors").write_bytes(data[:-100])
     assert "short.safetensors is truncated" in refused(words(generator=tmp_path / "short.safetensors"))
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8 no checkpoint")
-    assert "photo.jpg is not a safetensors file" in refused(words(generator=tmp_path / "photo.jpg"))
-    assert "is a folder, expected a checkpoint file" in refused(words(generator=tmp_path))
+    assert "photo.jpg is a text file that begins with" in refused(words(generator=tmp_path / "photo.jpg"))
+    assert "without an OpenVINO IR" in refused(words(generator=tmp_path))
 
 
 def test_an_alpha_network_instead_of_a_generator(

@@ -9,7 +9,6 @@ Source of the graphs: ``random_face/data/{MappingNetwork,SynthesisNetwork}.{xml,
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,19 +16,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from labels4free.checkpoints.conversion import mean_w
 from labels4free.checkpoints.openvino_graph import IrGraph, Layer, read_ir
 from labels4free.errors import CheckpointError
 from labels4free.generators.mobile_stylegan import MobileStyleGAN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
     Array = NDArray[np.float32]
 
 _LEAKY_SLOPE = 0.2
 _HAAR = math.sqrt(0.5)
-_W_AVG_SAMPLES = 10_000
 
 
 def mobile_stylegan_from_openvino(
@@ -72,16 +70,8 @@ def mobile_stylegan_from_openvino(
         )
     tensors = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in state.items()}
     generator.load_state_dict({**tensors, "w_avg": generator.w_avg})
-    generator.w_avg.copy_(_mean_w(copy.deepcopy(generator).double()))
+    generator.w_avg.copy_(mean_w(generator))
     return generator.eval()
-
-
-@torch.inference_mode()
-def _mean_w(generator: MobileStyleGAN) -> Tensor:
-    """The mean w, [z_dim], of a generator in double precision, in which every machine gets the same float32 result."""
-    rng = np.random.Generator(np.random.PCG64(0))
-    z = torch.from_numpy(rng.standard_normal((_W_AVG_SAMPLES, generator.z_dim), np.float32))
-    return torch.cat([generator.map(part.double())[:, 0] for part in torch.split(z, 1000)]).mean(0)
 
 
 class _Walk:

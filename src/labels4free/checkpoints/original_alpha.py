@@ -8,11 +8,10 @@ name their tensors differently, :data:`Layout`; in distributed runs every name i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-import torch
-
+from labels4free.checkpoints.conversion import Place, TensorSource, build, listed, unwrapped
 from labels4free.errors import CheckpointError
 from labels4free.networks.alpha_network import PaperNetwork
 from labels4free.types import FeatureSpec
@@ -29,7 +28,6 @@ _CHANNELS: dict[tuple[int, ...], int] = {
     (512, 512, 512, 256, 128, 64): 512,
     (512, 512, 256, 128, 64, 32): 1024,
 }  # channels of the maps that are read, coarse to fine: image size
-_PREFIX = "module."
 _SMALLEST, _LARGEST = 8 * 2 ** (_RESOLUTIONS - 1), 1 << 16
 
 
@@ -79,87 +77,52 @@ def alpha_network_from_original(data: Mapping[str, Any], what: str) -> OriginalA
         what: The file, for messages.
 
     Raises:
-        CheckpointError: If there is no such network, a tensor is missing, too many, of another shape or not float32, or
-            the size of its generator cannot be told.
+        CheckpointError: If there is no such network, a tensor is missing, too many, of another shape or not made of
+            finite numbers, or the size of its generator cannot be told.
     """
     entry = next((name for name in ENTRIES if name in data), "")
-    state = data[entry] if entry else data
     where = f"{entry} of {what}" if entry else what
-    tensors = _tensors(state, where)
-    layout = _layout(tensors, where)
-    channels = _channels(tensors, layout, where)
+    state = data[entry] if entry else data
+    source = TensorSource(unwrapped(state) or state, where)
+    layout = _layout(source)
+    channels = _channels(source, layout)
     size, notes = _image_size(channels, data.get("args"), where)
-    network = PaperNetwork(_feature_specs(channels, size), size)
     names = published_keys(layout)
-    for ours, value in network.state_dict().items():
-        _check(tensors[names[ours]], value.shape, f"{where} has {names[ours]}")
-    network.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()})
-    return OriginalAlpha(network.eval().requires_grad_(False), layout, entry, notes)
+    network = build(
+        lambda: PaperNetwork(_feature_specs(channels, size), size), source, lambda key, shape: Place(names[key], shape)
+    )
+    return OriginalAlpha(network.eval().requires_grad_(False), layout, entry, (*notes, *source.finish()))
 
 
-def _tensors(state: object, where: str) -> dict[str, torch.Tensor]:
-    """The tensors of a state dict by name, without the prefix of distributed runs."""
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{where} is a {type(state).__name__}, expected tensors by name (a state dict).")
-    distributed = bool(state) and all(str(name).startswith(_PREFIX) for name in state)
-    tensors = {str(name).removeprefix(_PREFIX) if distributed else str(name): value for name, value in state.items()}
-    for name, value in tensors.items():
-        if not isinstance(value, torch.Tensor):
-            raise CheckpointError(f"{where} has {name}, a {type(value).__name__}, where only tensors are expected.")
-    return tensors
-
-
-def _layout(tensors: Mapping[str, torch.Tensor], where: str) -> Layout:
+def _layout(source: TensorSource) -> Layout:
     """The layout whose names these are, all of them and no others."""
+    found = set(source.names())
     layouts: tuple[Layout, ...] = get_args(Layout)
-    layout = max(layouts, key=lambda name: len(tensors.keys() & set(published_keys(name).values())))
+    layout = max(layouts, key=lambda name: len(found & set(published_keys(name).values())))
     expected = set(published_keys(layout).values())
-    missing, extra = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
+    missing, extra = sorted(expected - found), sorted(found - expected)
     if len(missing) == len(expected):
-        begin = ", ".join(list(tensors)[:3]) or "nothing"
         raise CheckpointError(
-            f"{where} holds {begin}, expected an alpha network of Labels4Free: conv1.weight, ... or "
-            "conv_fns0.0.weight, ..."
+            f"{source.what} holds {listed(source.names()) or 'nothing'}, expected an alpha network of Labels4Free: "
+            "conv1.weight, ... or conv_fns0.0.weight, ..."
         )
     if missing or extra:
         name, problem = (missing[0], "lacks") if missing else (extra[0], "has the unknown tensor")
         raise CheckpointError(
-            f"{where} {problem} {name} ({len(missing)} missing, {len(extra)} unknown); it is damaged or no alpha "
+            f"{source.what} {problem} {name} ({len(missing)} missing, {len(extra)} unknown); it is damaged or no alpha "
             "network of Labels4Free."
         )
     return layout
 
 
-def _check(value: torch.Tensor, shape: torch.Size, what: str) -> None:
-    """Refuse a tensor that the network cannot take over as it is; ``what`` begins the message."""
-    if value.shape != shape:
-        raise _misshapen(value, list(shape), what)
-    if value.dtype != torch.float32 or value.layout != torch.strided:
-        kind = str(value.dtype if value.layout == torch.strided else value.layout).removeprefix("torch.")
-        raise CheckpointError(f"{what} of type {kind}, expected float32; save the weights in float32.")
-    if not value.isfinite().all():
-        raise CheckpointError(f"{what} with values that are not finite; use an earlier checkpoint of that training.")
-
-
-def _misshapen(value: torch.Tensor, expected: Sequence[int | str], what: str) -> CheckpointError:
-    return CheckpointError(
-        f"{what} of shape {list(value.shape)}, expected [{', '.join(str(n) for n in expected)}]; it is damaged or no "
-        "alpha network of Labels4Free."
-    )
-
-
-def _channels(tensors: Mapping[str, torch.Tensor], layout: Layout, where: str) -> list[tuple[int, int]]:
+def _channels(source: TensorSource, layout: Layout) -> list[tuple[int, int]]:
     """Channels of the two maps of each resolution, coarse to fine."""
     names = published_keys(layout)
-
-    def of(part: str, k: int) -> int:
-        name = names[f"{part}.{k}.weight"]
-        shape = tensors[name].shape
-        if len(shape) != 4 or not 1 <= shape[1] <= _LARGEST:
-            raise _misshapen(tensors[name], (3, "channels", 1, 1), f"{where} has {name}")
-        return shape[1]
-
-    return [(of("first", k), of("second", k)) for k in range(_RESOLUTIONS)]
+    first, second = (
+        [source.extent(names[f"{part}.{k}.weight"], axis=1, ndim=4) for k in range(_RESOLUTIONS)]
+        for part in ("first", "second")
+    )
+    return list(zip(first, second, strict=True))
 
 
 def _image_size(channels: list[tuple[int, int]], args: object, where: str) -> tuple[int, tuple[str, ...]]:

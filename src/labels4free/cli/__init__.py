@@ -38,6 +38,8 @@ VERBS = {
     "demo": Verb("labels4free.cli.demo", "fetch a face generator, train an alpha network, sample it, write a report"),
     "train": Verb("labels4free.cli.train", "train an alpha network on a generator: no labels, no images needed"),
     "sample": Verb("labels4free.cli.sample", "write images with their masks from a trained alpha network"),
+    "inspect": Verb("labels4free.cli.inspect_file", "say what a checkpoint is and holds, and draw a picture with it"),
+    "convert": Verb("labels4free.cli.convert", "turn another project's checkpoint into a native one, and check it"),
     "models": Verb("labels4free.cli.models", "list the generators that can be fetched by name, and fetch one"),
 }
 

@@ -28,6 +28,7 @@ def run(
     threshold: float = 0.9,
     batch_size: int = 4,
     size: int | None = None,
+    label: Annotated[int | None, arg(metavar="K", help_behavior_hint="")] = None,
     generator: Annotated[str | None, arg(metavar="NAME_OR_FILE")] = None,
     device: str = "cpu",
 ) -> None:
@@ -36,7 +37,8 @@ def run(
     The same command continues where an interrupted one stopped; a larger --num adds samples.
 
     Args:
-        source: Folder of a training run, file of an alpha network, or name of a generator that one ships for.
+        source: Folder of a training run, file of an alpha network (native, or a .pt of the original Labels4Free),
+            or name of a generator that one ships for.
         out: Folder to write to.
         num: Number of samples.
         seed: Sample i depends on the seed and i alone.
@@ -44,13 +46,20 @@ def run(
         threshold: A pixel is foreground in the mask where its alpha exceeds this.
         batch_size: Samples rendered at once on a GPU. A CPU renders one at a time.
         size: Side of the pictures in pixels, a divisor of the generator's resolution; by default that.
+        label: Class of the samples, for generators with classes; without it each sample draws its own.
         generator: Generator to use instead of the one that the alpha network was trained on.
+            Like that of "train", a name of the zoo or a file.
         device: cpu, cuda, cuda:N or mps.
     """
     from labels4free.sampling import SampleConfig
 
     config = SampleConfig(
-        seed=seed, truncation_psi=truncation_psi, threshold=threshold, batch_size=batch_size, size=size
+        seed=seed,
+        truncation_psi=truncation_psi,
+        threshold=threshold,
+        batch_size=batch_size,
+        size=size,
+        label=label,
     )
     layered, name = load_layered(source, generator, device)
     summary = sample_with_bar(layered, out, num, config, name)
@@ -67,7 +76,8 @@ def load_layered(source: str, generator: str | None, device: str) -> tuple[Layer
         device: Where to put them.
 
     Returns:
-        Both joined, in evaluation mode, and the generator's zoo name or file.
+        Both joined, in evaluation mode, and the generator's zoo name or file. A checkpoint of the original that holds
+        both serves as both.
 
     Raises:
         CheckpointError: If one of them cannot be read, or the alpha network's own generator has other weights now.
@@ -75,34 +85,33 @@ def load_layered(source: str, generator: str | None, device: str) -> tuple[Layer
         ModelZooError: If the generator cannot be fetched.
     """
     from labels4free.checkpoints.loading import (
-        alpha_network_file,
         generator_fingerprint,
-        load_alpha_network,
+        generator_name_of,
         load_generator,
+        read_alpha_network,
     )
-    from labels4free.checkpoints.model_zoo import MODELS
-    from labels4free.checkpoints.native import read_native_header
     from labels4free.errors import CheckpointError
     from labels4free.layered import LayeredGenerator
 
-    own = read_native_header(alpha_network_file(source), "alpha_network").info.get("generator") or {}
-    name = generator or own.get("name")
-    if not name:
-        raise CheckpointError(f"{source} does not say which generator it belongs to; name it with --generator.")
-    if generator is None and name not in MODELS and not Path(name).exists():
+    alpha = read_alpha_network(source, device)
+    if generator is None and alpha.generator is not None:
+        return LayeredGenerator(alpha.generator, alpha.network).eval(), str(alpha.path)
+    name = generator or generator_name_of(alpha)
+    if name is None:
+        if not (own := alpha.made_for.get("name")):
+            raise CheckpointError(f"{source} does not say which generator it belongs to; name it with --generator.")
         raise CheckpointError(
-            f"{source} was trained on {name}, which is not there; name its generator with --generator."
+            f"{source} was trained on {own}, which is not there; name its generator with --generator."
         )
-    alpha_network = load_alpha_network(source, device)
     loaded = load_generator(name, device)
-    if own.get("fingerprint") not in (None, generator_fingerprint(loaded)):
+    if alpha.made_for.get("fingerprint") not in (None, generator_fingerprint(loaded)):
         if generator is None:
             raise CheckpointError(
                 f"{name} is not the generator that {source} was trained on: its weights are others. Name the right one "
                 f"with --generator, or {name} itself to use it all the same."
             )
         _log.warning("%s was trained on other weights than those of %s: its masks may be wrong.", source, name)
-    return LayeredGenerator(loaded, alpha_network).eval(), name
+    return LayeredGenerator(loaded, alpha.network).eval(), name
 
 
 def sample_with_bar(

@@ -38,7 +38,8 @@ def run(
     network, bit for bit.
 
     Args:
-        generator: A generator of the model zoo (see "labels4free models list"), or a native checkpoint file.
+        generator: A generator of the model zoo (see "labels4free models list"), or a file: native, of rosinality or
+            Labels4Free (.pt), of NVIDIA (.pkl), or a folder with an OpenVINO IR.
         out: Folder of the run: new or empty, or with --resume that of an earlier run.
         data: Folder of real images for the discriminator. Without it the generator's own samples are the real ones.
         steps: Steps of the alpha network.
