@@ -13,6 +13,7 @@ from tests.checkpoints.pickle_writer import Call, Name, dumps, text
 from labels4free.checkpoints.inert_data import RefusedError, check_data
 from labels4free.checkpoints.pickle_machine import (
     COPIED_BYTES,
+    MAX_MARKS,
     MAX_NUMBER_KEYS,
     Grant,
     Grants,
@@ -225,6 +226,12 @@ def test_bombs_are_refused_quickly(name):
     finally:
         tracemalloc.stop()
     assert time.process_time() - began < 20
+
+
+def test_the_depth_of_marks():
+    assert run(b"\x80\x02" + b"(" * MAX_MARKS + b"N" + b"1" * (MAX_MARKS - 1) + b"lN0.") == []
+    with pytest.raises(RefusedError, match="nested deeper than 1,000 levels"):
+        run(BOMBS["marks"])
 
 
 @pytest.mark.parametrize("key", [(1,), 2**63, -(2**63)])

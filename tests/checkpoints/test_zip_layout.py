@@ -122,6 +122,7 @@ def test_something_before_between_or_behind():
     assert "is not where it should be" in refusal(b"xx" + write())
     assert "has something behind it" in refusal(write() + b"x")
     assert "has something behind it" in refusal(write(comment=b"hello"))
+    assert "has something behind it" in refusal(patched(write(), {-2: 1}))  # a comment that is not there
     data = write()
     at = table_of(data)
     assert "the table of contents is not where it should be" in refusal(data[:at] + b"x" + data[at:])

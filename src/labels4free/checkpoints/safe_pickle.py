@@ -54,10 +54,11 @@ def read_pickle(path: str | Path) -> Any:
             that no such file needs.
     """
     with opened(path) as (file, size):
-        if file.read(4) == b"PK\3\4":
+        start = file.read(4)
+        if start == b"PK\3\4":
             raise RefusedError("is a zip archive, expected a network pickle; PyTorch's checkpoints end in .pt.")
         file.seek(0)
-        data = file.read()
+        data = file.read() if start[:1] == b"\x80" else start
         value, end = run_pickle(data, _Grantor(size).grants())
         if end != len(data):
             raise RefusedError(f"is damaged or no network: there are {len(data) - end:,} bytes behind its pickle.")
