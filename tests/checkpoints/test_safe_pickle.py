@@ -201,6 +201,10 @@ BAD_NUMPY = {
     "class alone": (NDARRAY, "neither a number"),
     "no class": (Call(ARRAY, DTYPE, (0,), b"b"), "REDUCE"),
     "list of objects": (filled((4,), kind(), [1, 2, 3, 4]), "BUILD"),
+    "filled twice": (
+        dumps(filled((4,), kind(), bytes(16)), 2)[:-1] + dumps((1, (0,), kind(), False, b""), 2)[2:-1] + b"b.",
+        "BUILD",
+    ),
     "too few bytes": (filled((5,), kind(), bytes(16)), "cannot have 16 bytes"),
     "too many bytes": (filled((3,), kind(), bytes(16)), "cannot have 16 bytes"),
     "negative": (filled((-4, -1), kind(), bytes(16)), "BUILD"),

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from labels4free.ops.bias_act import GAIN, LEAKY_SLOPE
 from labels4free.ops.modulated_conv2d import demodulation, fan_in_scale
-from labels4free.ops.strips import large_empty, pointwise, strip_runner, strips_of
+from labels4free.ops.strips import large_empty, pointwise, strip_runner
 from labels4free.ops.upfirdn2d import fir_kernel, upsample2d
 from labels4free.types import GeneratorOutput
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from labels4free.ops.strips import StripRunner
 
 _PIXELS_A_PART = 256  # with fewer, reading the kernel takes longer than using it: small maps go several samples a part
+_ROWS = (16, 64)  # of a part: neighbours compute up to 4 rows both, and each part brings the kernel into order anew
 
 
 def synthesize(
@@ -33,6 +34,7 @@ def synthesize(
 ) -> GeneratorOutput:
     """Render like :meth:`Generator.synthesize`, whose arguments must have been checked."""
     count = len(ws)
+    parts = 2 * torch.get_num_threads()
     rows, noises = ws.unbind(1), generator.noise_by_layer(noise)
     features: list[Tensor] = []
     image = None
@@ -42,22 +44,28 @@ def synthesize(
             x = torch.zeros_like(x)
         for index, block in enumerate(generator.styled_blocks()):
             for layer, row in zip(block.convs(), rows[max(2 * index - 1, 0) :], strict=False):
-                x = _styled_conv(x, layer, row, layer.noise_map(count, next(noises), rng), run)
+                x = _styled_conv(x, layer, row, layer.noise_map(count, next(noises), rng), run, parts)
                 if background == "zero_first_conv" and not features:
                     x.zero_()
                 features.append(x)
-            image = _to_rgb(x, block.to_rgb, rows[2 * index + 1], image, run)
+            image = _to_rgb(x, block.to_rgb, rows[2 * index + 1], image, run, parts)
     assert image is not None
     return GeneratorOutput(image, tuple(features))
 
 
-def _parts(x: Tensor) -> list[tuple[slice, int, int]]:
-    """Split maps [N, C, H, W] into (samples, top, bottom)."""
-    samples = max(1, _PIXELS_A_PART // (x.shape[2] * x.shape[3]))
-    return [(slice(k, k + samples), *strip) for k in range(0, len(x), samples) for strip in strips_of(x)]
+def _parts(x: Tensor, at_least: int) -> list[tuple[slice, int, int]]:
+    """Split maps [N, C, H, W] into (samples, top, bottom), if possible into ``at_least`` so many parts."""
+    count, height = len(x), x.shape[2]
+    samples = max(1, _PIXELS_A_PART // (height * x.shape[3]))
+    least, most = _ROWS
+    rows = max(least, min(most, count * height // at_least // 2 * 2))
+    tops = range(0, height, rows)
+    return [(slice(k, k + samples), top, min(top + rows, height)) for k in range(0, count, samples) for top in tops]
 
 
-def _styled_conv(x: Tensor, layer: StyledConv, w: Tensor, noise_map: Tensor | None, run: StripRunner) -> Tensor:
+def _styled_conv(
+    x: Tensor, layer: StyledConv, w: Tensor, noise_map: Tensor | None, run: StripRunner, parts: int
+) -> Tensor:
     """The layer's output, channels-last; see :class:`labels4free.generators.stylegan2.StyledConv`."""
     channels, size = len(layer.weight), layer.noise.shape[-1]
     out = large_empty(x, len(x), size, size, channels).permute(0, 3, 1, 2)
@@ -81,7 +89,7 @@ def _styled_conv(x: Tensor, layer: StyledConv, w: Tensor, noise_map: Tensor | No
         if layer.clamp is not None:
             strip.clamp_(-layer.clamp, layer.clamp)
 
-    run(work, _parts(out))
+    run(work, _parts(out, parts))
     return out
 
 
@@ -108,7 +116,7 @@ def _rows_of_up_convolution(x: Tensor, style: Tensor, weight: Tensor, top: int, 
     return F.conv2d(y, kernel, padding=(0, 1), groups=channels)
 
 
-def _to_rgb(x: Tensor, layer: ToRgb, w: Tensor, image: Tensor | None, run: StripRunner) -> Tensor:
+def _to_rgb(x: Tensor, layer: ToRgb, w: Tensor, image: Tensor | None, run: StripRunner, parts: int) -> Tensor:
     """The image so far, up-sampled, plus this resolution's; see :class:`labels4free.generators.stylegan2.ToRgb`."""
     count, size = len(x), x.shape[2]
     out = large_empty(x, count, 3, size, size)
@@ -125,5 +133,5 @@ def _to_rgb(x: Tensor, layer: ToRgb, w: Tensor, image: Tensor | None, run: Strip
                 start, stop = max(top // 2 - 1, 0), min(bottom // 2 + 1, image.shape[2])
                 strip += upsample2d(image[k : k + 1, :, start:stop])[:, :, top - 2 * start : bottom - 2 * start]
 
-    run(work, _parts(x))
+    run(work, _parts(x, parts))
     return out
