@@ -189,6 +189,7 @@ def filled(shape, number_type, data, *, fortran=False):
     return Call(ARRAY, NDARRAY, (0,), b"b", state=(1, shape, number_type, fortran, data))
 
 
+TWICE = dumps(filled((4,), kind(), bytes(16)), 2)[:-1] + dumps((1, (0,), kind(), False, b""), 2)[2:-1] + b"b."
 BAD_NUMPY = {
     "objects": (Call(DTYPE, "O8", False, True), "an array of something else than numbers, which can run any code"),
     "records": (Call(DTYPE, "V8", False, True), "something else than numbers"),
