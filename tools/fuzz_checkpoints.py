@@ -3,20 +3,23 @@
 Example:
     python tools/fuzz_checkpoints.py ../shared/fixtures/nvlabs ../shared/fixtures/rosinality --mutants 10000 --jobs 2
 
-Every variant is read in a worker process with a time limit and a limit on memory. A finding is: an exception other than
-CheckpointError, memory exhausted, a hang, a dead worker, a marker file (the payloads create it when they run), or a
-forbidden event of Python's audit hooks while a file is read. Findings are saved; the exit code is 1 if there is one.
+Every variant is read and converted in a worker process with a time limit and a limit on memory. A finding is: an
+exception other than CheckpointError, memory exhausted, a hang, a dead worker, a marker file (the payloads create it
+when they run), or a forbidden event of Python's audit hooks while a file is read. Findings are saved; the exit code is
+1 if there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import encodings.cp437  # zipfile takes it on first need; taken now, so that it is no event  # noqa: F401
 import importlib
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from types import FrameType
 
-DEFAULT_READER = "fuzz_checkpoints:read_by_suffix"
+DEFAULT_READER = "fuzz_checkpoints:load"
+GRAPH = {".xml", ".bin"}  # an OpenVINO IR is several files: one is changed, the others lie beside it
 SUFFIXES = {".pkl", ".pt", ".pth", ".safetensors", ".xml", ".bin"}
 COUNTS = ["mutants", "read", "refused", "exceptions", "memory", "hangs", "deaths", "markers", "events"]
 FINDINGS = COUNTS[3:]
@@ -66,12 +70,14 @@ class _HangError(BaseException):
     """The time limit of one variant, thrown wherever it is."""
 
 
-def read_by_suffix(path: Path) -> object:
-    """Read a network pickle or a file of torch.save, whichever its name says."""
-    from labels4free.checkpoints.safe_pickle import read_pickle
-    from labels4free.checkpoints.torch_file import read_torch_file
+def load(path: Path) -> object:
+    """Do what a user's command does with a file: read it, tell what it is and convert it."""
+    from labels4free.checkpoints.foreign import is_native, read_foreign
+    from labels4free.checkpoints.loading import load_generator
 
-    return read_pickle(path) if path.suffix == ".pkl" else read_torch_file(path)
+    if path.suffix in GRAPH:
+        return read_foreign(path.parent)
+    return load_generator(path) if is_native(path) else read_foreign(path)
 
 
 def find_reader(name: str) -> Callable[[Path], object]:
@@ -114,7 +120,10 @@ def work(job: Job, counts: Any, current: Any, pipe: Connection) -> None:
     with tempfile.TemporaryDirectory() as folder:
         marker = Path(folder) / "marker"
         os.environ["L4F_MARKER"] = str(marker)
-        target = Path(folder) / f"mutant{path.suffix}"
+        target = Path(folder) / "files" / path.name
+        target.parent.mkdir()
+        for sibling in path.parent.iterdir() if path.suffix in GRAPH else ():
+            shutil.copy(sibling, target.parent)
         for index in range(job.first, job.last):
             data = variant(seeds[job.which], others, job, index)
             target.write_bytes(data)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,14 @@ BOMB = """<?xml version="1.0" encoding="{}"?>
 def test_entities_are_refused(encoding):
     with pytest.raises(CheckpointError, match="declares a document type"):
         read_ir(BOMB.format(encoding).encode(encoding), b"")
+
+
+@pytest.mark.parametrize("encoding", ["no-such-encoding", "cp1026", "idna"])
+def test_a_file_cannot_choose_a_codec(encoding):
+    """Python would import the module of that name to read it."""
+    xml = GRAPH.replace('version="1.0"?', f'version="1.0" encoding="{encoding}"?')
+    assert read_ir(xml.encode(), BINARY).layers == read_ir(GRAPH.encode(), BINARY).layers
+    assert f"encodings.{encoding}" not in sys.modules
 
 
 def test_external_entity_is_refused():

@@ -91,6 +91,7 @@ WRONG_CONSTANTS = [
     ("synthesis", "image.axis3", 1, "one split into LH, HL and HH"),
     ("synthesis", "image.dims1", 3, "LH, HL and HH in this order"),
     ("synthesis", "to_img.weight", np.inf, "finite"),
+    ("synthesis", "conv1.scale", 3e38, "values beyond float32"),
 ]
 
 

@@ -215,9 +215,9 @@ def test_variables_of_other_kinds_of_floats(data):
         ("normalize_latents", False, "has normalize_latents=False"),
         ("secret", 3, "has the setting secret=3, which is unknown"),
         ("mapping_lrmul", "a", "In Gs of x.pkl mapping_lrmul='a' was found, expected a number above 0"),
-        ("resample_kernel", [1, torch.zeros(2), 3, 1], "has resample_kernel=[1, tensor([0., 0.]), 3, 1], the only one"),
-        ("architecture", np.zeros(2), "has architecture=array([0., 0.]), the only one supported is 'skip'"),
-        ("mapping_lrmul", torch.zeros(2), "In Gs of x.pkl mapping_lrmul=tensor([0., 0.]) was found, expected a number"),
+        ("resample_kernel", [1, torch.zeros(2), 3, 1], "has resample_kernel=a list, the only one"),
+        ("architecture", np.zeros(2), "has architecture=an array of float64, the only one supported is 'skip'"),
+        ("mapping_lrmul", torch.zeros(2), "In Gs of x.pkl mapping_lrmul=a Tensor was found, expected a number"),
         ("conv_clamp", -1, "In Gs of x.pkl conv_clamp=-1 was found, expected a number above 0"),
     ],
 )

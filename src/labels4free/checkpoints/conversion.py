@@ -301,6 +301,13 @@ def listed(names: Iterable[object], limit: int = _LISTED) -> str:
     return ", ".join(texts[:limit]) + (f", ... ({len(texts)})" if len(texts) > limit else "")
 
 
+def shown(value: object) -> str:
+    """A value of a file, for messages: numbers, text and a few of them as they are, else only what it is."""
+    parts = value if isinstance(value, list | tuple) and len(value) <= _LISTED else [value]
+    simple = all(part is None or isinstance(part, str | int | float) for part in parts)
+    return printable(repr(value)) if simple else _kind(value)
+
+
 def _kind(value: object) -> str:
     """What a value is, for messages."""
     if isinstance(value, np.ndarray):

@@ -25,6 +25,7 @@ from labels4free.checkpoints.conversion import (
     listed,
     mean_w,
     resolutions,
+    shown,
 )
 from labels4free.checkpoints.inert_data import PersistentObject
 from labels4free.checkpoints.pickle_machine import printable
@@ -289,7 +290,7 @@ def _minibatch_group(network: Network) -> int:
     if group is None:
         return 0
     if type(group) is not int or not 1 <= group < 1 << 20:
-        raise CheckpointError(f"{network.what}: b4.mbstd has group_size={group!r}, expected a number from 1 up.")
+        raise CheckpointError(f"{network.what}: b4.mbstd has group_size={shown(group)}, expected a number from 1 up.")
     return group
 
 
@@ -321,7 +322,7 @@ def positive(value: object, setting: str) -> float:
     """A setting that must be a number above 0; ``setting`` names it in messages."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30:
         return float(value)
-    raise CheckpointError(f"{setting}={_shown(value)} was found, expected a number above 0; the file is damaged.")
+    raise CheckpointError(f"{setting}={shown(value)} was found, expected a number above 0; the file is damaged.")
 
 
 def _expected(name: str, network: Network) -> dict[str, Any]:
@@ -359,8 +360,8 @@ def _require(network: Network, name: str, settings: dict[str, Any]) -> None:
         found = module.get(setting, expected)
         if not _same(found, expected):
             raise UnsupportedError(
-                f"{network.what} has {setting}={_shown(found)}{' in ' + name if name else ''}, the only one supported "
-                f"is {_shown(expected)}."
+                f"{network.what} has {setting}={shown(found)}{' in ' + name if name else ''}, the only one supported "
+                f"is {shown(expected)}."
             )
 
 
@@ -374,10 +375,6 @@ def _same(found: object, expected: object) -> bool:
     if isinstance(expected, float):
         return isinstance(found, int | float) and math.isclose(found, expected, rel_tol=1e-5)
     return isinstance(found, str | int | float) and found == expected
-
-
-def _shown(value: object) -> str:
-    return printable(repr(value))
 
 
 def _require_family(network: Network) -> None:

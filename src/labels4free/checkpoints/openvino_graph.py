@@ -121,9 +121,9 @@ def read_ir(xml: bytes, binary: bytes) -> IrGraph:
 
 
 def _parse_xml(xml: bytes) -> ET.Element:
-    """Parse XML, refusing document types in whatever encoding: entities cannot be declared without one."""
+    """Parse XML as UTF-8, refusing document types: entities cannot be declared without one."""
     builder = ET.TreeBuilder()
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")  # else a Python module would be imported by the name in the declaration
 
     def refuse(*_: object) -> None:
         raise CheckpointError("The XML declares a document type, which no OpenVINO IR needs; it is not read.")

@@ -54,7 +54,8 @@ def mobile_stylegan_from_openvino(
     linears = _mapping_layers(mapping)
     mapping.require_all_taken()
     synthesis = _Walk(read_ir(synthesis_xml, synthesis_bin))
-    parts = _synthesis_parts(synthesis)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is looked for below
+        parts = _synthesis_parts(synthesis)
     synthesis.require_all_taken()
 
     state = _state(linears, parts)
@@ -69,6 +70,9 @@ def mobile_stylegan_from_openvino(
             f"expected {expected.get(wrong[0])} ({len(wrong)} of {len(expected)} tensors do not fit)."
         )
     tensors = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in state.items()}
+    infinite = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if infinite:
+        raise CheckpointError(f"{synthesis.graph.name} is damaged: {infinite[0]} has values beyond float32.")
     generator.load_state_dict({**tensors, "w_avg": generator.w_avg})
     generator.w_avg.copy_(mean_w(generator))
     return generator.eval()

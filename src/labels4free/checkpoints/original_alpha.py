@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-from labels4free.checkpoints.conversion import Place, TensorSource, build, listed, unwrapped
+from labels4free.checkpoints.conversion import Place, TensorSource, build, listed, shown, unwrapped
 from labels4free.errors import CheckpointError
 from labels4free.networks.alpha_network import PaperNetwork
 from labels4free.types import FeatureSpec
@@ -138,7 +138,7 @@ def _image_size(channels: list[tuple[int, int]], args: object, where: str) -> tu
         return usual, ()
     if type(size) is not int or not _SMALLEST <= size <= _LARGEST or size & (size - 1):
         raise CheckpointError(
-            f"{where} has args.size {size!r}, expected a power of two from {_SMALLEST} to {_LARGEST}."
+            f"{where} has args.size {shown(size)}, expected a power of two from {_SMALLEST} to {_LARGEST}."
         )
     if usual not in (None, size):
         return size, (f"args.size is {size}, though these channels are usual at {usual} pixels.",)

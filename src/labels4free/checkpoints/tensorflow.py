@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from labels4free.checkpoints.conversion import Conversion, Place, TensorSource, build, listed, resolutions
+from labels4free.checkpoints.conversion import Conversion, Place, TensorSource, build, listed, resolutions, shown
 from labels4free.checkpoints.inert_data import TensorflowNetwork
 from labels4free.checkpoints.nvlabs import (
     LABEL_LR_MULTIPLIER,
@@ -178,7 +178,7 @@ def _discriminator(network: TensorflowNetwork, what: str, notes: list[str], igno
         )
     group = settings.get("mbstd_group_size", STDDEV_GROUP)
     if group is not None and (type(group) is not int or not 1 <= group < 1 << 20):
-        raise CheckpointError(f"{what} has mbstd_group_size={group!r}, expected a number from 1 up.")
+        raise CheckpointError(f"{what} has mbstd_group_size={shown(group)}, expected a number from 1 up.")
     if "mbstd_group_size" not in settings:
         notes.append(f"{what} does not say its minibatch-stddev group: it is the TensorFlow network's {STDDEV_GROUP}.")
 
@@ -335,7 +335,7 @@ def _check_settings(settings: dict[str, Any], architecture: str, what: str, note
         if expected is None:
             raise UnsupportedError(f"{what} has the setting {listed([name])}={found!r:.60}, which is unknown.")
         if found is not None and not _same(found, expected):
-            raise UnsupportedError(f"{what} has {name}={found!r:.60}, the only one supported is {expected!r}.")
+            raise UnsupportedError(f"{what} has {name}={shown(found)}, the only one supported is {expected!r}.")
     half, clamp = settings.get("num_fp16_res"), settings.get("conv_clamp")
     if type(half) is int and half > 0:
         notes.append(f"In {what} the maps of the {half} finest resolutions were float16; everything is float32 here.")
@@ -356,5 +356,5 @@ def _other_family(what: str, family: str) -> UnsupportedError:
 
 def _other_architecture(what: str, found: str, expected: str) -> UnsupportedError:
     return UnsupportedError(
-        f"{what} has the architecture {found!r}; supported is {expected!r}, which StyleGAN2's configuration F has."
+        f"{what} has the architecture {shown(found)}; supported is {expected!r}, which StyleGAN2's configuration F has."
     )
