@@ -88,10 +88,10 @@ def test_a_flag_that_is_no_number(words: Callable[..., list[str]], tmp_path: Pat
 @pytest.mark.parametrize(
     ("folder", "sentence"),
     [
-        ("none", "none does not exist: give a folder of images."),
+        ("none", "none does not exist: give a folder of images, a zip file, an LMDB or tar shards."),
         ("empty", "empty holds no readable image (no image files in it)"),
         ("damaged", "damaged holds no readable image (the 2 image files in it are damaged)"),
-        ("file", "file is a file: give a folder of images."),
+        ("file", "file is a file of another kind: give a folder of images, a zip file, an LMDB or tar shards."),
     ],
 )
 def test_no_real_images(

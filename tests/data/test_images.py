@@ -3,34 +3,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image
+from tests.data.picture_files import BLUE, GREEN, RED, cut, noise_png, save
 
-from labels4free.data.images import ImageFolder, from_uint8, read_image, to_uint8, write_png
+from labels4free.data.images import ImageFolder, ImageStore, from_uint8, open_images, read_image, to_uint8, write_png
 from labels4free.errors import DataError
-
-RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-
-
-def save(path, colour=RED, size=(8, 8), mode="RGB", **options) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).convert(mode).save(path, **options)
-
-
-def noise_png(path, size=64) -> None:
-    """A PNG whose data are long enough to be cut behind the header."""
-    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def cut(path) -> None:
-    path.write_bytes(path.read_bytes()[:2000])
-
 
 # Finding
 
@@ -49,9 +34,16 @@ def test_natural_order_at_any_depth(tmp_path):
         save(tmp_path / name)
     (tmp_path / "README.txt").write_text("no image")
     save(tmp_path / "upper.PNG", format="PNG")
-    folder = ImageFolder(tmp_path, 4)
-    names = [p.relative_to(tmp_path).as_posix() for p in folder.paths]
-    assert names == ["2.png", "10.png", "A1.png", "a2/1.jpg", "a10/3.webp", "a10/deep/20.bmp", "upper.PNG"]
+    folder = open_images(tmp_path, 4)
+    assert list(folder.source.names) == [
+        "2.png",
+        "10.png",
+        "A1.png",
+        "a2/1.jpg",
+        "a10/3.webp",
+        "a10/deep/20.bmp",
+        "upper.PNG",
+    ]
     assert len(folder) == 7
     assert folder.skipped == {}
 
@@ -61,23 +53,26 @@ def test_follows_links_once(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "loop").symlink_to(tmp_path / "set")
-    assert len(ImageFolder(tmp_path / "set", 4)) == 1
+    assert len(open_images(tmp_path / "set", 4)) == 1
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(DataError, match=r"none does not exist: give a folder of images"):
-        ImageFolder(tmp_path / "none", 4)
+    with pytest.raises(DataError, match=r"none does not exist: give a folder of images, a zip"):
+        open_images(tmp_path / "none", 4)
     save(tmp_path / "1.png")
+    with pytest.raises(DataError, match=r"1\.png is a file of another kind: give a folder"):
+        open_images(tmp_path / "1.png", 4)
     with pytest.raises(DataError, match=r"1\.png is a file: give a folder"):
         ImageFolder(tmp_path / "1.png", 4)
+    assert isinstance(ImageFolder(tmp_path, 4), ImageStore)
     with pytest.raises(DataError, match="at least 1 pixel, got 0"):
-        ImageFolder(tmp_path, 0)
+        open_images(tmp_path, 0)
 
 
 def test_empty_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match=r"no readable image.*no image files in it"):
-        ImageFolder(tmp_path, 4)
+        open_images(tmp_path, 4)
 
 
 def test_unreadable_folder(tmp_path, monkeypatch):
@@ -88,7 +83,7 @@ def test_unreadable_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
-        ImageFolder(tmp_path, 4)
+        open_images(tmp_path, 4)
 
 
 # Damaged files
@@ -100,9 +95,9 @@ def test_files_without_an_image_header_are_skipped_counted_and_named(tmp_path, c
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
-        folder = ImageFolder(tmp_path, 4)
+        folder = open_images(tmp_path, 4)
     assert len(folder) == 3
-    assert [path.name for path in folder.skipped] == ["empty.png", "text.jpg"]
+    assert [Path(label).name for label in folder.skipped] == ["empty.png", "text.jpg"]
     assert "Skipped 2 image file(s)" in caplog.text
     assert "empty.png cannot be read as an image" in caplog.text
     assert "text.jpg" in caplog.text
@@ -115,16 +110,16 @@ def test_damage_behind_the_header_shows_on_use_and_the_next_image_serves(tmp_pat
     noise_png(tmp_path / "3.png")
     cut(tmp_path / "1.png")
     cut(tmp_path / "3.png")
-    folder = ImageFolder(tmp_path, 4)
+    folder = open_images(tmp_path, 4)
     assert folder.skipped == {}
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert torch.equal(folder[1], folder[2])
             assert torch.equal(folder[3], folder[0])  # behind the last comes the first
-    assert [path.name for path in folder.skipped] == ["1.png", "3.png"]
+    assert [Path(label).name for label in folder.skipped] == ["1.png", "3.png"]
     assert len(caplog.records) == 2  # each is named once
     assert len(folder) == 4
-    again = ImageFolder(tmp_path, 4)
+    again = open_images(tmp_path, 4)
     assert torch.equal(again[3], folder[3])  # whatever was asked for before
     assert torch.equal(again[1], folder[1])
 
@@ -132,11 +127,11 @@ def test_damage_behind_the_header_shows_on_use_and_the_next_image_serves(tmp_pat
 def test_only_damaged_files(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(DataError, match=r"no readable image.*the 1 image files in it are damaged"):
-        ImageFolder(tmp_path, 4)
+        open_images(tmp_path, 4)
     (tmp_path / "text.jpg").unlink()
     noise_png(tmp_path / "1.png")
     cut(tmp_path / "1.png")
-    folder = ImageFolder(tmp_path, 4)
+    folder = open_images(tmp_path, 4)
     with pytest.raises(DataError, match="all 1 image files in it are damaged"):
         folder[0]
 
@@ -146,8 +141,8 @@ def test_decompression_bomb_is_skipped(tmp_path, monkeypatch):
     for name, side in (("1.png", 60), ("2.png", 90)):  # Pillow warns about the first, refuses the second
         save(tmp_path / name, size=(side, side))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    folder = ImageFolder(tmp_path, 4)
-    assert [path.name for path in folder.skipped] == ["1.png", "2.png"]
+    folder = open_images(tmp_path, 4)
+    assert [Path(label).name for label in folder.skipped] == ["1.png", "2.png"]
     assert all("more pixels than Pillow's limit" in reason for reason in folder.skipped.values())
 
 
@@ -155,13 +150,8 @@ def test_postscript_is_not_read(tmp_path):
     save(tmp_path / "0.png")
     save(tmp_path / "1.eps")
     (tmp_path / "1.eps").rename(tmp_path / "1.png")
-    folder = ImageFolder(tmp_path, 4)
-    assert "EPS, is not read" in folder.skipped[tmp_path / "1.png"]
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(DataError, match="no image at"):
-        read_image(tmp_path / "none.png")
+    folder = open_images(tmp_path, 4)
+    assert "EPS, is not read" in folder.skipped[str(tmp_path / "1.png")]
 
 
 # Pixels
@@ -169,7 +159,7 @@ def test_missing_file(tmp_path):
 
 def test_values_and_shapes(tmp_path):
     save(tmp_path / "0.png", (255, 0, 51))
-    image = ImageFolder(tmp_path, 4)[0]
+    image = open_images(tmp_path, 4)[0]
     assert image.shape == (3, 4, 4)
     assert image.dtype == torch.float32
     torch.testing.assert_close(image[:, 2, 2], torch.tensor([1.0, -1.0, -0.6]))
@@ -180,7 +170,7 @@ def test_central_square(tmp_path):
     pixels[:, 3:7] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     Image.fromarray(pixels.transpose(1, 0, 2).copy()).save(tmp_path / "tall.png")
-    folder = ImageFolder(tmp_path, 4)
+    folder = open_images(tmp_path, 4)
     assert (folder.batch([0, 1]) == 1).all()
 
 
@@ -189,14 +179,14 @@ def test_shrinking_is_the_area_average(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "1.png")
     expected = torch.nn.functional.avg_pool2d(from_uint8(pixels[None]), 4)[0]
     assert (
-        ImageFolder(tmp_path, 4)[0] - expected
+        open_images(tmp_path, 4)[0] - expected
     ).abs().max() <= 2.01 / 255  # one of 256 levels: Pillow rounds after each axis
 
 
 def test_growing_is_smooth(tmp_path):
     pixels = np.repeat(np.array([[0, 255]], np.uint8), 2, axis=0)
     Image.fromarray(pixels).save(tmp_path / "1.png")
-    row = ImageFolder(tmp_path, 8)[0][0, 4]
+    row = open_images(tmp_path, 8)[0][0, 4]
     assert row[0] < -0.9
     assert row[-1] > 0.9
     assert len(row.unique()) > 4
@@ -211,78 +201,13 @@ def test_large_jpeg_keeps_its_colours(tmp_path):
     assert np.abs(small[4:].astype(int) - (20, 180, 90)).max() < 12
 
 
-def test_exif_orientation(tmp_path):
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[:4] = 255  # upper half white as stored
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    Image.fromarray(pixels).save(tmp_path / "1.png", exif=exif)
-    upright = read_image(tmp_path / "1.png")
-    assert (upright[:, 4:] == 255).all()
-    assert (upright[:, :4] == 0).all()
-
-
-def test_transparency_lies_on_white(tmp_path):
-    pixels = np.zeros((2, 2, 4), np.uint8)
-    pixels[..., 0] = 255
-    pixels[..., 3] = [[255, 0], [128, 255]]
-    Image.fromarray(pixels).save(tmp_path / "rgba.png")
-    rgb = read_image(tmp_path / "rgba.png")
-    assert rgb[0].tolist() == [list(RED), list(WHITE)]
-    assert rgb[1, 0].tolist() == [255, 127, 127]
-    palette = Image.new("P", (2, 2), 0)
-    palette.putpalette([*GREEN, *BLUE])
-    palette.putpixel((1, 0), 1)
-    palette.save(tmp_path / "palette.png", transparency=1)
-    assert read_image(tmp_path / "palette.png")[0].tolist() == [list(GREEN), list(WHITE)]
-    Image.new("LA", (2, 2), (10, 0)).save(tmp_path / "la.png")
-    assert (read_image(tmp_path / "la.png") == 255).all()
-
-
-@pytest.mark.parametrize(
-    ("mode", "suffix", "expected"),
-    [
-        ("L", "png", 76),
-        ("1", "png", None),
-        ("P", "gif", None),
-        ("CMYK", "jpg", None),
-        ("CMYK", "tif", None),
-        ("YCbCr", "jpg", None),
-    ],
-)
-def test_colour_modes(tmp_path, mode, suffix, expected):
-    path = tmp_path / f"1.{suffix}"
-    save(path, RED, mode=mode)
-    rgb = read_image(path)
-    assert rgb.shape == (8, 8, 3)
-    assert rgb.dtype == np.uint8
-    if expected is not None:
-        assert (rgb == expected).all()
-    elif mode != "1":
-        assert np.abs(rgb[4, 4].astype(int) - RED).max() <= 3
-
-
-def test_16_bit_grey(tmp_path):
-    values = np.array([[0, 257, 32896, 65535]], np.uint16)
-    for name in ("1.png", "1.tif"):
-        Image.fromarray(values).save(tmp_path / name)
-        assert read_image(tmp_path / name)[0, :, 0].tolist() == [0, 1, 128, 255], name
-
-
-def test_an_odd_text_block_does_not_disturb(tmp_path):
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Raw profile type exif", "damaged")
-    save(tmp_path / "1.png", pnginfo=info)
-    assert read_image(tmp_path / "1.png").shape == (8, 8, 3)
-
-
 # Index and cache
 
 
 def test_index_batch_and_iteration(tmp_path):
     for number, colour in enumerate((RED, GREEN, BLUE)):
         save(tmp_path / f"{number}.png", colour)
-    folder = ImageFolder(tmp_path, 4)
+    folder = open_images(tmp_path, 4)
     assert torch.equal(folder[-1], folder[2])
     assert torch.equal(folder.batch([2, 0]), torch.stack([folder[2], folder[0]]))
     assert torch.equal(torch.stack(list(folder)), folder.batch([0, 1, 2]))
@@ -296,17 +221,27 @@ def test_cache_is_bounded_and_changes_nothing(tmp_path):
     for number, colour in enumerate((RED, GREEN, BLUE)):
         save(tmp_path / f"{number}.png", colour)
     size = 3 * 4 * 4
-    folder = ImageFolder(tmp_path, 4, cache_bytes=2 * size + 1)
+    folder = open_images(tmp_path, 4, cache_bytes=2 * size + 1)
     first = folder.batch([0, 1, 2])
     first += 1  # what is handed out is a copy
     assert len(folder._cache) == 2
     again = folder.batch([0, 1, 2])
-    assert torch.equal(again, ImageFolder(tmp_path, 4, cache_bytes=0).batch([0, 1, 2]))
-    for path in folder.paths:
-        path.unlink()
+    assert torch.equal(again, open_images(tmp_path, 4, cache_bytes=0).batch([0, 1, 2]))
+    for name in folder.source.names:
+        (tmp_path / name).unlink()
     assert torch.equal(folder[0], again[0])
     with pytest.raises(DataError, match="damaged"):
-        ImageFolder.batch(folder, [2])
+        folder.batch([2])
+
+
+def test_a_pickled_store_leaves_its_cache_behind(tmp_path):
+    save(tmp_path / "0.png")
+    store = open_images(tmp_path, 4, cache_bytes=100)
+    first = store[0]
+    again = pickle.loads(pickle.dumps(store))
+    assert again._cache == {}
+    assert torch.equal(again[0], first)
+    assert len(again._cache) == 1
 
 
 # Conversions and writing

@@ -40,6 +40,8 @@ VERBS = {
     "sample": Verb("labels4free.cli.sample", "write images with their masks from a trained alpha network"),
     "inspect": Verb("labels4free.cli.inspect_file", "say what a checkpoint is and holds, and draw a picture with it"),
     "convert": Verb("labels4free.cli.convert", "turn another project's checkpoint into a native one, and check it"),
+    "presets": Verb("labels4free.cli.presets", "list the settings that training knows by name, or print one in full"),
+    "prepare": Verb("labels4free.cli.prepare", "crop and resize images for training, into a store that reads fast"),
     "models": Verb("labels4free.cli.models", "list the generators that can be fetched by name, and fetch one"),
 }
 

@@ -1,93 +1,87 @@
-"""Images on disk: a folder of them as training data, and conversions between uint8 RGB files and image tensors."""
+"""Images for training, by index, from any store; conversions between uint8 RGB files and image tensors."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
-import os
-import re
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
+from labels4free.data.decoding import decode_image
+from labels4free.data.folder_store import FolderSource
+from labels4free.data.image_formats import open_source
 from labels4free.errors import DataError
 from labels4free.files import write_atomically, write_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from labels4free.data.image_store import ImageSource
+
 _logger = logging.getLogger(__name__)
 
-_REFUSED_FORMATS = frozenset({"EPS"})  # reading one would run another program on it
 _NAMED_IN_WARNING = 5
+_CACHE_BYTES = 256 * 2**20
 
 
-class ImageFolder:
-    """All images below a folder, square and of one size, by index.
+class ImageStore:
+    """All images of a store, square and of one size, by index. :func:`open_images` makes one.
 
-    Every file with the ending of a format that Pillow reads, at any depth, in natural order (``2.png`` before
-    ``10.png``); hidden files and folders are left out. An image is turned upright (EXIF), laid on white where it is
-    transparent, converted to 8-bit RGB, cropped to its central square and resized: by area averaging where it shrinks,
-    as composites are reduced, so that sharpness does not tell the two apart; by Lanczos where it grows.
+    An image is decoded by the rule of ``data/decoding.py`` (turned upright, laid on white where it is transparent,
+    8-bit RGB), cropped to its central square and resized: by area averaging where it shrinks, as composites are
+    reduced, so that sharpness does not tell the two apart; by Lanczos where it grows.
 
-    Files that cannot be read as an image are skipped. Their headers are looked at when the folder is opened; damage
-    behind the header shows when a file is first used, and the next readable one then takes its place, so that an index
-    always gives the same image. Images beyond Pillow's limit against decompression bombs (89 million pixels) count as
-    unreadable.
+    Images that cannot be read are skipped. Damage shows when an image is first used, and the next readable one then
+    takes its place, so that an index always gives the same image. Images beyond Pillow's limit against decompression
+    bombs (89 million pixels) count as unreadable.
+
+    A store can be pickled and lives through a fork: each process opens its files for itself, on first use. Within a
+    process one thread at a time may decode: Python's filters of warnings, set meanwhile, are one for all threads.
 
     Args:
-        path: The folder.
+        source: The encoded images.
         resolution: Side R of the images, in pixels.
         cache_bytes: Decoded images are kept in memory up to this many bytes (3 R^2 each).
 
     Attributes:
-        paths: The files, in order.
-        skipped: File -> why it cannot be used, as far as is known yet.
-
-    Raises:
-        DataError: If the path is no folder or cannot be read, or holds no readable image.
+        path: Where the store lies.
+        skipped: What an image is called -> why it cannot be used, as far as is known yet.
     """
 
-    def __init__(self, path: str | Path, resolution: int, *, cache_bytes: int = 256 * 2**20) -> None:
-        if resolution < 1:
-            raise DataError(f"Images need a resolution of at least 1 pixel, got {resolution}.")
-        self.path = Path(path)
+    def __init__(self, source: ImageSource, resolution: int, *, cache_bytes: int = _CACHE_BYTES) -> None:
+        _check_resolution(resolution)
+        self.source, self.path = source, source.path
         self.resolution = resolution
-        self.skipped: dict[Path, str] = {}
-        self._room = cache_bytes
+        self.skipped: dict[str, str] = dict(source.skipped)
+        self._cache_bytes = self._room = cache_bytes
         self._cache: dict[int, NDArray[np.uint8]] = {}
-        candidates = _find_images(self.path)
-        self.paths = tuple(candidate for candidate in candidates if self._has_image_header(candidate))
-        if not self.paths:
-            found = f"the {len(candidates)} image files in it are damaged" if candidates else "no image files in it"
-            raise DataError(
-                f"{self.path} holds no readable image ({found}): give a folder of PNG, JPEG or other image files."
-            )
         if self.skipped:
-            self._warn(self.skipped)
+            self._warn(list(self.skipped))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.source)
 
     def __getitem__(self, index: int) -> Tensor:
         """One image, [3, R, R], float32 in [-1, 1].
 
         Raises:
             IndexError: If there is no such index; negative ones count from the end.
-            DataError: If no file is readable any more.
+            DataError: If no image is readable any more.
         """
         return self.batch([index])[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[index] for index in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_cache": {}, "_room": self._cache_bytes}
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """Several images, [N, 3, R, R], float32 in [-1, 1].
@@ -100,20 +94,22 @@ class ImageFolder:
         return from_uint8(np.stack([self._pixels(index) for index in indices]))
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
-        """[R, R, 3] of the first readable file at or after the index, from the cache if it is there."""
+        """[R, R, 3] of the first readable image at or after the index, from the cache if it is there."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path} has {len(self)} images, there is no number {index}.")
         index %= len(self)
         if index in self._cache:
             return self._cache[index]
-        for path in self.paths[index:] + self.paths[:index]:
-            if path in self.skipped:
+        for step in range(len(self)):
+            candidate = (index + step) % len(self)
+            label = self.source.label(candidate)
+            if label in self.skipped:
                 continue
             try:
-                pixels = read_image(path, self.resolution)
+                pixels = decode_image(self.source.read(candidate), self.resolution, label)
             except DataError as error:
-                self.skipped[path] = str(error)
-                self._warn([path])
+                self.skipped[label] = str(error)
+                self._warn([label])
                 continue
             if pixels.nbytes <= self._room:
                 self._room -= pixels.nbytes
@@ -121,19 +117,52 @@ class ImageFolder:
             return pixels
         raise DataError(f"{self.path} holds no readable image: all {len(self)} image files in it are damaged.")
 
-    def _has_image_header(self, path: Path) -> bool:
-        try:
-            with _open(path):
-                return True
-        except DataError as error:
-            self.skipped[path] = str(error)
-            return False
-
-    def _warn(self, paths: Iterable[Path]) -> None:
-        reasons = [self.skipped[path] for path in paths]
+    def _warn(self, labels: Sequence[str]) -> None:
+        reasons = [self.skipped[label] for label in labels]
         shown = " ".join(reasons[:_NAMED_IN_WARNING])
         more = f" And {len(reasons) - _NAMED_IN_WARNING} more." if len(reasons) > _NAMED_IN_WARNING else ""
         _logger.warning("Skipped %d image file(s) in %s: %s%s", len(reasons), self.path, shown, more)
+
+
+class ImageFolder(ImageStore):
+    """All images below a folder; :func:`open_images` opens it too, and every other store.
+
+    Every file with the ending of a format that Pillow reads, at any depth, in natural order (``2.png`` before
+    ``10.png``); hidden files and folders are left out. Their headers are looked at when the folder is opened.
+
+    Args:
+        path: The folder.
+        resolution: Side R of the images, in pixels.
+        cache_bytes: Decoded images are kept in memory up to this many bytes (3 R^2 each).
+
+    Raises:
+        DataError: If the path is no folder or cannot be read, or holds no readable image.
+    """
+
+    def __init__(self, path: str | Path, resolution: int, *, cache_bytes: int = _CACHE_BYTES) -> None:
+        _check_resolution(resolution)
+        super().__init__(FolderSource(Path(path), resolution, check_headers=True), resolution, cache_bytes=cache_bytes)
+
+
+def open_images(path: str | Path, resolution: int, *, cache_bytes: int = _CACHE_BYTES) -> ImageStore:
+    """Open images for training, whichever way they are kept.
+
+    Args:
+        path: A folder of images at any depth, a zip file, an LMDB as rosinality's StyleGAN2 lays it out, or WebDataset
+            shards: a folder of them, one, or a pattern such as ``set-{000000..000009}.tar``.
+        resolution: Side R of the images, in pixels. An LMDB must hold this size; other images are resized.
+        cache_bytes: Decoded images are kept in memory up to this many bytes (3 R^2 each).
+
+    Raises:
+        DataError: If there is nothing that can be read, the store is unfinished, or an LMDB does not hold this size.
+    """
+    _check_resolution(resolution)
+    return ImageStore(open_source(path, resolution, check_headers=True), resolution, cache_bytes=cache_bytes)
+
+
+def _check_resolution(resolution: int) -> None:
+    if resolution < 1:
+        raise DataError(f"Images need a resolution of at least 1 pixel, got {resolution}.")
 
 
 def read_image(path: str | Path, resolution: int | None = None) -> NDArray[np.uint8]:
@@ -149,14 +178,7 @@ def read_image(path: str | Path, resolution: int | None = None) -> NDArray[np.ui
     Raises:
         DataError: If it is missing, unreadable, damaged or beyond Pillow's pixel limit.
     """
-    with _open(Path(path)) as image:
-        if resolution is not None:
-            # Lets a JPEG decode at a half, quarter or eighth of its size, if that leaves twice what is needed.
-            image.draft(None, (2 * resolution, 2 * resolution))
-        rgb = _to_rgb(ImageOps.exif_transpose(image))
-        if resolution is not None:
-            rgb = _square(rgb, resolution)
-        return np.array(rgb)
+    return np.array(decode_image(Path(path), resolution))
 
 
 def to_uint8(image: Tensor) -> NDArray[np.uint8]:
@@ -208,84 +230,3 @@ def write_png(path: str | Path, array: NDArray[np.uint8]) -> None:
         write_atomically(path, buffer.getbuffer(), sync=False)
     except OSError as error:
         raise DataError(write_failure(path, error)) from error
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; whatever goes wrong until the context closes becomes a DataError that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities that Pillow puts up with, such as a damaged EXIF block
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.format in _REFUSED_FORMATS:
-                    raise ValueError(f"its format, {image.format}, is not read")
-                yield image
-    except FileNotFoundError as error:
-        raise DataError(f"There is no image at {path}.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            f"{path} has more pixels than Pillow's limit against decompression bombs; make it smaller."
-        ) from error
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        reason = str(error).removesuffix(".") or type(error).__name__
-        raise DataError(f"{path} cannot be read as an image ({reason}).") from error
-
-
-def _find_images(folder: Path) -> list[Path]:
-    """Every file below the folder whose ending is that of a readable format, in natural order."""
-    try:
-        if not folder.is_dir():
-            what = "is a file" if folder.exists() else "does not exist"
-            raise DataError(f"{folder} {what}: give a folder of images.")
-        files = list(_walk(folder))
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder} cannot be read: {error.strerror}; change its permissions or move it away."
-        ) from error
-    Image.init()
-    readable = Image.OPEN.keys() - _REFUSED_FORMATS
-    endings = {ending for ending, name in Image.registered_extensions().items() if name in readable}
-    return sorted((path for path in files if path.suffix.lower() in endings), key=_natural_key)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file at any depth but the hidden ones; links are followed, into every folder once."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        status = Path(root).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in files if not name.startswith("."))
-
-
-def _natural_key(path: Path) -> tuple[list[list[str | int]], str]:
-    """Numbers inside names compare as numbers, letters without regard to case."""
-    parts = [[int(s) if s.isdecimal() else s.casefold() for s in re.split(r"(\d+)", part)] for part in path.parts]
-    return parts, str(path)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips at 255
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535) / 257
-        image = Image.fromarray(grey.round().astype(np.uint8))
-    return image.convert("RGB")
-
-
-def _square(image: Image.Image, resolution: int) -> Image.Image:
-    """Crop to the central square and resize."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    method = Image.Resampling.BOX if side >= resolution else Image.Resampling.LANCZOS
-    return image.resize((resolution, resolution), method, box=(left, top, left + side, top + side))

@@ -16,24 +16,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from labels4free import losses
-from labels4free.errors import CheckpointError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
 from labels4free.training.backgrounds import draw_backgrounds, filled_share
 from labels4free.training.bank import mirrored
+from labels4free.training.draws import mix
 from labels4free.training.ema import Ema
 from labels4free.training.masks import disturb, random_masks
 from labels4free.training.monitor import Health, check_health
+from labels4free.training.state import restore, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from labels4free.data.images import ImageFolder
+    from labels4free.data.images import ImageStore
     from labels4free.training.bank import BankBatch, ReplayBank
     from labels4free.training.config import TrainConfig
+    from labels4free.training.state import Part
 
 _BETAS = (0.0, 0.99)
 _CHECK = 1 << 40  # step number of the check's draws, none of the training's
@@ -58,7 +60,7 @@ class AlphaTrainer:
         config: TrainConfig,
         *,
         attempt: int = 0,
-        reals: ImageFolder | None = None,
+        reals: ImageStore | None = None,
     ) -> None:
         """Start an attempt.
 
@@ -73,7 +75,7 @@ class AlphaTrainer:
         self.device = bank.images.device
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mix(config.seed, attempt, -1))
+            torch.manual_seed(mix(config.seed, attempt, -1))
             self.network = MergeNetwork.from_config(network.config()).to(self.device)
             self.discriminator = Discriminator(
                 config.resolution,
@@ -95,7 +97,7 @@ class AlphaTrainer:
     @property
     def total(self) -> int:
         """Steps of the whole attempt."""
-        return self.warmup + self.config.steps
+        return self.config.total_steps(self.attempt)
 
     @property
     def alpha_step(self) -> int:
@@ -109,7 +111,7 @@ class AlphaTrainer:
             FloatingPointError: If a loss is not finite; the network that it was for is then untouched.
         """
         config, step = self.config, self.alpha_step
-        rng = torch.Generator().manual_seed(_mix(config.seed, self.attempt, self.iteration))
+        rng = torch.Generator().manual_seed(mix(config.seed, self.attempt, self.iteration))
         logs: dict[str, float] = {}
         for turn in range(config.discriminator.steps_per_alpha_step if step >= 0 else 1):
             logs |= self._discriminator_step(rng, penalise=self._penalty_due(turn))
@@ -172,7 +174,7 @@ class AlphaTrainer:
     @torch.no_grad()
     def check(self) -> Health:
         """Examine the averaged network on the samples kept apart."""
-        rng = torch.Generator().manual_seed(_mix(self.config.seed, self.attempt, _CHECK))
+        rng = torch.Generator().manual_seed(mix(self.config.seed, self.attempt, _CHECK))
         indices = torch.arange(self.trained_samples, len(self.bank))
         batch = self.bank.take(indices)
         network = self.average.module
@@ -183,15 +185,7 @@ class AlphaTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, but the bank and the settings."""
-        return {
-            "attempt": self.attempt,
-            "iteration": self.iteration,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "alpha_optimizer": self.alpha_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-        }
+        return {"attempt": self.attempt, "iteration": self.iteration, **states_of(self._parts())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave.
@@ -199,15 +193,17 @@ class AlphaTrainer:
         Raises:
             CheckpointError: If it is the state of another network.
         """
-        try:
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
-            self.discriminator.load_state_dict(state["discriminator"])
-            self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
-            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint does not fit this run: {' '.join(str(error).split())}") from error
+        restore(self._parts(), state)
         self.iteration = state["iteration"]
+
+    def _parts(self) -> dict[str, Part]:
+        return {
+            "network": self.network,
+            "average": self.average,
+            "discriminator": self.discriminator,
+            "alpha_optimizer": self.alpha_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
 
     def _penalty_due(self, turn: int) -> bool:
         """Whether this discriminator step, counted over the attempt, is one in ``r1_interval``."""
@@ -262,12 +258,3 @@ def _optimise(optimizer: torch.optim.Optimizer, loss: Tensor, what: str) -> None
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
-
-
-def _mix(seed: int, attempt: int, step: int) -> int:
-    """A seed of 63 bits from three numbers; PyTorch's CPU generator takes the low 32, which all three reach."""
-    value = 0
-    for number in (seed, attempt, step):
-        value = (value ^ (number & 0xFFFFFFFFFFFF)) * 0x9E3779B97F4A7C15 % (1 << 64)
-        value ^= value >> 29
-    return value >> 1

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labels4free.errors import ConfigError
+from labels4free.training.settings import at_least, build, change, check_types, positive, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,8 +35,9 @@ class BankConfig:
     """Where rendered samples are kept, for several runs to share; None: in the run's folder, until it is finished."""
 
     def __post_init__(self) -> None:
-        _at_least("bank.size", self.size, 8)
-        _at_least("bank.calibration_samples", self.calibration_samples, 1)
+        check_types(self, "bank.")
+        at_least("bank.size", self.size, 8)
+        at_least("bank.calibration_samples", self.calibration_samples, 1)
         if not 0 <= self.min_truncation_psi <= self.max_truncation_psi <= 2:
             raise ConfigError(
                 "bank.min_truncation_psi and bank.max_truncation_psi must satisfy 0 <= min <= max <= 2, got "
@@ -61,9 +61,10 @@ class AlphaConfig:
     """Half life of the weights' running average, in steps."""
 
     def __post_init__(self) -> None:
-        _at_least("alpha.width", self.width, 1)
-        _positive("alpha.learning_rate", self.learning_rate)
-        _at_least("alpha.ema_half_life", self.ema_half_life, 0)
+        check_types(self, "alpha.")
+        at_least("alpha.width", self.width, 1)
+        positive("alpha.learning_rate", self.learning_rate)
+        at_least("alpha.ema_half_life", self.ema_half_life, 0)
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,14 @@ class DiscriminatorConfig:
     """Share of the other composites whose mask is disturbed, so that the neighbours of the current masks are known."""
 
     def __post_init__(self) -> None:
+        check_types(self, "discriminator.")
         for name in ("channel_base", "channel_max", "steps_per_alpha_step", "r1_interval"):
-            _at_least(f"discriminator.{name}", getattr(self, name), 1)
-        _at_least("discriminator.warmup_steps", self.warmup_steps, 0)
-        _positive("discriminator.learning_rate", self.learning_rate)
-        _at_least("discriminator.r1_gamma", self.r1_gamma, 0)
-        _share("discriminator.random_mask_share", self.random_mask_share)
-        _share("discriminator.perturbed_mask_share", self.perturbed_mask_share)
+            at_least(f"discriminator.{name}", getattr(self, name), 1)
+        at_least("discriminator.warmup_steps", self.warmup_steps, 0)
+        positive("discriminator.learning_rate", self.learning_rate)
+        at_least("discriminator.r1_gamma", self.r1_gamma, 0)
+        share("discriminator.random_mask_share", self.random_mask_share)
+        share("discriminator.perturbed_mask_share", self.perturbed_mask_share)
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,13 @@ class LossConfig:
     """Neither side of any single image may fall below this, in [0, 1]."""
 
     def __post_init__(self) -> None:
-        _at_least("loss.binarization", self.binarization, 0)
-        _at_least("loss.binarization_steps", self.binarization_steps, 1)
+        check_types(self, "loss.", finite=False)
+        at_least("loss.binarization", self.binarization, 0)
+        at_least("loss.binarization_steps", self.binarization_steps, 1)
         for name in ("separation", "final_separation", "coverage"):
-            _at_least(f"loss.{name}", getattr(self, name), 0)
+            at_least(f"loss.{name}", getattr(self, name), 0)
         for name in ("min_foreground_coverage", "min_background_coverage", "min_image_coverage"):
-            _share(f"loss.{name}", getattr(self, name))
+            share(f"loss.{name}", getattr(self, name))
         if self.min_foreground_coverage + self.min_background_coverage >= 1:
             raise ConfigError(
                 "loss.min_foreground_coverage and loss.min_background_coverage must leave room between them, got "
@@ -156,9 +159,10 @@ class BackgroundConfig:
     """... and at which it is reached."""
 
     def __post_init__(self) -> None:
-        _at_least("background.blur", self.blur, 1)
-        _at_least("background.jitter", self.jitter, 0)
-        _share("background.filled_share", self.filled_share)
+        check_types(self, "background.")
+        at_least("background.blur", self.blur, 1)
+        at_least("background.jitter", self.jitter, 0)
+        share("background.filled_share", self.filled_share)
         if not 0 <= self.filled_from_step < self.filled_full_step:
             raise ConfigError(
                 "background.filled_from_step and background.filled_full_step must satisfy 0 <= from < full, got "
@@ -173,17 +177,18 @@ class MonitorConfig:
     interval: int = 100
     """Alpha steps from one check to the next."""
     samples: int = 32
-    """Samples that are checked, taken from the end of the bank."""
+    """Samples that are checked and never trained on; with a bank, the last ones in it."""
     grace_steps: int = 300
     """Alpha steps after which a lost run is started again; before, it is only warned of."""
     max_restarts: int = 3
     """Fresh starts after which the run is given up."""
 
     def __post_init__(self) -> None:
-        _at_least("monitor.interval", self.interval, 1)
-        _at_least("monitor.samples", self.samples, 1)
-        _at_least("monitor.grace_steps", self.grace_steps, 0)
-        _at_least("monitor.max_restarts", self.max_restarts, 0)
+        check_types(self, "monitor.")
+        at_least("monitor.interval", self.interval, 1)
+        at_least("monitor.samples", self.samples, 1)
+        at_least("monitor.grace_steps", self.grace_steps, 0)
+        at_least("monitor.max_restarts", self.max_restarts, 0)
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,8 @@ class TrainConfig:
     seed: int = 0
     """Decides the latents, the first weights and every draw."""
     data: str | None = None
-    """Folder of real images for the discriminator; None: the generator's own samples are the real ones."""
+    """Real images for the discriminator: a folder, zip file, LMDB or shards; None: the generator's own samples are
+    the real ones."""
     checkpoint_interval: int = 200
     """Steps (warm-up included) between checkpoints."""
     picture_interval: int = 200
@@ -212,8 +218,9 @@ class TrainConfig:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("steps", "batch_size", "checkpoint_interval", "picture_interval"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
             raise ConfigError(f"resolution must be a power of two of at least 8, got {self.resolution}.")
         if self.discriminator.channel_base < self.resolution:
@@ -230,6 +237,10 @@ class TrainConfig:
                 f"bank.size must exceed monitor.samples, which are kept apart, got {self.bank.size} and "
                 f"{self.monitor.samples}."
             )
+
+    def total_steps(self, attempt: int) -> int:
+        """Steps of a whole attempt; each restart warms the discriminator up for longer."""
+        return self.discriminator.warmup_steps * (1 + attempt) + self.steps
 
     @property
     def bank_seed(self) -> int:
@@ -267,7 +278,7 @@ def config_from_json(values: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: If a name is unknown or a value has the wrong type or range.
     """
-    return typing.cast("TrainConfig", _build(TrainConfig, values, ""))
+    return build(TrainConfig, values)
 
 
 def apply_settings(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
@@ -283,85 +294,4 @@ def apply_settings(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
     Raises:
         ConfigError: If a string has no ``=``, a name is unknown (the valid ones are listed) or a value does not fit.
     """
-    values = config.to_json()
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"A setting must look like section.field=value, got {setting!r}.")
-        *sections, name = path.strip().split(".")
-        target, kind = values, TrainConfig
-        for section in sections:
-            kind = _field_type(kind, section, path)
-            if not dataclasses.is_dataclass(kind):
-                raise ConfigError(f"Unknown setting {path!r}: {section} is a value, not a section.")
-            target = target[section]
-        wanted = _field_type(kind, name, path)
-        if dataclasses.is_dataclass(wanted):
-            raise ConfigError(f"{path} is a section; set one of its fields: {_names(wanted, path + '.')}.")
-        target[name] = _parse(text.strip(), wanted, path)
-    return config_from_json(values)
-
-
-def _names(kind: Any, prefix: str = "") -> str:
-    return ", ".join(prefix + f.name for f in dataclasses.fields(kind))
-
-
-def _field_type(kind: Any, name: str, path: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    if name not in hints:
-        raise ConfigError(f"Unknown setting {path!r}; the valid names there are {_names(kind)}.")
-    return hints[name]
-
-
-def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{prefix.rstrip('.') or 'The configuration'} must be a table of fields, got {values!r}.")
-    arguments = {}
-    for name, value in values.items():
-        wanted = _field_type(kind, name, prefix + name)
-        if dataclasses.is_dataclass(wanted):
-            arguments[name] = _build(wanted, value, f"{prefix}{name}.")
-        else:
-            arguments[name] = _checked(value, wanted, prefix + name)
-    return kind(**arguments)
-
-
-def _parse(text: str, wanted: Any, path: str) -> Any:
-    """Read a command-line value as the type of its field."""
-    options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
-    if type(None) in options and text.lower() in ("none", ""):
-        return None
-    if bool in options and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for number in (int, float):
-        if number in options:
-            try:
-                return number(text)
-            except ValueError:
-                continue
-    return _checked(text, wanted, path)
-
-
-def _checked(value: Any, wanted: Any, path: str) -> Any:
-    options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
-    if float in options and type(value) is int:
-        value = float(value)
-    if type(value) not in options or (isinstance(value, float) and not abs(value) < float("inf")):
-        names = " or ".join("none" if o is type(None) else o.__name__ for o in options)
-        raise ConfigError(f"{path} must be {names}, got {value!r}.")
-    return value
-
-
-def _at_least(name: str, value: float, minimum: float) -> None:
-    if not value >= minimum:
-        raise ConfigError(f"{name} must be at least {minimum}, got {value}.")
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigError(f"{name} must be above 0, got {value}.")
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{name} must lie in [0, 1], got {value}.")
+    return change(config, settings=settings)

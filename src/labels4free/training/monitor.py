@@ -16,7 +16,9 @@ from labels4free.layered import composite
 from labels4free.losses import binarization
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Callable
+
+    from torch import Tensor
 
 _EMPTY, _FULL = 0.03, 0.97
 _FLAT = 0.05
@@ -58,7 +60,9 @@ class Health:
 
 
 @torch.no_grad()
-def check_health(foreground: Tensor, background: Tensor, alpha: Tensor, discriminator: nn.Module) -> Health:
+def check_health(
+    foreground: Tensor, background: Tensor, alpha: Tensor, discriminator: Callable[[Tensor], Tensor]
+) -> Health:
     """Examine masks.
 
     Args:

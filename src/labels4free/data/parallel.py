@@ -1,0 +1,82 @@
+"""A function over many indices in several processes, with the results in order and few of them ahead."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, TypeVar
+
+from labels4free.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+T = TypeVar("T")
+
+_CHUNK = 8  # indices a task: fewer cost time in the queues, more hold back the results
+_AHEAD = 3  # tasks a worker that may be waiting, so that memory stays bounded where the reader is slow
+
+_function: Callable[[int], object]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(function: Callable[[int], T], indices: range, workers: int) -> Generator[T]:
+    """Yield ``function(index)`` for each index, in order.
+
+    Args:
+        function: Goes to the processes once, pickled; with one worker it is called here.
+        indices: What to call it with.
+        workers: Number of processes. They are started anew rather than forked, ignore Ctrl-C, which is the parent's to
+            handle, and end when it ends, however that came.
+
+    Raises:
+        DataError: If a worker process died.
+    """
+    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    workers = min(workers, len(chunks))
+    if workers <= 1:
+        yield from map(function, indices)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (function,))
+    waiting: deque[Future[list[T]]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_work, chunk))
+            if len(waiting) > _AHEAD * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"A worker process died, perhaps for want of memory: run the same again with fewer than {workers} workers."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker(function: Callable[[int], object]) -> None:
+    global _function  # noqa: PLW0603  what a process works with, set once
+    _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the parent: a killed one cannot say that there is no more work."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(chunk: range) -> list[T]:
+    return [_function(index) for index in chunk]  # type: ignore[misc]

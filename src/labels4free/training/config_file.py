@@ -1,0 +1,131 @@
+"""Settings as TOML files: reading them for a run, and writing out every field with its meaning."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import textwrap
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from labels4free.errors import ConfigError
+from labels4free.training.recipes import DEFAULT_RECIPE, RECIPES, recipe_config, recipe_of
+from labels4free.training.settings import change, unknown_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from labels4free.training.recipes import AnyConfig
+
+_WIDTH = 100
+
+
+class ConfigFile(NamedTuple):
+    """What a TOML file sets.
+
+    Attributes:
+        path: The file.
+        recipe: The recipe that it is for; None if it does not say.
+        values: Nested settings by name.
+    """
+
+    path: Path
+    recipe: str | None
+    values: dict[str, Any]
+
+
+def read_config_file(path: str | Path) -> ConfigFile:
+    """Read a TOML file of settings: fields at the top, each section as a table, and perhaps ``recipe = "published"``.
+
+    Raises:
+        ConfigError: If it cannot be read, is no TOML or names no known recipe.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; give a TOML file of settings.") from error
+    except (ValueError, RecursionError) as error:  # of the encoding, or of TOML
+        raise ConfigError(f"{path} is no TOML file: {str(error).removesuffix('.')}.") from error
+    recipe = values.pop("recipe", None)
+    if recipe is not None:
+        recipe_config(recipe)
+    return ConfigFile(path, recipe, values)
+
+
+def recipe_for(base: AnyConfig | None, file: ConfigFile | None) -> str:
+    """Name of the recipe that :func:`assemble` makes settings of."""
+    if base is not None:
+        return recipe_of(base)
+    return file.recipe if file and file.recipe else DEFAULT_RECIPE
+
+
+def assemble(base: AnyConfig | None, file: ConfigFile | None = None, settings: Iterable[str] = ()) -> AnyConfig:
+    """Lay settings over one another: base < file < single settings.
+
+    Args:
+        base: A preset's settings, or a run's; None means the defaults of the file's recipe.
+        file: A file's.
+        settings: ``section.field=value`` strings.
+
+    Raises:
+        ConfigError: If a name is unknown (all unknown ones are listed), a value does not fit, or the file is for
+            another recipe than the base.
+    """
+    if base is None:
+        base = recipe_config(recipe_for(None, file))()
+    if file is None:
+        return change(base, settings=settings)
+    if file.recipe not in (None, recipe_of(base)):
+        raise ConfigError(
+            f"{file.path} has settings of the recipe {file.recipe}, but the preset or run that it shall change follows "
+            f"{recipe_of(base)}; leave the preset out, or choose one of that recipe."
+        )
+    unknown = unknown_names(type(base), file.values)
+    if unknown:
+        others = [name for name, kind in RECIPES.items() if not unknown_names(kind, file.values)]
+        hint = f' The recipe {others[0]} has them all: write recipe = "{others[0]}" at its top.' if others else ""
+        named = "; ".join(f"{path} (valid there: {names})" for path, names in unknown.items())
+        raise ConfigError(f"{file.path} has unknown settings: {named}.{hint}")
+    return change(base, file.values, settings)
+
+
+def as_toml(config: AnyConfig) -> str:
+    """Every field of a configuration with what it means, as a TOML file that :func:`read_config_file` reads.
+
+    TOML has no word for none: a field without a value is written as a comment.
+    """
+    lines = [f'recipe = "{recipe_of(config)}"', *_fields(config)]
+    for name, section in _sections(config).items():
+        lines += ["", f"[{name}]", *_fields(section)]
+    return "\n".join(lines) + "\n"
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """The sentence below each field of a dataclass, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, below in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            text = below.value.value if isinstance(below.value, ast.Constant) else None
+            docs[field.target.id] = " ".join(str(text).split())
+    return docs
+
+
+def _sections(config: Any) -> dict[str, Any]:
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
+
+
+def _fields(section: Any) -> list[str]:
+    docs, nested = field_docs(type(section)), _sections(section)
+    lines: list[str] = []
+    for name, value in dataclasses.asdict(section).items():
+        if name not in nested:
+            lines += textwrap.wrap(docs[name], _WIDTH, initial_indent="# ", subsequent_indent="# ")
+            lines.append(f"# {name} = none" if value is None else f"{name} = {json.dumps(value)}")
+    return lines

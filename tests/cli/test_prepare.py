@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labels4free import cli
+from labels4free.cli import prepare
+from labels4free.data.images import open_images
+from labels4free.data.prepare import PrepareConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    logger = logging.getLogger("labels4free")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logger.level)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def photographs(folder: Path, count: int, size: int = 24) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{number}.bmp")
+    return folder
+
+
+def test_defaults_are_those_of_the_library():
+    flags = inspect.signature(prepare.run).parameters
+    defaults = {field.name: field.default for field in fields(PrepareConfig)}
+    assert prepare._parse_sizes(flags["sizes"].default) == defaults.pop("sizes")
+    assert defaults.pop("format") == "lmdb"
+    assert {name: flags[name].default for name in defaults} == defaults
+
+
+def test_says_what_was_done(tmp_path, capsys):
+    source, out = photographs(tmp_path / "in", 9), tmp_path / "out"
+    for number in range(3, 9):
+        (source / f"{number}.bmp").write_text("no image")
+    words = ["prepare", str(source), str(out), "--sizes", "32,16", "--workers", "1"]
+    assert cli.main(words) == cli.SUCCESS
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        f"3 images of 16, 32 pixels in {out}",
+        "3 of them were smaller than 32 pixels and have been enlarged to it.",
+        "Skipped: 3.bmp cannot be read as an image (its format is unknown).",
+    ]
+    assert len(lines) == 8
+    assert lines[7] == f"And 1 more; labels4free-images.json in {out} lists them all."
+    assert cli.main(words) == cli.SUCCESS
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{out} is complete already: 3 images of 16, 32 pixels\n")
+    assert said.err == ""  # no progress where there is no work
+    assert len(open_images(out, 32)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "kind"),
+    [
+        ("out", [], "LmdbSource"),
+        ("out.zip", [], "ZipSource"),
+        ("out.zip", ["--format", "lmdb"], "LmdbSource"),
+        ("out", ["--format", "zip"], "ZipSource"),
+        ("out", ["--format", "webdataset", "--shard-images", "2"], "ShardSource"),
+        ("out", ["--format", "folder", "--encoding", "webp", "--quality", "80", "--resample", "box"], "FolderSource"),
+    ],
+)
+def test_formats(tmp_path, name, words, kind):
+    source, out = photographs(tmp_path / "in", 3), tmp_path / name
+    assert cli.main(["prepare", str(source), str(out), "--sizes", "16", "--workers", "1", *words]) == cli.SUCCESS
+    store = open_images(out, 16)
+    assert type(store.source).__name__ == kind
+    assert len(store) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--sizes", "16;32"], "sizes must be numbers with commas between them, such as 128,256; got '16;32'."),
+        (["--sizes", "0"], "sizes must be different numbers of pixels from 1 to 16384, such as 128,256; got 0."),
+        (["--quality", "0"], "quality must be from 1 to 100, got 0."),
+        (["--workers", "0"], "workers must be at least 1, got 0."),
+    ],
+)
+def test_bad_input(tmp_path, capsys, words, sentence):
+    source = photographs(tmp_path / "in", 1)
+    assert cli.main(["prepare", str(source), str(tmp_path / "out"), *words]) == cli.FAILURE
+    assert capsys.readouterr().err == f"labels4free: {sentence}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_no_source(tmp_path, capsys):
+    assert cli.main(["prepare", str(tmp_path / "none"), str(tmp_path / "out")]) == cli.FAILURE
+    assert "none does not exist: give a folder of images" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    source, out = photographs(tmp_path / "in", 400, 128), tmp_path / "out.zip"
+    words = ["prepare", str(source), str(out), "--sizes", "128,256"]
+    command = [sys.executable, "-m", "labels4free", *words, "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    journal = tmp_path / "out.zip.unfinished.jsonl"
+    deadline = time.monotonic() + 60
+    while (not journal.exists() or journal.read_bytes().count(b"\n") < 3) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED
+    assert " of 400 images are done; the same command goes on from about there.\n" in said
+    assert said.endswith("labels4free: Interrupted.\n")
+    assert "Traceback" not in said
+    assert cli.main([*words, "--workers", "1"]) == cli.SUCCESS
+    assert len(open_images(out, 128)) == 400
