@@ -93,8 +93,18 @@ def test_numbers_by_hand():
     assert health.binarity == pytest.approx(1 - 2 * (0.25 + 0) / 2)
     assert health.polarity == pytest.approx((0.25 + 1) / 2 - 0.25 / 2)
     assert health.contrast == pytest.approx((0 + (0.25 * 0.75) ** 0.5) / 2)
-    assert set(health.numbers()) == {"coverage", "coverage_sd", "binarity", "contrast", "polarity", "swap_gain"}
+    names = {"coverage", "coverage_sd", "binarity", "contrast", "polarity", "swap_gain", "separation"}
+    assert set(health.numbers()) == names
     assert health.numbers()["coverage"] == 0.25
+
+
+def test_separation_is_largest_for_the_mask_that_follows_the_border():
+    white = torch.full((2, 3, 16, 16), 1.0)
+    image = torch.where(disc(0.6) > 0, white, -white)
+    found = {r: check_health(image, -image, disc(r), Brightness()).separation for r in (0.3, 0.6, 0.9)}
+    assert max(found, key=found.get) == 0.6
+    soft = check_health(image, -image, disc(0.6, inside=0.7, outside=0.2), Brightness())
+    assert soft.separation == found[0.6]  # hard masks are what it is about
 
 
 def test_takes_no_gradient():

@@ -19,6 +19,7 @@ from labels4free import losses
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.training.augmentation import Augmenter
 from labels4free.training.backgrounds import draw_backgrounds, filled_share
 from labels4free.training.bank import mirrored
 from labels4free.training.draws import mix
@@ -82,6 +83,7 @@ class AlphaTrainer:
                 channel_base=config.discriminator.channel_base,
                 channel_max=config.discriminator.channel_max,
             ).to(self.device)
+        self.augmenter = Augmenter(config.augmentation)
         self.average = Ema(self.network, config.alpha.ema_half_life, ramp=0.25)
         self.alpha_optimizer = torch.optim.Adam(self.network.parameters(), config.alpha.learning_rate, _BETAS)
         self.discriminator_optimizer = torch.optim.Adam(
@@ -126,7 +128,9 @@ class AlphaTrainer:
         with torch.no_grad():
             alpha = self._masks_to_judge(batch, rng)
             fake = composite(batch.images, self._backgrounds(self.network, indices, flip, rng), alpha)
-        real = self._draw_reals(rng).requires_grad_(penalise)
+            fake = self.augmenter(fake, rng)
+            real = self.augmenter(self._draw_reals(rng), rng)
+        real.requires_grad_(penalise)
         real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         loss = losses.discriminator_logistic(real_logits, fake_logits)
         logs = {
@@ -138,7 +142,8 @@ class AlphaTrainer:
             loss = loss + config.r1_gamma / 2 * config.r1_interval * penalty
             logs["r1"] = penalty.item()
         _optimise(self.discriminator_optimizer, loss, "The discriminator's loss")
-        return logs
+        self.augmenter.update(real_logits)
+        return logs | self.augmenter.numbers()
 
     def _alpha_step(self, rng: torch.Generator) -> dict[str, float]:
         config, step = self.config.loss, self.alpha_step
@@ -146,7 +151,7 @@ class AlphaTrainer:
         self.discriminator.requires_grad_(False)
         alpha = self.network.merge(batch.levels).sigmoid()
         fake = composite(batch.images, self._backgrounds(self.network, indices, flip, rng), alpha)
-        adversarial = losses.generator_nonsaturating(self.discriminator(fake))
+        adversarial = losses.generator_nonsaturating(self.discriminator(self.augmenter(fake, rng)))
         binary = losses.binarization(alpha)
         whole = alpha.reshape(1, 1, -1, alpha.shape[-1])  # the batch as one image: single objects may be small or large
         coverage = (
@@ -197,13 +202,14 @@ class AlphaTrainer:
         self.iteration = state["iteration"]
 
     def _parts(self) -> dict[str, Part]:
-        return {
+        parts: dict[str, Part] = {
             "network": self.network,
             "average": self.average,
             "discriminator": self.discriminator,
             "alpha_optimizer": self.alpha_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
         }
+        return parts | self.augmenter.parts()
 
     def _penalty_due(self, turn: int) -> bool:
         """Whether this discriminator step, counted over the attempt, is one in ``r1_interval``."""

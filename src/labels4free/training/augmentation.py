@@ -183,6 +183,16 @@ class Augmenter:
         self.probability = min(max(moved, 0.0), config.max_probability)
         self._signs = self._images = self._steps = 0
 
+    def numbers(self) -> dict[str, float]:
+        """What a log should have of it: nothing in mode off."""
+        if self.config.mode == "off":
+            return {}
+        return {"augmentation_probability": self.probability, "overfitting": self.overfitting}
+
+    def parts(self) -> dict[str, Augmenter]:
+        """What a checkpoint should have of it, by name: nothing in mode off."""
+        return {} if self.config.mode == "off" else {"augmenter": self}
+
     def state_dict(self) -> dict[str, Any]:
         """What the next calls depend on, but the settings: plain numbers."""
         return {

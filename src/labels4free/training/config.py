@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labels4free.errors import ConfigError
+from labels4free.training.augmentation import AugmentationConfig
 from labels4free.training.settings import at_least, build, change, check_types, positive, share
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class TrainConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:

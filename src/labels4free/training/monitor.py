@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labels4free.layered import composite
-from labels4free.losses import binarization
+from labels4free.losses import binarization, separation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,8 @@ class Health:
         polarity: Mean alpha of the middle minus mean alpha of the border, in [-1, 1]; objects sit in the middle.
         swap_gain: How much more real the discriminator finds composites than the same with the layers swapped (logits).
         problem: What is wrong, in a sentence; None if nothing is.
+        separation: How badly the hard masks' two sides predict each other (:func:`labels4free.losses.separation`, on
+            samples kept apart). Of these numbers the one that ranks networks most as labels would; to be large.
     """
 
     coverage: float
@@ -46,6 +48,7 @@ class Health:
     polarity: float
     swap_gain: float
     problem: str | None
+    separation: float = 0.0
 
     @property
     def hopeless(self) -> bool:
@@ -84,7 +87,8 @@ def check_health(
         "swap_gain": float(right - swapped),
     }
     decisive = {name: numbers[name] for name in ("coverage", "contrast", "polarity", "swap_gain")}
-    return Health(**numbers, problem=find_problem(**decisive))
+    hard = (alpha > 0.5).to(alpha.dtype)
+    return Health(**numbers, problem=find_problem(**decisive), separation=float(separation(foreground, hard)))
 
 
 def find_problem(*, coverage: float, contrast: float, polarity: float, swap_gain: float) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.training.augmentation import AugmentationConfig
 from labels4free.training.config import MonitorConfig
 from labels4free.training.settings import at_least, check_types, positive, share
 
@@ -177,6 +178,7 @@ class PublishedConfig:
     alpha: PublishedAlphaConfig = field(default_factory=PublishedAlphaConfig)
     discriminator: PublishedDiscriminatorConfig = field(default_factory=PublishedDiscriminatorConfig)
     loss: PublishedLossConfig = field(default_factory=PublishedLossConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     monitor: MonitorConfig = field(default_factory=lambda: MonitorConfig(samples=8))
 
     def __post_init__(self) -> None:

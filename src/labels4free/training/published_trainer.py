@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from labels4free import losses
 from labels4free.layered import LayeredGenerator, composite
 from labels4free.networks.discriminator import Discriminator
+from labels4free.training.augmentation import Augmenter
 from labels4free.training.draws import generator_for, mix
 from labels4free.training.ema import Ema
 from labels4free.training.monitor import Health, check_health
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _CHANNEL_BASE = 16384  # channels at resolution R are this over R, times the multiplier
 _REALS, _FOR_DISCRIMINATOR, _FOR_ALPHA, _NOISE = range(4)  # what a draw is for
+_AUGMENTATION = 2 * _NOISE  # added to one of them, as _NOISE is
 _SHOWN = 0x5A0E  # latents that are shown and checked on are none of the training's
 
 
@@ -97,6 +99,8 @@ class PublishedTrainer:
             self.network = type(network).from_config(network.config()).to(self.device)
             self.discriminator = copy.deepcopy(pretrained) if pretrained else self._new_discriminator()
         self.discriminator.to(self.device).train().requires_grad_(True)
+        self.augmenter = Augmenter(config.augmentation)
+        self._judged: list[Tensor] = []  # logits of the real images of this step
         self.average = Ema(self.network, config.alpha.ema_half_life, ramp=config.alpha.ema_ramp)
         self.alpha_optimizer = _adam(self.network, config.alpha)
         self.discriminator_optimizer = _adam(self.discriminator, config.discriminator)
@@ -129,7 +133,10 @@ class PublishedTrainer:
         """
         reals = [self._draw_reals(m) for m in range(self.config.accumulation)]
         judge, critic = self.discriminator_optimizer, "The discriminator's"
+        self._judged = []
         logs = self._optimise(judge, lambda m: self._discriminator_loss(m, reals[m]), f"{critic} loss")
+        self.augmenter.update(torch.cat(self._judged))
+        logs |= self.augmenter.numbers()
         if self.iteration % self.config.discriminator.r1_interval == 0:
             logs |= self._optimise(judge, lambda m: self._penalty(reals[m]), f"{critic} penalty")
         with _frozen(self.discriminator):
@@ -142,8 +149,11 @@ class PublishedTrainer:
         """Loss on the real images and composites of micro-batch m, and what to log of it."""
         with torch.no_grad():
             fake = self._composite(self._draw_layers(_FOR_DISCRIMINATOR, m))
+            fake = self.augmenter(fake, self._rng(_FOR_DISCRIMINATOR + _AUGMENTATION, m))
+            real = self.augmenter(real, self._rng(_REALS + _AUGMENTATION, m))
         real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         loss = losses.discriminator_logistic(real_logits, fake_logits)
+        self._judged.append(real_logits.detach())
         accuracy = 0.5 * ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean())
         return loss, {"loss_discriminator": loss.item(), "accuracy": accuracy.item()}
 
@@ -162,7 +172,8 @@ class PublishedTrainer:
         config = self.config.loss
         layers = self._draw_layers(_FOR_ALPHA, m)
         alpha = layers.alpha
-        adversarial = losses.generator_nonsaturating(self.discriminator(self._composite(layers)))
+        fake = self.augmenter(self._composite(layers), self._rng(_FOR_ALPHA + _AUGMENTATION, m))
+        adversarial = losses.generator_nonsaturating(self.discriminator(fake))
         binary = losses.binarization(alpha)
         foreground = losses.foreground_coverage(alpha, config.min_foreground_coverage)
         background = losses.background_coverage(alpha, config.min_background_coverage)
@@ -290,13 +301,14 @@ class PublishedTrainer:
         self.iteration = state["iteration"]
 
     def _parts(self) -> dict[str, Part]:
-        return {
+        parts: dict[str, Part] = {
             "network": self.network,
             "average": self.average,
             "discriminator": self.discriminator,
             "alpha_optimizer": self.alpha_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
         }
+        return parts | self.augmenter.parts()
 
     def _new_discriminator(self) -> Discriminator:
         config = self.config.discriminator
