@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.picture_files import BLUE, GREEN, RED, cut, noise_png, save
 
-from labels4free.data.images import ImageFolder, ImageStore, from_uint8, open_images, read_image, to_uint8, write_png
+from labels4free.data.folder_store import FolderSource
+from labels4free.data.images import ImageStore, from_uint8, open_images, read_image, to_uint8, write_png
 from labels4free.errors import DataError
 
 # Finding
@@ -63,8 +64,8 @@ def test_no_folder(tmp_path):
     with pytest.raises(DataError, match=r"1\.png is a file of another kind: give a folder"):
         open_images(tmp_path / "1.png", 4)
     with pytest.raises(DataError, match=r"1\.png is a file: give a folder"):
-        ImageFolder(tmp_path / "1.png", 4)
-    assert isinstance(ImageFolder(tmp_path, 4), ImageStore)
+        FolderSource(tmp_path / "1.png", 4, check_headers=True)
+    assert isinstance(open_images(tmp_path, 4), ImageStore)
     with pytest.raises(DataError, match="at least 1 pixel, got 0"):
         open_images(tmp_path, 0)
 

@@ -20,7 +20,7 @@ from labels4free.errors import CheckpointError, ConfigError
 from labels4free.ops.upfirdn2d import fir_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from labels4free.generators.base import Generator
     from labels4free.networks.alpha_network import AlphaNetwork
@@ -39,6 +39,10 @@ _LISTED = 4
 _WRAPPED = "module."
 
 
+class UnsupportedError(CheckpointError):
+    """A network is intact, but computes something that this package does not."""
+
+
 @dataclass(frozen=True)
 class Conversion:
     """What a foreign file holds, in the networks of this package.
@@ -50,6 +54,7 @@ class Conversion:
         alpha_network: In evaluation mode; None if the file has none.
         ignored: Entry or pattern of the file -> why it is not needed.
         notes: What a user should know, one sentence each.
+        settings: What the file keeps of the settings of the training that wrote it, by name.
     """
 
     source: str
@@ -58,6 +63,7 @@ class Conversion:
     alpha_network: AlphaNetwork | None = None
     ignored: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Place(NamedTuple):
@@ -267,6 +273,38 @@ def holds_tensors(value: object) -> bool:
         return any(holds_tensors(part) for part in value)
     state = getattr(value, "state", None)  # of a pickled object
     return isinstance(state, dict) and holds_tensors(state)
+
+
+def note_which(used: str, average: str, last: str, held: Container[object], ignored: dict[str, str]) -> list[str]:
+    """Say which of a file's generators was used: its running average, or for want of one the last step's.
+
+    Args:
+        used: The entry that was converted.
+        average: Name of the entry for the running average.
+        last: Name of the entry for the generator as it was last trained.
+        held: Entries of the file.
+        ignored: Gets the other entry, if the file has it.
+
+    Returns:
+        Notes for the user.
+    """
+    if used == last:
+        return [f"There is no running average {average}; {last}, the generator as it was last trained, is used."]
+    if last in held:
+        ignored[last] = f"the running average {average} is used"
+    return []
+
+
+def unless_unsupported(
+    convert: Callable[[], Discriminator], entry: str, ignored: dict[str, str], notes: list[str]
+) -> Discriminator | None:
+    """Convert a discriminator; one that is intact but of another kind is left out, and noted."""
+    try:
+        return convert()
+    except UnsupportedError as error:
+        ignored[entry] = str(error)
+        notes.append(f"The discriminator is left out: {error}")
+        return None
 
 
 def ignore_entries(data: Mapping[Any, Any], known: Mapping[str, str], used: Iterable[str], what: str) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import zipfile
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from labels4free.checkpoints import nvlabs, rosinality, tensorflow
 from labels4free.checkpoints.conversion import MEAN_W_NOTE, Conversion, ignore_entries, listed
 from labels4free.checkpoints.inert_data import opened
-from labels4free.checkpoints.native import read_native_header
+from labels4free.checkpoints.native import read_native_header, unreadable
 from labels4free.checkpoints.openvino_ir import mobile_stylegan_from_openvino
 from labels4free.checkpoints.original_alpha import ENTRIES, alpha_network_from_original
 from labels4free.checkpoints.safe_pickle import read_pickle
@@ -107,7 +109,7 @@ def read_foreign(path: str | Path) -> Conversion:
             if found.generator is None and found.discriminator is None and found.alpha_network is None:
                 reasons = " ".join(f"{name}: {reason}" for name, reason in found.ignored.items())
                 raise CheckpointError(f"{path} holds no network that can be used. {reasons}".strip())
-            return found
+            return dataclasses.replace(found, settings=_training_settings(data))
     raise CheckpointError(f"{path} holds {_content(data)}; {_SUPPORTED}.")
 
 
@@ -237,11 +239,11 @@ def _read_ir(path: Path) -> IrFiles:
     """The four files of a generator in OpenVINO IR, from their folder or one of the two ``.xml`` files."""
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        raise CheckpointError(f"There is no checkpoint at {path}.")
+        raise unreadable(path, FileNotFoundError())
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be read: {error.strerror or error}.") from error
+        raise unreadable(folder, error) from error
     graphs = [name for name in names if name.lower().endswith(".xml")]
     if not graphs:
         raise CheckpointError(
@@ -266,6 +268,15 @@ def _bytes(path: Path, limit: int) -> bytes:
         if size > limit:
             raise CheckpointError(f"{path} has {size:,} bytes, at most {limit:,} are read.")
         return file.read()
+
+
+def _training_settings(data: object) -> dict[str, Any]:
+    """The settings of the training that wrote a file, under rosinality's or NVIDIA's name for them."""
+    if not isinstance(data, dict):
+        return {}
+    settings = data.get("args", data.get("training_set_kwargs"))
+    settings = vars(settings) if isinstance(settings, Namespace) else settings
+    return settings if isinstance(settings, dict) else {}
 
 
 def _content(data: object) -> str:

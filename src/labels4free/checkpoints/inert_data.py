@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 import numpy as np
 import torch
 
+from labels4free.checkpoints.native import unreadable
 from labels4free.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -103,14 +104,10 @@ def opened(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
             yield file, size
     except RefusedError as error:
         raise CheckpointError(f"{path} {error}") from error
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no checkpoint at {path}.") from error
-    except IsADirectoryError as error:
-        raise CheckpointError(f"{path} is a folder, expected a checkpoint file.") from error
     except MemoryError as error:
         raise CheckpointError(f"{path} needs more memory than there is; use a machine that has more.") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise unreadable(path, error) from error
 
 
 def check_view(

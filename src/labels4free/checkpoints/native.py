@@ -120,12 +120,8 @@ def read_native_header(path: str | Path, kind: str | None = None) -> NativeHeade
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             start = file.read(min(length, _MAX_HEADER_BYTES))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no checkpoint at {path}.") from error
-    except IsADirectoryError as error:
-        raise CheckpointError(f"{path} is a folder, expected a checkpoint file.") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise unreadable(path, error) from error
     layout = _parse_layout(path, size, length, start)
     return _parse_header(path, layout.get("__metadata__", {}), kind)
 
@@ -152,6 +148,15 @@ def read_native(path: str | Path, kind: str | None = None) -> NativeCheckpoint:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; {_AGAIN}") from error
     return NativeCheckpoint(kind=header.kind, family=header.family, config=header.config, info=header.info, state=state)
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """The error for a checkpoint of any format that cannot be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError(f"There is no checkpoint at {path}.")
+    if isinstance(error, IsADirectoryError):
+        return CheckpointError(f"{path} is a folder, expected a checkpoint file.")
+    return CheckpointError(f"{path} cannot be read: {error.strerror or error}.")
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -20,12 +20,15 @@ from labels4free.checkpoints.conversion import (
     Conversion,
     Place,
     TensorSource,
+    UnsupportedError,
     build,
     ignore_entries,
     listed,
     mean_w,
+    note_which,
     resolutions,
     shown,
+    unless_unsupported,
 )
 from labels4free.checkpoints.inert_data import PersistentObject
 from labels4free.checkpoints.pickle_machine import printable
@@ -56,10 +59,6 @@ _SQRT2 = math.sqrt(2.0)
 LABEL_LR_MULTIPLIER = 0.01
 """Of the mapping networks where nothing else is said, and always of our discriminator's."""
 _LAYER = re.compile(r"(?:synthesis\.)?b\d+\.(conv0|conv1|torgb|fromrgb|skip|conv|fc|out)|mapping\.(embed|fc)\d*")
-
-
-class UnsupportedError(CheckpointError):
-    """A network is intact, but computes something that this package does not."""
 
 
 @dataclass(frozen=True)
@@ -115,18 +114,10 @@ def convert(data: object, what: str) -> Conversion:
     entry = next((name for name in ("G_ema", "G") if isinstance(data.get(name), PersistentObject)), None)
     if entry is not None:
         generator, said = _generator(flatten(data[entry], f"{entry} of {what}"))
-        notes += said
-        if entry == "G":
-            notes.append("There is no running average G_ema; G, the generator as it was last trained, is used.")
-        elif "G" in data:
-            ignored["G"] = "the running average G_ema is used"
-    if isinstance(data.get("D"), PersistentObject):
-        try:
-            discriminator, said = _discriminator(flatten(data["D"], f"D of {what}"))
-            notes += said
-        except UnsupportedError as error:
-            ignored["D"] = str(error)
-            notes.append(f"The discriminator is left out: {error}")
+        notes += said + note_which(entry, "G_ema", "G", data, ignored)
+    if isinstance(found := data.get("D"), PersistentObject):
+        network = flatten(found, f"D of {what}")
+        discriminator = unless_unsupported(lambda: _discriminator(network, notes), "D", ignored, notes)
     ignored |= ignore_entries(data, _WITHOUT_USE, ("G_ema", "G", "D"), what)
     return Conversion(NAME, generator, discriminator, None, ignored, tuple(notes))
 
@@ -239,7 +230,7 @@ def _generator(network: Network) -> tuple[StyleGAN2, list[str]]:
     return generator, notes
 
 
-def _discriminator(network: Network) -> tuple[Discriminator, list[str]]:
+def _discriminator(network: Network, notes: list[str]) -> Discriminator:
     what = network.what
     if network.class_names[""] != "Discriminator":
         raise UnsupportedError(f"{what} is a {printable(network.class_names[''])}, not a discriminator of StyleGAN2.")
@@ -267,7 +258,8 @@ def _discriminator(network: Network) -> tuple[Discriminator, list[str]]:
     discriminator = build(make, source, lambda key, shape: discriminator_place(key, shape, sizes[0]))
     take_filters(source)
     check_gains(network)
-    return discriminator, [*settings.notes, *source.finish()]
+    notes += [*settings.notes, *source.finish()]
+    return discriminator
 
 
 def label_sizes(source: TensorSource, name: str) -> tuple[int, int]:
@@ -310,8 +302,8 @@ def check_settings(network: Network) -> Settings:
         if module.get("use_fp16") is True:
             half.append(name.rpartition(".")[2].removeprefix("b"))
     if len(clamps) > 1:
-        shown = listed(sorted(map(str, clamps)))
-        raise UnsupportedError(f"{network.what} has layers of different conv_clamp ({shown}), supported is only one.")
+        found = listed(sorted(map(str, clamps)))
+        raise UnsupportedError(f"{network.what} has layers of different conv_clamp ({found}), supported is only one.")
     clamp = clamps.pop() if clamps else None
     sizes = ", ".join(f"{size}²" for size in half)
     notes = (f"In {network.what} the maps of {sizes} were float16; everything is float32 here.",) if half else ()

@@ -14,12 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from labels4free.checkpoints.conversion import Conversion, Place, TensorSource, build, listed, resolutions, shown
+from labels4free.checkpoints.conversion import (
+    Conversion,
+    Place,
+    TensorSource,
+    UnsupportedError,
+    build,
+    listed,
+    note_which,
+    resolutions,
+    shown,
+    unless_unsupported,
+)
 from labels4free.checkpoints.inert_data import TensorflowNetwork
 from labels4free.checkpoints.nvlabs import (
     LABEL_LR_MULTIPLIER,
     SUPPORTED,
-    UnsupportedError,
     discriminator_place,
     generator_place,
     label_sizes,
@@ -92,16 +102,11 @@ def convert(data: object, what: str) -> Conversion:
     entry = next((name for name in ("Gs", "G") if name in networks), None)
     if entry is not None:
         generator = _generator(networks[entry], f"{entry} of {what}", notes, ignored)
-        if entry == "G":
-            notes.append("There is no running average Gs; G, the generator as it was last trained, is used.")
-        elif "G" in networks:
-            ignored["G"] = "the running average Gs is used"
-    if "D" in networks:
-        try:
-            discriminator = _discriminator(networks["D"], f"D of {what}", notes, ignored)
-        except UnsupportedError as error:
-            ignored["D"] = str(error)
-            notes.append(f"The discriminator is left out: {error}")
+        notes += note_which(entry, "Gs", "G", networks, ignored)
+    if (found := networks.get("D")) is not None:
+        discriminator = unless_unsupported(
+            lambda: _discriminator(found, f"D of {what}", notes, ignored), "D", ignored, notes
+        )
     return Conversion(NAME, generator, discriminator, None, ignored, tuple(notes))
 
 
@@ -333,7 +338,7 @@ def _check_settings(settings: dict[str, Any], architecture: str, what: str, note
             continue
         expected = architecture if name == "architecture" else _FIXED.get(name)
         if expected is None:
-            raise UnsupportedError(f"{what} has the setting {listed([name])}={found!r:.60}, which is unknown.")
+            raise UnsupportedError(f"{what} has the setting {listed([name])}={shown(found)}, which is unknown.")
         if found is not None and not _same(found, expected):
             raise UnsupportedError(f"{what} has {name}={shown(found)}, the only one supported is {expected!r}.")
     half, clamp = settings.get("num_fp16_res"), settings.get("conv_clamp")

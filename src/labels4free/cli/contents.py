@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from labels4free.networks.discriminator import Discriminator
 
 _LISTED = 3
-_START = 64  # bytes that tell one container from another
 _MAX_TEXT = 60
 
 
@@ -34,6 +32,7 @@ class Contents:
         ignored: Entry -> why it is not needed.
         notes: What a user should know, one sentence each.
         info: What a native file says of where it comes from.
+        settings: Settings of the training that wrote the file, as far as it keeps them.
     """
 
     path: Path
@@ -46,6 +45,7 @@ class Contents:
     ignored: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_contents(source: str) -> Contents:
@@ -76,6 +76,7 @@ def read_contents(source: str) -> Contents:
         alpha_network=found.alpha_network,
         ignored=found.ignored,
         notes=found.notes,
+        settings=found.settings,
     )
 
 
@@ -86,24 +87,20 @@ def _read_native(path: Path) -> Contents:
 
     header = read_native_header(path)
     title = f"native checkpoint of labels4free, version {FORMAT}"
+    contents = Contents(path, "native", title, info=header.info, settings=header.info.get("train") or {})
     if header.kind == "alpha_network":
-        return Contents(path, "native", title, alpha_network=load_alpha_network(path), info=header.info)
+        return replace(contents, alpha_network=load_alpha_network(path))
     if header.kind == "discriminator":
-        return Contents(path, "native", title, discriminator=load_discriminator(path), info=header.info)
+        return replace(contents, discriminator=load_discriminator(path))
     if header.kind != "generator":
         raise CheckpointError(
             f"{path} holds a checkpoint of kind {header.kind!r}; generator, alpha_network and discriminator are known."
         )
+    contents = replace(contents, generator=load_generator(path))
     other = beside(path, "discriminator")
-    return Contents(
-        path,
-        "native",
-        title,
-        generator=load_generator(path),
-        discriminator=load_discriminator(other) if other.exists() else None,
-        beside={"discriminator": other} if other.exists() else {},
-        info=header.info,
-    )
+    if not other.exists():
+        return contents
+    return replace(contents, discriminator=load_discriminator(other), beside={"discriminator": other})
 
 
 def describe(contents: Contents) -> list[tuple[str, str]]:
@@ -166,23 +163,6 @@ def ignored_rows(ignored: Mapping[str, str]) -> list[tuple[str, str]]:
         more = f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
         rows.append((", ".join(entries[:_LISTED]) + more, reason))
     return rows
-
-
-def foreign_settings(path: Path) -> dict[str, Any]:
-    """The settings that a foreign file keeps of the training that wrote it, by name; empty if there are none."""
-    from labels4free.checkpoints.safe_pickle import read_pickle
-    from labels4free.checkpoints.torch_file import is_torch_file, read_torch_file
-
-    if not path.is_file() or path.suffix == ".xml":
-        return {}
-    with path.open("rb") as file:
-        start = file.read(_START)
-    data = read_torch_file(path) if is_torch_file(start) else read_pickle(path)
-    if not isinstance(data, dict):
-        return {}
-    settings = data.get("args", data.get("training_set_kwargs"))  # rosinality's and NVIDIA's word for them
-    settings = vars(settings) if isinstance(settings, Namespace) else settings
-    return settings if isinstance(settings, dict) else {}
 
 
 def settings_row(settings: Mapping[str, Any]) -> str:

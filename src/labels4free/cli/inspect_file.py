@@ -10,7 +10,6 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg, configure
 
 from labels4free.cli.contents import (
     describe,
-    foreign_settings,
     ignored_rows,
     print_table,
     read_contents,
@@ -67,8 +66,7 @@ def _origin(contents: Contents) -> list[tuple[str, str]]:
 
 def _settings(contents: Contents) -> list[tuple[str, str]]:
     """The settings of the training that wrote the file, as far as it keeps them."""
-    settings = contents.info.get("train") or {} if contents.format == "native" else foreign_settings(contents.path)
-    words = settings_row(settings)
+    words = settings_row(contents.settings)
     return [("training settings", words)] if words else []
 
 

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from labels4free.data.decoding import decode_image
-from labels4free.data.folder_store import FolderSource
 from labels4free.data.image_formats import open_source
 from labels4free.errors import DataError
 from labels4free.files import write_atomically, write_failure
@@ -122,26 +121,6 @@ class ImageStore:
         shown = " ".join(reasons[:_NAMED_IN_WARNING])
         more = f" And {len(reasons) - _NAMED_IN_WARNING} more." if len(reasons) > _NAMED_IN_WARNING else ""
         _logger.warning("Skipped %d image file(s) in %s: %s%s", len(reasons), self.path, shown, more)
-
-
-class ImageFolder(ImageStore):
-    """All images below a folder; :func:`open_images` opens it too, and every other store.
-
-    Every file with the ending of a format that Pillow reads, at any depth, in natural order (``2.png`` before
-    ``10.png``); hidden files and folders are left out. Their headers are looked at when the folder is opened.
-
-    Args:
-        path: The folder.
-        resolution: Side R of the images, in pixels.
-        cache_bytes: Decoded images are kept in memory up to this many bytes (3 R^2 each).
-
-    Raises:
-        DataError: If the path is no folder or cannot be read, or holds no readable image.
-    """
-
-    def __init__(self, path: str | Path, resolution: int, *, cache_bytes: int = _CACHE_BYTES) -> None:
-        _check_resolution(resolution)
-        super().__init__(FolderSource(Path(path), resolution, check_headers=True), resolution, cache_bytes=cache_bytes)
 
 
 def open_images(path: str | Path, resolution: int, *, cache_bytes: int = _CACHE_BYTES) -> ImageStore:

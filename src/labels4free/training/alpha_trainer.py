@@ -11,7 +11,7 @@ i), so that a resumed run is the uninterrupted one.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,23 +26,20 @@ from labels4free.training.draws import mix
 from labels4free.training.ema import Ema
 from labels4free.training.masks import disturb, random_masks
 from labels4free.training.monitor import Health, check_health
-from labels4free.training.state import restore, states_of
+from labels4free.training.state import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
     from labels4free.data.images import ImageStore
     from labels4free.training.bank import BankBatch, ReplayBank
     from labels4free.training.config import TrainConfig
-    from labels4free.training.state import Part
 
 _BETAS = (0.0, 0.99)
 _CHECK = 1 << 40  # step number of the check's draws, none of the training's
 
 
-class AlphaTrainer:
+class AlphaTrainer(Attempt[MergeNetwork]):
     """The state of one attempt, and the step that changes it.
 
     Attributes:
@@ -187,29 +184,6 @@ class AlphaTrainer:
         background = self._backgrounds(network, indices, upright, rng)
         alpha = network.merge(batch.levels).sigmoid()
         return check_health(batch.images, background, alpha, self.discriminator)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, but the bank and the settings."""
-        return {"attempt": self.attempt, "iteration": self.iteration, **states_of(self._parts())}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave.
-
-        Raises:
-            CheckpointError: If it is the state of another network.
-        """
-        restore(self._parts(), state)
-        self.iteration = state["iteration"]
-
-    def _parts(self) -> dict[str, Part]:
-        parts: dict[str, Part] = {
-            "network": self.network,
-            "average": self.average,
-            "discriminator": self.discriminator,
-            "alpha_optimizer": self.alpha_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-        return parts | self.augmenter.parts()
 
     def _penalty_due(self, turn: int) -> bool:
         """Whether this discriminator step, counted over the attempt, is one in ``r1_interval``."""

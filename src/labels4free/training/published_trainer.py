@@ -13,35 +13,34 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from labels4free import losses
 from labels4free.layered import LayeredGenerator, composite
+from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
 from labels4free.training.augmentation import Augmenter
 from labels4free.training.draws import generator_for, mix
 from labels4free.training.ema import Ema
 from labels4free.training.monitor import Health, check_health
-from labels4free.training.state import restore, states_of
+from labels4free.training.state import Attempt
 from labels4free.types import LayeredImage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
     from labels4free.generators.base import Generator
-    from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.training.published_config import (
         PublishedAlphaConfig,
         PublishedConfig,
         PublishedDiscriminatorConfig,
     )
     from labels4free.training.reals import ShuffledReals
-    from labels4free.training.state import Part
 
 _CHANNEL_BASE = 16384  # channels at resolution R are this over R, times the multiplier
 _REALS, _FOR_DISCRIMINATOR, _FOR_ALPHA, _NOISE = range(4)  # what a draw is for
@@ -58,7 +57,7 @@ class _Latents(NamedTuple):
     crossover: Tensor
 
 
-class PublishedTrainer:
+class PublishedTrainer(Attempt[AlphaNetwork]):
     """The state of one attempt, and the step that changes it.
 
     Attributes:
@@ -286,29 +285,6 @@ class PublishedTrainer:
 
         layers = self.show(range(self.config.monitor.samples))
         return check_health(layers.foreground, layers.background, layers.alpha, judge)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, but the generator, the images and the settings."""
-        return {"attempt": self.attempt, "iteration": self.iteration, **states_of(self._parts())}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave.
-
-        Raises:
-            CheckpointError: If it is the state of another network.
-        """
-        restore(self._parts(), state)
-        self.iteration = state["iteration"]
-
-    def _parts(self) -> dict[str, Part]:
-        parts: dict[str, Part] = {
-            "network": self.network,
-            "average": self.average,
-            "discriminator": self.discriminator,
-            "alpha_optimizer": self.alpha_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-        return parts | self.augmenter.parts()
 
     def _new_discriminator(self) -> Discriminator:
         config = self.config.discriminator
