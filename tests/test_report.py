@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from labels4free.errors import DataError, RunError
-from labels4free.report import Curve, Picture, Report, Section, _stretches, _ticks, pick_evenly, write_report
+from labels4free.report import Curve, Histogram, Picture, Report, Section, _stretches, _ticks, pick_evenly, write_report
 
-_VOID = {"meta", "img", "line", "polygon", "polyline"}
+_VOID = {"meta", "img", "line", "polygon", "polyline", "rect"}
 
 
 class _Checker(HTMLParser):
@@ -197,3 +197,42 @@ def test_folder_in_place_of_the_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "r.html").mkdir()
     with pytest.raises(RunError, match=r"r\.html cannot be written"):
         write_report(tmp_path / "r.html", Report("t", "h", [], []))
+
+
+def test_a_table_of_any_width(tmp_path):
+    table = [["<score>", "a", "b"], ["IoU", "0.9", "<0.8>"]]
+    report = Report("t", "h", [], [Section("s", table=table)])
+    page = write_report(tmp_path / "a.html", report).read_text(encoding="utf-8")
+    _parse(page)
+    assert '<th scope="col">&lt;score&gt;</th><th scope="col">a</th><th scope="col">b</th>' in page
+    assert '<th scope="row">IoU</th><td>0.9</td><td>&lt;0.8&gt;</td>' in page
+
+
+def _bars(page: str) -> list[tuple[float, float, float, float, str]]:
+    found = re.findall(r'<rect x="([^"]+)" y="([^"]+)" width="([^"]+)" height="([^"]+)" class="([^"]+)"/>', page)
+    return [(*map(float, numbers), style) for *numbers, style in found]
+
+
+def test_bars_stand_where_the_axes_say(tmp_path: Path) -> None:
+    histogram = Histogram("<spread>", 0.5, 0.25, {"kept": [4, 0, 1, 0], "<out>": [0, 0, 3, 0]})
+    page = write_report(tmp_path / "r.html", Report("t", "h", [], [Section("s", histograms=[histogram])])).read_text(
+        encoding="utf-8"
+    )
+    text = " ".join(_parse(page).text)
+    assert all(word in text for word in ("<spread>", "kept", "<out>"))
+    # Bars are 91 wide from 46 on; four of the ticks 0 to 4 are 178 high, from 186 up.
+    assert _bars(page) == [
+        (46.5, 8.0, 90.0, 178.0, "bar"),
+        (228.5, 141.5, 90.0, 44.5, "bar"),
+        (228.5, 8.0, 90.0, 133.5, "bar bar-2"),
+    ]
+    assert re.findall(r'text-anchor="(?:start|middle|end)">([^<]+)</text>', page) == [*"01234", "0.5", "1", "1.5"]
+
+
+@pytest.mark.parametrize(("counts", "ticks"), [([0], ["0", "1"]), ([1], ["0", "1"]), ([2, 1], ["0", "1", "2"])])
+def test_counts_have_whole_ticks(tmp_path: Path, counts: list[int], ticks: list[str]) -> None:
+    section = Section("s", histograms=[Histogram("c", 0, 1, {"all": counts})])
+    page = write_report(tmp_path / "r.html", Report("t", "h", [], [section])).read_text(encoding="utf-8")
+    assert re.findall(r'dy="4" text-anchor="end">([^<]+)<', page) == ticks
+    assert len(_bars(page)) == sum(count > 0 for count in counts)
+    assert '<svg class="key"' not in page  # a single group needs no legend

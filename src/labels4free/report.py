@@ -16,10 +16,12 @@ from labels4free.errors import DataError, RunError
 from labels4free.files import write_atomically, write_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _MAX_PICTURE_WIDTH = 1600
 _MAX_CURVE_POINTS = 80
+_CHART = (420, 210, 46, 10, 8, 24)  # width and height of a chart, its margins: left, right, top, bottom
+_BARS = ("bar", "bar bar-2", "bar bar-3")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,23 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How often values fall where: bars of equal width, beginning at ``low``; of several groups one on the other.
+
+    Attributes:
+        title: What is counted.
+        low: Where the first bar begins.
+        width: Width of a bar, above 0.
+        groups: Name of a group -> its counts, one for each bar; at most three groups, all of the same length.
+    """
+
+    title: str
+    low: float
+    width: float
+    groups: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
 class Section:
     """A titled part of the page; whatever is empty is left out.
 
@@ -50,6 +69,8 @@ class Section:
         curves: One small chart each.
         commands: Lines to type into a shell.
         wide: Whether each picture takes the full width.
+        table: A table of any width: its head, then its lines, each beginning with its name.
+        histograms: One small chart each.
     """
 
     title: str
@@ -59,6 +80,8 @@ class Section:
     curves: Sequence[Curve] = ()
     commands: Sequence[str] = ()
     wide: bool = False
+    table: Sequence[Sequence[str]] = ()
+    histograms: Sequence[Histogram] = ()
 
 
 @dataclass(frozen=True)
@@ -128,8 +151,18 @@ def _section(section: Section) -> str:
             f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in section.rows
         )
         parts.append(f"<table>{rows}</table>")
+    if section.table:
+        head, *lines = section.table
+        cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+        body = "".join(
+            f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(value)}</td>" for value in values)}</tr>'
+            for name, *values in lines
+        )
+        parts.append(f'<div class="wide"><table class="figures-table"><tr>{cells}</tr>{body}</table></div>')
     if section.curves:
         parts.append(f'<div class="grid">{"".join(_chart(curve) for curve in section.curves)}</div>')
+    if section.histograms:
+        parts.append(f'<div class="grid">{"".join(_bars(histogram) for histogram in section.histograms)}</div>')
     if section.pictures:
         kind = "stack" if section.wide else "grid"
         parts.append(f'<div class="{kind}">{"".join(_figure(picture) for picture in section.pictures)}</div>')
@@ -164,7 +197,7 @@ def _chart(curve: Curve) -> str:
     title = f"<figcaption>{escape(curve.title)}</figcaption>"
     if len(points) < 2:
         return f"<figure>{title}<p>Too few values to draw.</p></figure>"
-    width, height, left, right, top, bottom = 420, 210, 46, 10, 8, 24
+    width, height, left, right, top, bottom = _CHART
     stretches = _stretches(points)
     x_low, x_high = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
     ticks = _ticks(min(low for _, _, low, _ in stretches), max(high for _, _, _, high in stretches))
@@ -190,6 +223,44 @@ def _chart(curve: Curve) -> str:
         )
     parts.append(f'<polygon points="{band}" class="band"/><polyline points="{line}" class="curve"/></svg>')
     return f"<figure>{title}{''.join(parts)}</figure>"
+
+
+def _bars(histogram: Histogram) -> str:
+    """An inline SVG: the groups' bars one on the other, from the first group up."""
+    names, counts = list(histogram.groups), list(histogram.groups.values())
+    number, highest = len(counts[0]), max(map(sum, zip(*counts, strict=True)))
+    width, height, left, right, top, bottom = _CHART
+    wide, tall = (width - left - right) / number, height - top - bottom
+    ticks = [tick for tick in _ticks(0, max(highest, 1)) if tick == int(tick)]
+    title = f"<figcaption>{escape(histogram.title)}{_legend(names) if len(names) > 1 else ''}</figcaption>"
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(histogram.title)}">']
+    for tick in ticks:
+        y = top + tall * (1 - tick / ticks[-1])
+        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" class="rule"/>')
+        parts.append(f'<text x="{left - 6}" y="{y:.1f}" dy="4" text-anchor="end">{tick:g}</text>')
+    for place, anchor in ((0, "start"), (number // 2, "middle"), (number, "end")):
+        value = round(histogram.low + place * histogram.width, 9)
+        x = left + place * wide
+        parts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="{anchor}">{value:g}</text>')
+    for bar, stack in enumerate(zip(*counts, strict=True)):
+        below = 0
+        for style, count in zip(_BARS, stack, strict=False):
+            y, high = top + tall * (1 - (below + count) / ticks[-1]), tall * count / ticks[-1]
+            if count:
+                parts.append(
+                    f'<rect x="{left + bar * wide + 0.5:.1f}" y="{y:.1f}" width="{wide - 1:.1f}" height="{high:.1f}" '
+                    f'class="{style}"/>'
+                )
+            below += count
+    return f"<figure>{title}{''.join(parts)}</svg></figure>"
+
+
+def _legend(names: Sequence[str]) -> str:
+    keys = (
+        f'<svg class="key" viewBox="0 0 10 10"><rect width="10" height="10" class="{style}"/></svg> {escape(name)}'
+        for style, name in zip(_BARS, names, strict=False)
+    )
+    return ": " + " ".join(keys)
 
 
 def _stretches(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
@@ -247,12 +318,18 @@ table{border-collapse:collapse;width:100%;margin-bottom:1rem;font-size:.95rem}
 th,td{padding:7px 4px;border-top:1px solid var(--line);text-align:left;vertical-align:top;overflow-wrap:anywhere}
 th{width:38%;font-weight:500;color:var(--soft)}
 td{font-variant-numeric:tabular-nums}
+.wide{overflow-x:auto}
+.figures-table :is(th,td){width:auto;white-space:nowrap;padding-right:14px}
 pre{margin:.4rem 0 0;padding:14px 16px;overflow-x:auto;border-radius:8px;background:#101827;color:#e6edf6;
 font:.86rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-svg{display:block;width:100%;height:auto;font-size:11px}
+svg{display:block;width:100%;max-width:560px;height:auto;font-size:11px}
 svg text{fill:var(--soft)}
 .rule{stroke:var(--line)}
 .band{fill:var(--accent);opacity:.16}
 .curve{fill:none;stroke:var(--accent);stroke-width:1.8;stroke-linejoin:round}
+.bar{fill:var(--accent)}
+.bar-2{fill:#e0913a}
+.bar-3{fill:#8a97a5}
+.key{display:inline-block;width:.7em;height:.7em;margin-left:.5em}
 footer{margin-top:22px;color:var(--soft);font-size:.85rem}
 """

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.picture_files import cut, noise_png, png16
+
+from labels4free.data.mask_files import is_hard, mask_size, read_mask, resize_mask
+from labels4free.errors import DataError
+
+GREY = np.array([[0, 255, 128], [255, 0, 51]], np.uint8)
+
+
+def saved(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def test_grey_values_are_shares_of_the_largest(tmp_path):
+    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(GREY)))
+    assert mask.alpha.dtype == np.float32
+    assert mask.alpha == pytest.approx(GREY / 255)
+    assert mask.labels.tolist() == GREY.tolist()
+    assert not mask.is_hard()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "LA", "RGBA", "CMYK"])
+def test_other_modes_of_the_same_mask(tmp_path, mode):
+    image = Image.fromarray(GREY)
+    image = image.convert("RGB").convert(mode) if mode == "CMYK" else image.convert(mode)
+    mask = read_mask(saved(tmp_path / ("a.tiff" if mode == "CMYK" else "a.png"), image))
+    assert mask.labels.tolist() == GREY.tolist()
+    assert mask.alpha == pytest.approx(GREY / 255)
+
+
+def test_one_bit(tmp_path):
+    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(GREY > 127)))
+    assert mask.alpha.tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert mask.labels.tolist() == [[0, 255, 255], [255, 0, 0]]
+    assert mask.is_hard()
+
+
+def test_sixteen_bits(tmp_path):
+    values = np.array([[0, 65535, 32768]], np.uint16)
+    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(values)))
+    assert mask.alpha == pytest.approx(np.array([[0, 1, 32768 / 65535]]))
+    assert mask.labels.tolist() == [[0, 255, 128]]
+    assert read_mask(png16(tmp_path / "b.png", 0, [65535])).alpha.tolist() == [[1]]
+
+
+def test_floats(tmp_path):
+    good = Image.fromarray(np.array([[0, 0.25, 1]], np.float32))
+    assert read_mask(saved(tmp_path / "a.tiff", good)).alpha.tolist() == [[0, 0.25, 1]]
+    for wrong in (2.0, -0.1, float("nan")):
+        path = saved(tmp_path / "b.tiff", Image.fromarray(np.array([[0, wrong]], np.float32)))
+        with pytest.raises(DataError, match=r"b\.tiff is no mask: its floats must lie between 0 and 1\.$"):
+            read_mask(path)
+
+
+def test_transparency_is_laid_on_black(tmp_path):
+    pixels = np.array([[[255, 255, 255, 255], [255, 255, 255, 0], [255, 255, 255, 51], [0, 0, 0, 255]]], np.uint8)
+    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert mask.labels.tolist() == [[255, 0, 51, 0]]
+
+
+def test_hidden_colours_do_not_make_a_cut_out(tmp_path):
+    pixels = np.array([[[255, 255, 255, 255], [255, 0, 0, 0], [0, 0, 0, 255]]], np.uint8)
+    assert read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels))).labels.tolist() == [[255, 0, 0]]
+
+
+def test_of_a_cut_out_the_transparency_is_the_mask(tmp_path):
+    pixels = np.array([[[200, 90, 30, 255], [10, 40, 160, 128], [7, 7, 7, 0]]], np.uint8)
+    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert mask.labels.tolist() == [[255, 128, 0]]
+
+
+def test_a_palette_with_colours_is_a_map_of_labels(tmp_path):
+    image = Image.fromarray(np.array([[0, 1, 2, 255]], np.uint8), "L").convert("P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0, 0, 0] * 252 + [224, 224, 192])
+    mask = read_mask(saved(tmp_path / "a.png", image))
+    assert mask.alpha.tolist() == [[0, 1, 1, 1]]
+    assert mask.labels.tolist() == [[0, 1, 2, 255]]
+
+
+def test_a_palette_of_greys_is_grey(tmp_path):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    image.putpalette([255, 255, 255, 0, 0, 0, 255, 0, 0])  # the colour is not used
+    assert read_mask(saved(tmp_path / "a.png", image)).labels.tolist() == [[255, 0]]
+
+
+def test_a_picture_is_refused(tmp_path):
+    noise_png(tmp_path / "photo.png")
+    with pytest.raises(DataError, match=r"photo\.png is no mask: 9\d% of its pixels are coloured; give masks that are"):
+        read_mask(tmp_path / "photo.png")
+    opaque = Image.open(tmp_path / "photo.png").convert("RGBA")  # no cut-out: nothing is cut
+    with pytest.raises(DataError, match=r"opaque\.png is no mask"):
+        read_mask(saved(tmp_path / "opaque.png", opaque))
+
+
+def test_a_little_colour_is_forgiven(tmp_path):
+    pixels = np.full((20, 20, 3), 255, np.uint8)
+    pixels[0, 0] = (255, 0, 0)
+    pixels[5:] = (250, 255, 230)  # what a JPEG makes of white
+    assert (read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels))).alpha > 0.9).sum() == 399
+
+
+def test_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    path = saved(tmp_path / "a.png", Image.fromarray(GREY), exif=exif)
+    assert read_mask(path).labels.tolist() == np.rot90(GREY, -1).tolist()
+    assert mask_size(path) == (3, 2)
+    assert mask_size(saved(tmp_path / "b.png", Image.fromarray(GREY))) == (2, 3)
+
+
+def test_files_that_are_no_masks(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    noise_png(tmp_path / "cut.png")
+    cut(tmp_path / "cut.png")
+    for name, words in (("text", "format is unknown"), ("cut", "truncated|cut"), ("none", "There is no image at")):
+        with pytest.raises(DataError, match=words):
+            read_mask(tmp_path / f"{name}.png")
+
+
+def test_beyond_the_limit_of_pixels(tmp_path):
+    path = saved(tmp_path / "huge.png", Image.new("1", (20_000, 20_000)))
+    for read in (read_mask, mask_size):
+        with pytest.raises(DataError, match=r"huge\.png has more pixels than Pillow's limit"):
+            read(path)
+
+
+def test_hard_masks_stay_hard_when_resized():
+    hard = np.array([[0, 1], [1, 0]], np.float32)
+    assert resize_mask(hard, 4, 4).tolist() == np.kron(hard, np.ones((2, 2))).tolist()
+    assert resize_mask(hard, 2, 2) is hard
+    soft = np.array([[0.2, 0.8]], np.float32)
+    resized = resize_mask(soft, 1, 4)
+    assert resized.shape == (1, 4)
+    assert resized[0].tolist() == pytest.approx([0.2, 0.35, 0.65, 0.8])
+    assert not is_hard(resized)
