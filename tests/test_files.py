@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 import pytest
 
-from labels4free.files import write_atomically, write_failure
+from labels4free.files import opened_atomically, remove_leftovers, temporary_path, write_atomically, write_failure
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -32,6 +33,33 @@ def test_failure_leaves_the_older_file_and_nothing_else(tmp_path, monkeypatch, f
     assert os.listdir(tmp_path) == ["file.bin"]
 
 
+def test_a_file_written_bit_by_bit_appears_at_the_end(tmp_path):
+    path = tmp_path / "new" / "file.bin"
+    with opened_atomically(path) as file:
+        file.write(b"....")
+        file.write(b"cd")
+        file.seek(0)
+        file.write(b"ab")
+        assert not path.exists()
+    assert path.read_bytes() == b"ab..cd"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+def test_a_failure_between_two_bits_leaves_the_older_file(tmp_path):
+    path = tmp_path / "file.bin"
+    write_atomically(path, b"older")
+
+    def fail():
+        with opened_atomically(path) as file:
+            file.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_bytes() == b"older"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
@@ -44,3 +72,35 @@ def test_failure_leaves_the_older_file_and_nothing_else(tmp_path, monkeypatch, f
 def test_failure_in_a_sentence(number, sentence):
     with pytest.raises(AssertionError, match=sentence):
         raise AssertionError(write_failure("out/a.png", OSError(number, os.strerror(number))))
+
+
+def test_leftovers_go_unless_somebody_is_writing_them(tmp_path):
+    from labels4free import files
+
+    def left(path, process, age=0.0, machine=None):
+        name = temporary_path(path).name.replace(f"-{os.getpid()}-", f"-{process}-")
+        name = name if machine is None else name.replace(files._machine(), machine)
+        found = path.with_name(name)
+        found.parent.mkdir(exist_ok=True)
+        found.write_bytes(b"half")
+        os.utime(found, (time.time() - age, time.time() - age))
+        return found
+
+    dead, day = 2**22 + 1, 86400.0
+    gone = [
+        left(tmp_path / "a" / "00001.png", dead),
+        left(tmp_path / "manifest.json", dead),
+        left(tmp_path / "a" / "00002.png", os.getpid(), age=day + 60),
+        left(tmp_path / "a" / "00003.png", os.getpid(), age=day + 60, machine="00000000"),
+    ]
+    kept = [
+        left(tmp_path / "a" / "00004.png", os.getpid()),
+        left(tmp_path / "a" / "00005.png", 1),  # somebody else's
+        left(tmp_path / "a" / "00006.png", dead, age=day - 60, machine="00000000"),
+        tmp_path / "a" / "mine.tmp",
+    ]
+    kept[-1].write_bytes(b"x")
+    os.utime(kept[-1], (0, 0))
+    assert remove_leftovers(tmp_path) == len(gone)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)

@@ -5,14 +5,59 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
+import re
 import secrets
+import time
+import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEMPORARY_SUFFIX = ".tmp"
 """End of the name of a file that is still being written, or was when its process was killed."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_WRITER = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]+" + re.escape(TEMPORARY_SUFFIX) + "$")
+_DAY = 86400.0
+
+
+@contextlib.contextmanager
+def opened_atomically(path: str | Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Write a file bit by bit that appears complete or not at all: temporary file beside it, renamed at the end.
+
+    Missing folders are made. Where the block ends in an exception, Ctrl-C included, the temporary file is removed and
+    an older file is untouched.
+
+    Args:
+        path: File to write; an older one is replaced.
+        sync: As for :func:`write_atomically`.
+
+    Yields:
+        The temporary file, open for reading and writing.
+
+    Raises:
+        OSError: If the file cannot be written; :func:`write_failure` puts it into a sentence.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        with temporary.open("x+b") as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        # After a failed write, removing must not hide the first error.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    if sync:
+        _sync_folder(path.parent)
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview, *, sync: bool = True) -> None:
@@ -29,23 +74,63 @@ def write_atomically(path: str | Path, data: bytes | memoryview, *, sync: bool =
     Raises:
         OSError: If the file cannot be written; :func:`write_failure` puts it into a sentence.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Our own name rather than tempfile's: that module makes files only their owner can read. Two writers never collide.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    with opened_atomically(path, sync=sync) as file:
+        file.write(data)
+
+
+def temporary_path(path: Path) -> Path:
+    """A name beside a file to write it under until it is whole; says which process of which machine writes.
+
+    Our own names rather than tempfile's: that module makes files only their owner can read. Two writers never collide.
+    """
+    writer = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{writer}{TEMPORARY_SUFFIX}")
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what killed processes left half-written in a folder and below it; files that are being written stay.
+
+    A process of this machine is asked for by its number. Files of other machines, of which nothing is known here, go
+    once nobody has written to them for a day.
+
+    Returns:
+        How many files were removed.
+    """
+    removed = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(TEMPORARY_SUFFIX) and name.startswith(".") and _is_left(path := Path(place, name)):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    removed += 1
+    return removed
+
+
+def _is_left(path: Path) -> bool:
+    writer = _WRITER.search(path.name)
+    if writer and writer["machine"] == _machine() and not _is_alive(int(writer["process"])):
+        return True
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        # After a failed write, removing must not hide the first error.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    if sync:
-        _sync_folder(path.parent)
+        return time.time() - path.stat().st_mtime > _DAY
+    except OSError:
+        return False
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is such a process on this machine, as far as can be told."""
+    if os.name == "nt":  # there the question itself would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def write_failure(path: str | Path, error: OSError) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from labels4free.types import LayeredImage
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from labels4free.generators.base import Generator, Noise
     from labels4free.networks.alpha_network import AlphaNetwork
@@ -28,6 +27,20 @@ def composite(foreground: Tensor, background: Tensor, alpha: Tensor) -> Tensor:
         [N, 3, H, W]; exactly the foreground where alpha is 1 and exactly the background where it is 0.
     """
     return alpha * foreground + (1 - alpha) * background
+
+
+class Foreground(NamedTuple):
+    """A generator's image with the alpha of its object.
+
+    Attributes:
+        image: [N, 3, R, R], about [-1, 1].
+        alpha: [N, 1, R, R], in [0, 1]; 1 is foreground.
+        features: The generator's maps, coarse to fine, that alpha was read from.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    features: tuple[Tensor, ...]
 
 
 class LayeredGenerator(nn.Module):
@@ -66,8 +79,22 @@ class LayeredGenerator(nn.Module):
             Foreground and background [N, 3, R, R] and alpha [N, 1, R, R], with R the generator's resolution.
         """
         image, features = self.generator.synthesize(ws, noise=noise, rng=rng)
-        mode = background or self.generator.default_background
-        behind = self.generator.synthesize(
-            ws if background_ws is None else background_ws, noise=noise, background=mode, rng=rng
-        )
-        return LayeredImage(image, behind.image, self.alpha_network(features))
+        behind = self.background(ws if background_ws is None else background_ws, background, noise=noise, rng=rng)
+        return LayeredImage(image, behind, self.alpha_network(features))
+
+    def foreground(self, ws: Tensor, *, noise: Noise = "fixed", rng: torch.Generator | None = None) -> Foreground:
+        """Render the image and its alpha alone, at half the cost of all three layers. Arguments as for the call."""
+        image, features = self.generator.synthesize(ws, noise=noise, rng=rng)
+        return Foreground(image, self.alpha_network(features), features)
+
+    def background(
+        self,
+        ws: Tensor,
+        mode: str | None = None,
+        *,
+        noise: Noise = "fixed",
+        rng: torch.Generator | None = None,
+    ) -> Tensor:
+        """Render the image without its object, [N, 3, R, R], in one of the generator's modes; None is its default."""
+        mode = mode or self.generator.default_background
+        return self.generator.synthesize(ws, noise=noise, background=mode, rng=rng).image

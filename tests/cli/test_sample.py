@@ -1,21 +1,37 @@
 from __future__ import annotations
 
-import inspect
 import json
 import logging
-from dataclasses import fields
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from PIL import Image
 
-from labels4free import cli, sampling
+from labels4free import cli
 from labels4free.checkpoints import loading
 from labels4free.checkpoints.native import write_native
 from labels4free.cli import sample
-from labels4free.data.sample_folder import FOLDERS, MANIFEST
+from labels4free.cli.sample_flags import (
+    Files,
+    Latents,
+    Trust,
+    Work,
+    parse_count,
+    parse_range,
+    parse_shards,
+    parse_views,
+    settings_of,
+)
+from labels4free.data.pair_manifest import MANIFEST
+from labels4free.errors import ConfigError
 from labels4free.networks.alpha_network import MergeNetwork
-from labels4free.sampling import SampleConfig
+from labels4free.sampling import dataset
+from labels4free.sampling.config import SampleConfig, published
+from labels4free.sampling.filters import NO_FILTERS, FilterConfig
+from labels4free.sampling.shards import Share
+from labels4free.sampling.uncertainty import UncertaintyConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +67,9 @@ def write_alpha(tmp_path: Path, tiny_generator: Any) -> Any:
     return write
 
 
+ALL = ["--min-coverage", "0", "--max-coverage", "1", "--min-largest-share", "0"]  # the network is not trained
+
+
 def test_writes_samples_and_says_where(
     tmp_path: Path, write_alpha: Any, generator_file: Path, tiny_generator: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,27 +77,143 @@ def test_writes_samples_and_says_where(
     alpha = write_alpha(generator={"name": str(generator_file), "fingerprint": fingerprint})
     out = tmp_path / "out"
     words = ["--num", "2", "--seed", "4", "--truncation-psi", "0.5", "--threshold", "0.8", "--size", "32"]
-    assert cli.main(["sample", alpha, "--out", str(out), *words]) == cli.SUCCESS
+    assert cli.main(["sample", alpha, "--out", str(out), *words, *ALL]) == cli.SUCCESS
     said = capsys.readouterr().out
     assert f"2 samples in {out}, masks cover" in said
     assert f"Contact sheet: {out / 'contact_sheet.png'}" in said
+    assert f"How to read it: {out / 'README.md'}; to look at: {out / 'index.html'}" in said
+    assert "2 pairs of 32 x 32 pixels" in (out / "index.html").read_text(encoding="utf-8")
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*.png")) == sorted(
-        ["contact_sheet.png", *(f"{folder}/0000{i}.png" for folder in FOLDERS for i in (0, 1))]
+        ["contact_sheet.png", *(f"{folder}/0000{i}.png" for folder in ("images", "alpha", "masks") for i in (0, 1))]
     )
     manifest = json.loads((out / MANIFEST).read_text())
     assert manifest["generator"]["name"] == str(generator_file)
     assert manifest["generator"]["fingerprint"] == fingerprint
+    assert manifest["alpha_network"]["name"] == alpha
     settings = manifest["settings"]
-    assert [settings[k] for k in ("seed", "truncation_psi", "threshold", "size")] == [4, 0.5, 0.8, 32]
+    names = ("seed", "min_truncation_psi", "max_truncation_psi", "threshold", "size")
+    assert [settings[k] for k in names] == [4, 0.5, 0.5, 0.8, 32]
+
+
+def test_says_what_was_dropped_and_what_is_left_to_others(
+    tmp_path: Path, write_alpha: Any, generator_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alpha = write_alpha(generator={"name": str(generator_file)})
+    words = ["sample", alpha, "--out", str(tmp_path / "out"), "--num", "4", "--threshold", "0.1"]
+    words += [*ALL, "--shard-size", "2"]
+    assert cli.main([*words, "--shards", "1"]) == cli.SUCCESS
+    assert "This part is done; 2 of 4 samples are in" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "index.html").exists()
+    assert cli.main(words) == cli.SUCCESS
+    coverages = sorted(
+        one["coverage"] for one in map(json.loads, (tmp_path / "out" / "records.jsonl").read_text().splitlines())
+    )
+    assert coverages[0] < coverages[1]
+    words[3] = str(tmp_path / "fewer")
+    assert cli.main([*words, "--min-coverage", str(coverages[1])]) == cli.SUCCESS
+    said = capsys.readouterr().out
+    assert "3 samples in" in said
+    assert (
+        f"Dropped 1 of 4: 1 coverage below {coverages[1]:g}; see {tmp_path / 'fewer' / 'contact_sheet_dropped.png'}"
+        in said
+    )
+
+
+def test_published_preset_writes_pages(tmp_path: Path, write_alpha: Any, generator_file: Path) -> None:
+    alpha, out = write_alpha(generator={"name": str(generator_file)}), tmp_path / "out"
+    assert cli.main(["sample", alpha, "--out", str(out), "--num", "17", "--preset", "published"]) == cli.SUCCESS
+    kinds = ("composite", "alpha_mask", "original", "background", "hard_mask")
+    assert sorted(path.name for path in (out / "grids").iterdir()) == sorted(
+        f"00000{page}_{kind}.png" for page in (0, 1) for kind in kinds
+    )
+    with Image.open(out / "grids" / "000000_original.png") as page:
+        assert page.size == (4 * 66 + 2, 4 * 66 + 2)
+        with Image.open(out / "images" / "00005.png") as sixth:
+            assert page.crop((68, 68, 132, 132)).tobytes() == sixth.tobytes()
+    with Image.open(out / "grids" / "000001_hard_mask.png") as page:
+        assert page.size == (68, 68)
+
+
+def test_torchrun_says_which_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sample._share(Work()) == Share()
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert sample._share(Work(shards="4-99", workers=2)) == Share(2, 4, 99, 3, 8)
+    monkeypatch.setenv("RANK", "three")
+    with pytest.raises(ConfigError, match="RANK must be a number, as torchrun sets it; got 'three'"):
+        sample._share(Work())
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [sample._own_device(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
+
+
+def test_flags_become_settings() -> None:
+    assert settings_of(None, Latents(), Files(), Trust(), Work()) == SampleConfig()
+    assert settings_of("published", Latents(), Files(), Trust(), Work()) == published()
+    config = settings_of(
+        None,
+        Latents(seed=3, truncation_psi="0.5:1", style_mixing=0.25, label=2),
+        Files(include="image, cutout", format="webdataset", threshold=0.5, backgrounds="#102030", alpha_bits=16),
+        Trust(max_coverage=0.5, uncertainty="mixing:2,noise:1", ensemble=("a", "b"), max_uncertainty_quantile=0.9),
+        Work(shard_size=7),
+    )
+    assert config == SampleConfig(
+        seed=3,
+        min_truncation_psi=0.5,
+        max_truncation_psi=1.0,
+        style_mixing=0.25,
+        label=2,
+        parts=("image", "cutout"),
+        format="webdataset",
+        threshold=0.5,
+        backgrounds="#102030",
+        alpha_bits=16,
+        shard_size=7,
+        filters=FilterConfig(max_coverage=0.5, max_uncertainty_quantile=0.9),
+        uncertainty=UncertaintyConfig(noise=1, mixing=2, ensemble=("a", "b")),
+    )
+    assert settings_of("published", Latents(truncation_psi="1"), Files(), Trust(), Work()).min_truncation_psi == 1.0
+    assert settings_of("published", Latents(), Files(), Trust(min_coverage=0.1), Work()).filters == replace(
+        NO_FILTERS, min_coverage=0.1
+    )
+    with pytest.raises(ConfigError, match="Unknown preset 'x'; there is one, published"):
+        settings_of("x", Latents(), Files(), Trust(), Work())
+
+
+@pytest.mark.parametrize(
+    ("word", "count"), [("16", 16), ("10k", 10_000), ("10M", 10_000_000), ("1.5k", 1500), ("1_000", 1000), ("-3", -3)]
+)
+def test_counts(word: str, count: int) -> None:
+    assert parse_count(word) == count
+
+
+def test_words_that_flags_take() -> None:
+    assert (parse_range("0.7"), parse_range("0.5:1")) == ((0.7, 0.7), (0.5, 1.0))
+    assert (parse_shards("7"), parse_shards("0-99")) == ((7, 7), (0, 99))
+    assert (parse_views(None), parse_views("noise:2")) == ({}, {"noise": 2})
+    for parse, word, said in (
+        (parse_count, "ten", "num must be a whole number such as 1000, 10k or 10M, got 'ten'"),
+        (parse_count, "0.5", "got '0.5'"),
+        (parse_count, "1.2345k", "got '1.2345k'"),
+        (parse_range, "0.5:1:2", "a range such as 0.5:1, got '0.5:1:2'"),
+        (parse_range, "a", "got 'a'"),
+        (parse_shards, "0:9", "shards must be a range such as 0-99, got '0:9'"),
+        (parse_views, "flips:2", "uncertainty must be numbers of views such as noise:2,mixing:2, got 'flips:2'"),
+        (parse_views, "noise", "got 'noise'"),
+        (parse_views, "noise:1,noise:2", "got 'noise:1,noise:2'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            parse(word)
 
 
 def test_defaults_are_those_of_the_library() -> None:
-    flags = inspect.signature(sample.run).parameters
-    shared = [field for field in fields(SampleConfig) if field.name in flags]
-    assert len(shared) == 6
-    assert {field.name: flags[field.name].default for field in shared} == {
-        field.name: field.default for field in shared
-    }
+    usual = SampleConfig()
+    shared = 0
+    for group in (Latents(), Files(), Trust(), Work()):
+        for name, value in vars(group).items():
+            if hasattr(usual, name) and value is not None and name != "uncertainty":
+                assert value == getattr(usual, name), name
+                shared += 1
+    assert shared >= 11
 
 
 @pytest.mark.parametrize(
@@ -103,7 +238,7 @@ def test_changed_generator_is_refused_unless_it_is_named(
     words = ["sample", alpha, "--out", str(tmp_path / "out"), "--num", "1"]
     assert cli.main(words) == cli.FAILURE
     assert "its weights are others" in capsys.readouterr().err
-    assert cli.main([*words, "--generator", str(generator_file)]) == cli.SUCCESS
+    assert cli.main([*words, *ALL, "--generator", str(generator_file)]) == cli.SUCCESS
     assert "was trained on other weights" in capsys.readouterr().err
 
 
@@ -138,10 +273,14 @@ def test_interrupt_says_what_is_there(
         progress(3, 9)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sampling, "sample_dataset", interrupted)
+    monkeypatch.setattr(dataset, "sample_dataset", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sample.sample_with_bar(None, tmp_path, 9, SampleConfig(), "tiny")
-    assert f"3 of 9 samples are in {tmp_path}; the same command goes on from there." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        f"Stopped after 3 of 9 samples. Finished shards are in {tmp_path}; the same command goes on behind them."
+        in said
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +289,18 @@ def _restore_logging() -> Any:
     handlers, level = logger.handlers, logger.level
     yield
     logger.handlers, logger.level = handlers, level
+
+
+def test_masks_of_refined_alpha_are_taken_at_half_unless_a_threshold_is_given() -> None:
+    refined = settings_of(None, Latents(), Files(refine="guided"), Trust(), Work())
+    assert (refined.refine, refined.threshold) == ("guided", 0.5)
+    assert settings_of(None, Latents(), Files(refine="guided", threshold=0.8), Trust(), Work()).threshold == 0.8
+    assert settings_of("published", Latents(), Files(refine="guided"), Trust(), Work()).threshold == 0.5
+    with pytest.raises(ConfigError, match="refine must be none or one of guided, closed-form, got 'snake'"):
+        settings_of(None, Latents(), Files(refine="snake"), Trust(), Work())
+
+
+def test_the_binarity_filter_has_its_flag() -> None:
+    assert settings_of(None, Latents(), Files(), Trust(min_binarity_quantile=0.1), Work()).filters == FilterConfig(
+        min_binarity_quantile=0.1
+    )

@@ -133,12 +133,13 @@ class GeneratorContract:
 
     def test_drawn_styles_depend_on_seed_and_index_alone(self, generator):
         state = torch.get_rng_state()
-        for seed, index, psi in ((0, 0, 1.0), (3, 5, 0.7)):
-            ws = generator.draw_ws(seed, index, psi)
+        for seed, index, psi, cutoff in ((0, 0, 1.0, None), (3, 5, 0.7, None), (3, 5, 0.7, 2)):
+            ws = generator.draw_ws(seed, index, psi, truncation_cutoff=cutoff)
             labels = None
             if generator.c_dim:
                 labels = torch.eye(generator.c_dim)[[sample_label(generator.c_dim, seed, index)]]
-            expected = generator.map(sample_z(generator.z_dim, seed, index)[None], psi, labels=labels)
+            z = sample_z(generator.z_dim, seed, index)[None]
+            expected = generator.map(z, psi, truncation_cutoff=cutoff, labels=labels)
             assert ws.shape == (1, generator.num_ws, generator.w_dim)
             assert torch.equal(ws, expected)
         assert torch.equal(torch.get_rng_state(), state)

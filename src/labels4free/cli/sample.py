@@ -1,19 +1,24 @@
-"""``labels4free sample``: images with their masks, from a trained alpha network."""
+"""``labels4free sample``: images with their masks, from a trained alpha network and its generator."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from labels4free.cli.progress import progress_bar
+from labels4free.cli.sample_flags import Files, Latents, Trust, Work, parse_count, parse_shards, settings_of
 
 if TYPE_CHECKING:
     from labels4free.layered import LayeredGenerator
-    from labels4free.sampling import SampleConfig, SampleSummary
+    from labels4free.sampling.config import SampleConfig
+    from labels4free.sampling.shards import Share
+    from labels4free.sampling.summary import SampleSummary
 
 _log = logging.getLogger(__name__)
 
@@ -22,49 +27,91 @@ def run(
     source: Annotated[Positional[str], arg(metavar="RUN_OR_ALPHA")],
     *,
     out: Annotated[Path, arg(metavar="DIR")],
-    num: Annotated[int, arg(metavar="N")],
-    seed: int = 0,
-    truncation_psi: float = 0.7,
-    threshold: float = 0.9,
-    batch_size: int = 4,
-    size: int | None = None,
-    label: Annotated[int | None, arg(metavar="K", help_behavior_hint="")] = None,
+    num: Annotated[str, arg(metavar="N")],
+    preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
     generator: Annotated[str | None, arg(metavar="NAME_OR_FILE")] = None,
-    device: str = "cpu",
+    latents: Annotated[Latents, OmitArgPrefixes] = Latents(),  # noqa: B008  frozen
+    files: Annotated[Files, OmitArgPrefixes] = Files(),  # noqa: B008
+    trust: Annotated[Trust, OmitArgPrefixes] = Trust(),  # noqa: B008
+    work: Annotated[Work, OmitArgPrefixes] = Work(),  # noqa: B008
 ) -> None:
-    """Write numbered images, alphas, masks, composites and backgrounds, and a contact sheet of the first few.
+    """Write a data set of images with their masks, and contact sheets of the first few.
 
-    The same command continues where an interrupted one stopped; a larger --num adds samples.
+    The same command continues where an interrupted one stopped, checks what is there and makes again what is damaged;
+    a larger --num adds samples. Several machines share the work under torchrun, or by --shards in a job array.
 
     Args:
         source: Folder of a training run, file of an alpha network (native, or a .pt of the original Labels4Free),
             or name of a generator that one ships for.
         out: Folder to write to.
-        num: Number of samples.
-        seed: Sample i depends on the seed and i alone.
-        truncation_psi: From 1, the generator's full variety, towards 0, its average image.
-        threshold: A pixel is foreground in the mask where its alpha exceeds this.
-        batch_size: Samples rendered at once on a GPU. A CPU renders one at a time.
-        size: Side of the pictures in pixels, a divisor of the generator's resolution; by default that.
-        label: Class of the samples, for generators with classes; without it each sample draws its own.
+        num: Number of candidates, such as 1000, 10k or 10M; what the filters drop is among them.
+        preset: "published": truncation 0.5, masks at 0.9, composites and backgrounds too, no filters, and pages of
+            sixteen pictures in grids/, as test_sample.py of the original writes them.
         generator: Generator to use instead of the one that the alpha network was trained on.
             Like that of "train", a name of the zoo or a file.
-        device: cpu, cuda, cuda:N or mps.
+        latents: Which images.
+        files: What is written.
+        trust: What is left out.
+        work: How it is done.
     """
-    from labels4free.sampling import SampleConfig
+    count, share = parse_count(num), _share(work)
+    files = dataclasses.replace(files, backgrounds=in_full(files.backgrounds))
+    trust = dataclasses.replace(trust, ensemble=tuple(map(in_full, trust.ensemble)))
+    if trust.min_realism_quantile is not None:
+        trust = dataclasses.replace(trust, discriminator=in_full(trust.discriminator or generator or source))
+    config = settings_of(preset, latents, files, trust, work)
+    layered, name = load_layered(source, generator, _own_device(work.device))
+    summary = sample_with_bar(layered, out, count, config, name, alpha_name=in_full(source), share=share)
+    if preset is not None and summary.complete:
+        from labels4free.sampling.published import write_grids
 
-    config = SampleConfig(
-        seed=seed,
-        truncation_psi=truncation_psi,
-        threshold=threshold,
-        batch_size=batch_size,
-        size=size,
-        label=label,
-    )
-    layered, name = load_layered(source, generator, device)
-    summary = sample_with_bar(layered, out, num, config, name)
-    print(f"{summary.num} samples in {summary.out}, masks cover {describe_coverage(summary)} of the picture")
+        write_grids(out)
+    if summary.complete:
+        from labels4free.cli.sample_page import write_sample_page
+
+        write_sample_page(out)
+    _say(summary)
+
+
+def _say(summary: SampleSummary) -> None:
+    if not summary.complete:
+        print(
+            f"This part is done; {summary.done} of {summary.num} samples are in {summary.out} so far. Whoever finishes "
+            f"the last part writes what spans all of them."
+        )
+        return
+    print(f"{summary.kept} samples in {summary.out}, masks cover {describe_coverage(summary)} of the picture")
+    if summary.dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.dropped.items())
+        print(f"Dropped {sum(summary.dropped.values())} of {summary.num}: {reasons}; see {summary.dropped_sheet}")
     print(f"Contact sheet: {summary.contact_sheet}")
+    print(f"How to read it: {summary.card}; to look at: {summary.page}")
+
+
+def _share(work: Work) -> Share:
+    """What of the data set this process makes: torchrun says which of how many it is."""
+    from labels4free.errors import ConfigError
+    from labels4free.sampling.shards import Share
+
+    numbers = {"RANK": 0, "WORLD_SIZE": 1}
+    for name, usual in numbers.items():
+        value = os.environ.get(name, "") or str(usual)
+        if not value.isdecimal():
+            raise ConfigError(f"{name} must be a number, as torchrun sets it; got {value!r}.")
+        numbers[name] = int(value)
+    first, last = parse_shards(work.shards) if work.shards is not None else (0, None)
+    return Share(work.workers, first, last, numbers["RANK"], numbers["WORLD_SIZE"])
+
+
+def _own_device(device: str) -> str:
+    """Under torchrun ``cuda`` is the process's own GPU."""
+    local = os.environ.get("LOCAL_RANK", "")
+    return f"cuda:{local}" if device == "cuda" and local.isdecimal() else device
+
+
+def in_full(source: str) -> str:
+    """A file or folder by its full path, since pairs may be made again from another folder; any other word as it is."""
+    return str(Path(source).resolve()) if source and Path(source).exists() else source
 
 
 def load_layered(source: str, generator: str | None, device: str) -> tuple[LayeredGenerator, str]:
@@ -115,23 +162,43 @@ def load_layered(source: str, generator: str | None, device: str) -> tuple[Layer
 
 
 def sample_with_bar(
-    layered: LayeredGenerator, out: Path, num: int, config: SampleConfig, generator_name: str
+    layered: LayeredGenerator,
+    out: Path,
+    num: int,
+    config: SampleConfig,
+    generator_name: str,
+    *,
+    alpha_name: str | None = None,
+    share: Share | None = None,
 ) -> SampleSummary:
     """Sample with a progress bar on stderr; after Ctrl-C say how to go on."""
-    from labels4free.sampling import sample_dataset
+    from labels4free.sampling.dataset import sample_dataset
 
-    done = 0
+    done, all_of_it = 0, num
     try:
         with progress_bar("Sampling") as update:
 
             def show(finished: int, total: int) -> None:
-                nonlocal done
-                done = finished
+                nonlocal done, all_of_it
+                done, all_of_it = finished, total
                 update(finished, total)
 
-            return sample_dataset(layered, out, num, config, generator_name=generator_name, progress=show)
+            return sample_dataset(
+                layered,
+                out,
+                num,
+                config,
+                generator_name=in_full(generator_name),
+                alpha_name=alpha_name,
+                share=share,
+                progress=show,
+            )
     except KeyboardInterrupt:
-        print(f"{done} of {num} samples are in {out}; the same command goes on from there.", file=sys.stderr)
+        print(
+            f"Stopped after {done} of {all_of_it} samples. Finished shards are in {out}; the same command goes on "
+            f"behind them.",
+            file=sys.stderr,
+        )
         raise
 
 

@@ -31,18 +31,24 @@ _REFUSED_FORMATS = frozenset({"EPS"})  # reading one would run another program o
 
 
 @contextlib.contextmanager
-def opened_image(source: Path | bytes, name: str | None = None) -> Iterator[Image.Image]:
+def opened_image(
+    source: Path | bytes, name: str | None = None, *, max_pixels: int | None = None
+) -> Iterator[Image.Image]:
     """Open an image, as a context; only its header is read so far.
 
     Args:
         source: The file, or its content.
         name: What the content is called in messages.
+        max_pixels: Refuse larger images; None is Pillow's limit against decompression bombs, 89 million. A limit of
+            one's own holds for all threads until the context closes.
 
     Raises:
         DataError: Whatever goes wrong until the context closes, as a sentence that names the file.
     """
     name = name or str(source)
+    pillows_limit = Image.MAX_IMAGE_PIXELS
     try:
+        Image.MAX_IMAGE_PIXELS = max_pixels or pillows_limit
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities that Pillow puts up with, such as a damaged EXIF block
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -53,14 +59,15 @@ def opened_image(source: Path | bytes, name: str | None = None) -> Iterator[Imag
     except FileNotFoundError as error:
         raise DataError(f"There is no image at {name}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            f"{name} has more pixels than Pillow's limit against decompression bombs; make it smaller."
-        ) from error
+        limit = f"{max_pixels / 1e6:.0f} million pixels" if max_pixels else "Pillow's limit against decompression bombs"
+        raise DataError(f"{name} has more {'' if max_pixels else 'pixels '}than {limit}; make it smaller.") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         reason = str(error).removesuffix(".") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):  # its own words hold a memory address
             reason = "its format is unknown"
         raise DataError(f"{name} cannot be read as an image ({reason}).") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows_limit
 
 
 def decode_image(source: Path | bytes, resolution: int | None = None, name: str | None = None) -> NDArray[np.uint8]:

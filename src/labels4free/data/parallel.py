@@ -7,19 +7,20 @@ import os
 import signal
 import threading
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
 T = TypeVar("T")
 
 _CHUNK = 8  # indices a task: fewer cost time in the queues, more hold back the results
 _AHEAD = 3  # tasks a worker that may be waiting, so that memory stays bounded where the reader is slow
+_TICK = 0.25  # seconds
 
 _function: Callable[[int], object]
 
@@ -29,7 +30,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[int], T], indices: range, workers: int) -> Generator[T]:
+def ordered_map(
+    function: Callable[[int], T],
+    indices: Sequence[int],
+    workers: int,
+    *,
+    chunk: int = _CHUNK,
+    tick: Callable[[], None] | None = None,
+) -> Generator[T]:
     """Yield ``function(index)`` for each index, in order.
 
     Args:
@@ -37,11 +45,13 @@ def ordered_map(function: Callable[[int], T], indices: range, workers: int) -> G
         indices: What to call it with.
         workers: Number of processes. They are started anew rather than forked, ignore Ctrl-C, which is the parent's to
             handle, and end when it ends, however that came.
+        chunk: Indices a task: 1 where a call takes long.
+        tick: Called a few times a second while there is nothing to yield from the processes.
 
     Raises:
         DataError: If a worker process died.
     """
-    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    chunks = [indices[start : start + chunk] for start in range(0, len(indices), chunk)]
     workers = min(workers, len(chunks))
     if workers <= 1:
         yield from map(function, indices)
@@ -49,18 +59,24 @@ def ordered_map(function: Callable[[int], T], indices: range, workers: int) -> G
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (function,))
     waiting: deque[Future[list[T]]] = deque()
     try:
-        for chunk in chunks:
-            waiting.append(pool.submit(_work, chunk))
+        for part in chunks:
+            waiting.append(pool.submit(_work, part))
             if len(waiting) > _AHEAD * workers:
-                yield from waiting.popleft().result()
+                yield from _result(waiting.popleft(), tick)
         while waiting:
-            yield from waiting.popleft().result()
+            yield from _result(waiting.popleft(), tick)
     except BrokenProcessPool as error:
         raise DataError(
             f"A worker process died, perhaps for want of memory: run the same again with fewer than {workers} workers."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[list[T]], tick: Callable[[], None] | None) -> list[T]:
+    while tick is not None and not wait([future], _TICK).done:
+        tick()
+    return future.result()
 
 
 def _begin_worker(function: Callable[[int], object]) -> None:
@@ -78,5 +94,5 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _work(chunk: range) -> list[T]:
-    return [_function(index) for index in chunk]  # type: ignore[misc]
+def _work(indices: Sequence[int]) -> list[T]:
+    return [_function(index) for index in indices]  # type: ignore[misc]

@@ -49,7 +49,7 @@ class ShardSource(ImageSource):
     def __init__(self, path: Path, resolution: int | None = None) -> None:
         self.path = path
         self.skipped = {}
-        self._shards = _find_shards(path)
+        self._shards = find_shards(path)
         self._members: list[_Member] = []
         names: list[str] = []
         for number, shard in enumerate(self._shards):
@@ -96,7 +96,7 @@ class ShardSource(ImageSource):
                         if info.isreg() and not info.issparse() and is_image_name(info.name):
                             member = _Member(number, info.offset_data, info.size)
                             samples.setdefault(_key(info.name), []).append((info.name, member))
-                    _check_end(shard, tar.offset)
+                    check_end(shard, tar.offset)
                 except (tarfile.TarError, EOFError, OSError) as error:
                     self.skipped[str(shard)] = f"{shard} is damaged ({error}): what comes before that is used."
         except (tarfile.TarError, EOFError, OSError) as error:
@@ -167,7 +167,12 @@ def _is_shard_name(name: str) -> bool:
     return name.lower().endswith(_SUFFIX) and not name.startswith(".")
 
 
-def _find_shards(path: Path) -> list[Path]:
+def find_shards(path: Path) -> list[Path]:
+    """The tar files of a folder, a pattern or a path, in natural order.
+
+    Raises:
+        DataError: If one is missing.
+    """
     if path.is_dir():
         return [
             path / name for name in sorted((p.name for p in path.iterdir() if _is_shard_name(p.name)), key=natural_key)
@@ -191,7 +196,7 @@ def _expand(pattern: str) -> list[str]:
     return [f"{pattern[: match.start()]}{n:0{len(match[1])}d}{rest}" for n in range(first, last + 1) for rest in rests]
 
 
-def _check_end(shard: Path, offset: int) -> None:
+def check_end(shard: Path, offset: int) -> None:
     """Tell the end of a tar file from a damaged header, which the standard library takes for one."""
     with shard.open("rb") as file:
         file.seek(offset)

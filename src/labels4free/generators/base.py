@@ -146,13 +146,22 @@ class Generator(nn.Module, ABC):
         """What each layer gets of a checked ``noise``, coarse to fine."""
         return iter([noise] * len(self.feature_specs) if isinstance(noise, str) else noise)
 
-    def draw_ws(self, seed: int, index: int, truncation_psi: float = 1.0, *, label: int | None = None) -> Tensor:
+    def draw_ws(
+        self,
+        seed: int,
+        index: int,
+        truncation_psi: float = 1.0,
+        *,
+        truncation_cutoff: int | None = None,
+        label: int | None = None,
+    ) -> Tensor:
         """Draw one sample's styles, which depend on (seed, index) alone, whatever the batch or device.
 
         Args:
             seed: Seed of the whole series.
             index: Number of the sample in it.
             truncation_psi: As for :meth:`map`.
+            truncation_cutoff: As for :meth:`map`.
             label: Class of the sample; None draws one of a class-conditional generator's classes, all alike.
 
         Returns:
@@ -170,7 +179,7 @@ class Generator(nn.Module, ABC):
             chosen = sample_label(self.c_dim, seed, index) if label is None else label
             labels = torch.eye(self.c_dim, device=device)[chosen : chosen + 1]
         z = sample_z(self.z_dim, seed, index).to(device).unsqueeze(0)
-        return self.map(z, truncation_psi, labels=labels)
+        return self.map(z, truncation_psi, truncation_cutoff=truncation_cutoff, labels=labels)
 
     def _check_noise_maps(self, maps: Sequence[Tensor], count: int) -> None:
         sizes = [spec.resolution for spec in self.feature_specs]

@@ -1,0 +1,1 @@
+"""Data sets of images with their masks, rendered from seeds."""

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import inspect
+import logging
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.tiny import tiny_stylegan2
+from tests.tiny_run import write_generator
+
+from labels4free import cli
+from labels4free.checkpoints import loading
+from labels4free.cli import generate
+from labels4free.data import films
+from labels4free.sampling import images
+from labels4free.sampling.interpolation import FilmConfig
+from labels4free.sampling.picture_folder import FileFormat
+from labels4free.sampling.rendering import PictureConfig, Renderer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("labels4free")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logger.level)
+
+
+@pytest.fixture(scope="session")
+def conditional_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_generator(tmp_path_factory.mktemp("generator") / "classes.safetensors", tiny_stylegan2(c_dim=3))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def call(generator_file: Path, out: Path) -> Callable[..., int]:
+    """Run the verb with the tiny generator, into the folder ``out``."""
+    return lambda *words: cli.main(["generate", str(generator_file), "--out", str(out), *map(str, words)])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def pixels(path: Path) -> Any:
+    with Image.open(path) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+def test_pictures(call: Any, out: Path, tiny_generator: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--seeds", "0-1,1000", "--size", "32", "--truncation-psi", "0.5") == cli.SUCCESS
+    assert names(out) == ["contact_sheet.png", "pictures.json", "seed00000.png", "seed00001.png", "seed01000.png"]
+    made = Renderer(tiny_generator, PictureConfig(size=32, truncation_psi=0.5))
+    assert np.array_equal(pixels(out / "seed01000.png"), made.pictures(made.ws_of_seed(1000), "fixed")[0])
+    said = capsys.readouterr().out
+    assert said == f"3 pictures in {out}\nContact sheet: {out / 'contact_sheet.png'}\n"
+    assert call("--seeds", "0-4", "--size", "32", "--truncation-psi", "0.5") == cli.SUCCESS
+    assert f"5 pictures in {out}, 2 of them from before" in capsys.readouterr().out
+
+
+def test_every_setting_reaches_the_pictures(out: Path, conditional_file: Path) -> None:
+    words = "--seeds 3 --truncation-psi 0.6 --truncation-cutoff 4 --noise none --label 1 --background default --size 16"
+    words += f" --format jpeg --quality 7 --out {out}"
+    command = ["generate", str(conditional_file), *words.split()]
+    assert cli.main(command) == cli.SUCCESS
+    generator = loading.load_generator(conditional_file)
+    config = PictureConfig(0.6, 4, "none", 1, 16, "default")
+    made = Renderer(generator, config)
+    expected = out.parent / "expected.jpg"
+    FileFormat("jpeg", 7).write(expected, made.pictures(made.ws_of_seed(3), "none")[0])
+    assert (out / "seed00003.jpg").read_bytes() == expected.read_bytes()
+
+
+def test_latents_out_and_in(call: Any, out: Path, generator_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--seeds", "5,6", "--save-latents") == cli.SUCCESS
+    assert f"Latents: {out / 'latents.npz'}" in capsys.readouterr().out
+    again = out.parent / "again"
+    file = str(out / "latents.npz")
+    command = ["generate", str(generator_file), "--out", str(again), "--latents", file, file]
+    assert cli.main(command) == cli.SUCCESS
+    for k, seed in enumerate((5, 6, 5, 6)):
+        got, expected = again / f"latent{k:05d}.png", out / f"seed{seed:05d}.png"
+        assert got.read_bytes() == expected.read_bytes()
+
+
+def test_grid(call: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--mix-rows", "1,2", "--mix-columns", "10-12", "--mix-layers", "0-2,5", "--mix-singles", "--size", "16"]
+    assert call(*words) == cli.SUCCESS
+    assert f"Grid: {out / 'mix_0-2,5.png'}\n" in capsys.readouterr().out
+    assert names(out) == [
+        "mix_0-2,5.png",
+        *(f"mix_0-2,5/seed0000{row}_seed000{column}.png" for row in (1, 2) for column in (10, 11, 12)),
+        "pictures.json",
+    ]
+
+
+def test_film_alone_needs_no_folder(
+    tmp_path: Path, generator_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "new" / "film.gif"
+    words = ["--seeds", "1-3", "--frames", "4", "--fps", "8", "--size", "32", "--loop", "--space", "z"]
+    assert cli.main(["generate", str(generator_file), "--interpolate", str(film), *words]) == cli.SUCCESS
+    assert capsys.readouterr().out == f"Film: {film}, 12 frames of 32x32, 1.5 s\n"
+    with Image.open(film) as picture:
+        assert picture.n_frames == 12
+    assert names(tmp_path) == ["new/film.gif"]
+
+
+def test_all_at_once(call: Any, out: Path) -> None:
+    film = out / "film.webp"
+    words = f"--seeds 1,2 --mix-rows 1 --mix-columns 2 --interpolate {film} --frames 2 --size 16".split()
+    assert call(*words) == cli.SUCCESS
+    files = ["contact_sheet.png", "film.webp", "mix_0-3.png", "pictures.json", "seed00001.png", "seed00002.png"]
+    assert names(out) == files
+    assert call(*words) == cli.SUCCESS  # and once more
+    assert names(out) == files
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    flags = inspect.signature(generate.run).parameters
+    shared = [field for config in (PictureConfig, FilmConfig, FileFormat) for field in fields(config)]
+    assert len(shared) == 14
+    for field in shared:
+        assert flags["format" if field.name == "name" else field.name].default == field.default
+
+
+BAD = [
+    ("", "There is nothing to render: give --seeds such as 0-99,1000, or --latents."),
+    ("--seeds 5-2", "The range 5-2 of seeds ends before it begins: write 2-5."),
+    ("--seeds a", "seeds must be numbers from 0 and ranges"),
+    ("--seeds ,", "got ''"),
+    ("--seeds=", "got none"),
+    ("--seeds=-1", "got '-1'"),
+    ("--seeds 9223372036854775809", "seeds go from 0 to 4294967295, got '9223372036854775809'"),
+    ("--seeds 1,2,1", "seeds must differ, 1 comes twice"),
+    ("--seeds 1 --truncation-psi 3", "truncation_psi must lie in [-2, 2], got 3.0"),
+    ("--seeds 1 --truncation-cutoff 12", "truncation_cutoff must lie in [0, 11]"),
+    ("--seeds 1 --size 48", "size must divide the generator's resolution 64, got 48"),
+    ("--seeds 1 --label 0", "no classes, so leave the label out"),
+    ("--seeds 1 --background sky", "Unknown background mode 'sky'"),
+    ("--seeds 1 --quality 0", "quality must be from 1 to 100, got 0"),
+    ("--seeds 1 --batch-size 0", "batch_size must be at least 1"),
+    ("--seeds 1 --device toaster", "toaster"),
+    ("--latents /no/such.npz", "There is no file of latents at /no/such.npz"),
+    ("--save-latents", "There are no latents to save"),
+    ("--mix-rows 1", "needs both --mix-rows and --mix-columns"),
+    ("--mix-columns 1", "needs both --mix-rows and --mix-columns"),
+    ("--seeds 1 --mix-layers 1", "--mix-layers and --mix-singles are for a grid"),
+    ("--seeds 1 --mix-singles", "--mix-layers and --mix-singles are for a grid"),
+    ("--mix-rows 1 --mix-columns 3-2", "The range 3-2 of mix-columns ends before it begins"),
+    ("--mix-rows 1 --mix-columns 2 --mix-layers 0-40", "has layers 0 to 10 to mix, got 0-40"),
+    ("--mix-rows 1 --mix-columns 2 --save-latents", "There are no latents to save"),
+    ("--interpolate x.gif", "A film goes from picture to picture"),
+    ("--seeds 1 --interpolate x.gif", "A film needs two pictures or more to go between, got 1"),
+    ("--seeds 1,2 --interpolate x.avi", "must end in .gif, .webp, .apng, .mp4; got 'x.avi'"),
+    ("--seeds 1,2 --interpolate x.gif --fps 100", "fps must lie in [1, 50] for .gif, got 100"),
+    ("--seeds 1,2 --interpolate x.gif --frames 0", "frames must be at least 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD)
+def test_bad_values_are_one_sentence_and_write_nothing(
+    call: Any, out: Path, words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words.split()) == cli.FAILURE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert captured.err.startswith("labels4free: ")
+    assert captured.err.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--seeds 1", "Say what to write: --out DIR for pictures, --interpolate FILM for a film, or both."),
+        ("--mix-rows 1 --mix-columns 2 --seeds 1,2 --interpolate x.gif", "A grid of mixed styles needs a folder"),
+        ("--save-latents --seeds 1,2 --interpolate x.gif", "--save-latents needs a folder: give --out DIR."),
+    ],
+)
+def test_what_needs_a_folder(generator_file: Path, words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", str(generator_file), *words.split()]) == cli.FAILURE
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--noise loud", "--format bmp", "--space x", "--frames many"])
+def test_unknown_words_are_usage_errors(call: Any, out: Path, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        call("--seeds", "1", *words.split())
+    assert end.value.code == 2
+    assert words.split(maxsplit=1)[0] in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_mp4_without_its_library(
+    call: Any, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(films, "find_spec", lambda name: None)
+    assert call("--seeds", "1,2", "--interpolate", "x.mp4") == cli.FAILURE
+    assert "or choose .webp, .apng or .gif" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_places_that_cannot_serve(call: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out.write_text("")
+    assert call("--seeds", "1") == cli.FAILURE
+    assert f"{out} is a file, a folder was expected" in capsys.readouterr().err
+    out.unlink()
+    assert call("--seeds", "1") == cli.SUCCESS
+    capsys.readouterr()
+    assert call("--seeds", "2", "--noise", "none") == cli.FAILURE
+    assert "holds pictures made with noise fixed, asked for was none" in capsys.readouterr().err
+    assert "seed00002.png" not in names(out)
+
+
+def test_interrupt_says_what_is_there(
+    call: Any, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: Any, progress: Any, **rest: Any) -> None:
+        progress(3, 9)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "generate_images", interrupted)
+    assert call("--seeds", "1-9") == cli.INTERRUPTED
+    assert f"3 of 9 pictures are in {out}; the same command goes on from there." in capsys.readouterr().err
