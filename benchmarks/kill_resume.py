@@ -25,7 +25,8 @@ from labels4free.checkpoints.native import write_native
 from labels4free.training.run_dir import RunDir, state_digest
 
 SETTINGS = {
-    "steps": 240,
+    "steps": 120,
+    "members": 2,
     "batch_size": 2,
     "resolution": 16,
     "checkpoint_interval": 16,

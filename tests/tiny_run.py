@@ -22,6 +22,7 @@ from labels4free.training.config import (
     TrainConfig,
 )
 from labels4free.training.run_dir import RunDir, state_digest
+from tests.folders import content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 SETTINGS = TrainConfig(
     steps=8,
+    members=1,
     batch_size=2,
     resolution=16,
     checkpoint_interval=5,
@@ -45,7 +47,7 @@ SETTINGS = TrainConfig(
 
 WARMUP, STEPS = SETTINGS.discriminator.warmup_steps, SETTINGS.steps
 TOTAL = WARMUP + STEPS
-RENDERED = SETTINGS.bank.calibration_samples + SETTINGS.bank.size + PREVIEWS
+RENDERED = SETTINGS.bank.calibration_samples + SETTINGS.bank.size + PREVIEWS + sum(SETTINGS.monitor.views.values())
 
 
 def tiny_config(**changes: Any) -> TrainConfig:
@@ -71,11 +73,6 @@ def write_generator(path: Path, generator: Generator) -> Path:
     family, config, state = generator.family, generator.config(), generator.state_dict()
     write_native(path, kind="generator", family=family, config=config, state=state)
     return path
-
-
-def content(folder: Path) -> dict[str, bytes | None]:
-    """Every file (and folder: None) below a folder, by name."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
 def outcome(run: Path) -> dict[str, Any]:

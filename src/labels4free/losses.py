@@ -136,3 +136,40 @@ def separation(image: Tensor, alpha: Tensor) -> Tensor:
         error = (image - fill_holes(image, 1 - side)).square().mean(dim=1, keepdim=True)
         total = total + ((side * error).sum(dim=(1, 2, 3)) / (side.sum(dim=(1, 2, 3)) + 1e-3)).mean()
     return total
+
+
+def border_emphasis(alpha: Tensor, width: int) -> Tensor:
+    """How far alpha varies around each pixel: ``max - min`` over a square of ``width`` pixels, an odd number.
+
+    Args:
+        alpha: [N, 1, H, W], in [0, 1].
+        width: In pixels; 1 gives 0 everywhere.
+
+    Returns:
+        [N, 1, H, W], in [0, 1]; no scalar: a weight for the pixels in the other terms.
+    """
+    around = width // 2
+    return F.max_pool2d(alpha, width, 1, around) + F.max_pool2d(-alpha, width, 1, around)
+
+
+def soft_iou_loss(alpha: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """One minus the soft intersection over union, mean over the images.
+
+    ``E[1 - (1 + sum w a t) / (1 + sum w (a + t - a t))]``; the ones keep empty masks finite.
+
+    Args:
+        alpha: [N, 1, H, W], in [0, 1].
+        target: Of the same shape, in [0, 1].
+        weight: Of the same shape, >= 0.
+
+    Returns:
+        Scalar in [0, 1); 0 for hard masks that are equal.
+    """
+    both = (weight * alpha * target).sum(dim=(1, 2, 3))
+    either = (weight * (alpha + target - alpha * target)).sum(dim=(1, 2, 3))
+    return (1 - (both + 1) / (either + 1)).mean()
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """``sum w x / sum w`` over all pixels of all images; 0 where there is no weight."""
+    return (values * weight).sum() / weight.sum().clamp_min(1e-6)

@@ -48,7 +48,8 @@ def test_a_run_from_a_native_checkpoint(
     assert f"{TOTAL}/{TOTAL}" in said.err
     assert "coverage 0." in said.err
     command = shlex.split(masks.removeprefix("Masks: labels4free ").replace("DIR", str(tmp_path / "masks")))
-    assert cli.main([*command[:-1], "2"]) == cli.SUCCESS
+    everything = ["--min-coverage", "0", "--max-coverage", "1", "--min-largest-share", "0"]  # it has learned nothing
+    assert cli.main([*command[:-1], "2", *everything]) == cli.SUCCESS
     assert len(list((tmp_path / "masks" / "masks").iterdir())) == 2
 
 

@@ -14,7 +14,8 @@ from tests.tiny_run import any_masks_serve, as_settings, tiny_config, write_gene
 from labels4free import cli
 from labels4free.checkpoints.loading import generator_fingerprint, load_generator
 from labels4free.checkpoints.native import read_native_header
-from labels4free.data.sample_folder import FOLDERS, MANIFEST
+from labels4free.data.pair_manifest import MANIFEST
+from labels4free.data.pairs import PARTS
 from labels4free.generators.stylegan2 import StyleGAN2
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def test_train_and_sample(generator: Path, tmp_path: Path) -> None:
     own = read_native_header(run / "alpha.safetensors", "alpha_network").info["generator"]
     assert own["name"] == str(generator)
     assert own["fingerprint"] == generator_fingerprint(loaded)
-    words = ["sample", str(run), "--out", str(out), "--num", "2"]
+    words = ["sample", str(run), "--out", str(out), "--num", "2", "--preset", "published"]  # so few steps: no filters
     words += ["--label", "1"] if loaded.c_dim else []
     assert cli.main(words) == cli.SUCCESS
-    assert all(len(list((out / folder).glob("*.png"))) == 2 for folder in FOLDERS)
+    parts = ("image", "alpha", "mask", "composite", "background")
+    assert all(len(list((out / PARTS[part]).glob("*.png"))) == 2 for part in parts)
     manifest = json.loads((out / MANIFEST).read_text())
     assert manifest["generator"]["name"] == str(generator)
     assert manifest["generator"]["resolution"] == loaded.resolution
@@ -88,7 +90,7 @@ def test_sample_with_an_alpha_network_of_the_original(shared: Path, tmp_path: Pa
     generator = write_generator(tmp_path / "g.safetensors", wide)
     alpha = shared / "fixtures" / "alpha" / "labels4free_checkpoint_256.pt"
     words = ["sample", str(alpha), "--generator", str(generator), "--out", str(tmp_path / "out"), "--num", "1"]
-    assert cli.main([*words, "--size", "64"]) == cli.SUCCESS
+    assert cli.main([*words, "--size", "64", "--preset", "published"]) == cli.SUCCESS
     assert (tmp_path / "out" / "contact_sheet.png").exists()
 
 
@@ -96,7 +98,8 @@ def test_sample_with_a_whole_checkpoint_of_the_original(tmp_path: Path) -> None:
     """It holds its generator, so that nothing else need be named."""
     checkpoint = write_original(tmp_path / "original.pt")
     out = tmp_path / "out"
-    assert cli.main(["sample", str(checkpoint), "--out", str(out), "--num", "2", "--size", "32"]) == cli.SUCCESS
+    words = ["sample", str(checkpoint), "--out", str(out), "--num", "2", "--size", "32", "--preset", "published"]
+    assert cli.main(words) == cli.SUCCESS
     manifest = json.loads((out / MANIFEST).read_text())
     assert manifest["generator"]["name"] == str(checkpoint)
     assert manifest["generator"]["fingerprint"] == generator_fingerprint(load_generator(checkpoint))

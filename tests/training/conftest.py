@@ -7,6 +7,7 @@ import os
 
 import pytest
 from tests.tiny_run import SETTINGS, any_masks_serve, whole_run
+from tests.two_processes import Pair
 
 from labels4free.training.alpha_run import train_alpha_network
 from labels4free.training.alpha_trainer import AlphaTrainer
@@ -23,6 +24,13 @@ def train(tiny_generator, tmp_path, monkeypatch):
         return train_alpha_network(generator, tmp_path / out, config, **options)
 
     return train
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """Two processes."""
+    with Pair() as pair:
+        yield pair
 
 
 @pytest.fixture(scope="session")

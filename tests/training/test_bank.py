@@ -16,6 +16,7 @@ from labels4free.generators import base as base_module
 from labels4free.generators.base import sample_z
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training import bank as bank_module
+from labels4free.training import chunks
 from labels4free.training.bank import (
     PREVIEWS,
     ReplayBank,
@@ -303,7 +304,7 @@ def test_an_unknown_background_mode(generator, levels, tmp_path):
 
 def test_no_space_left(generator, levels, tmp_path, monkeypatch, chunks_of_5):
     expected, _ = build_bank(generator, levels, CONFIG, tmp_path / "whole")
-    write = bank_module.write_atomically
+    write = chunks.write_atomically
 
     def write_until_full(path, data):
         if path.name == "samples_000005.safetensors":
@@ -311,7 +312,7 @@ def test_no_space_left(generator, levels, tmp_path, monkeypatch, chunks_of_5):
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bank_module, "write_atomically", write_until_full)
+        patch.setattr(chunks, "write_atomically", write_until_full)
         with pytest.raises(RunError, match=r"There is no space left to write .*samples_000005\.safetensors; free some"):
             build_bank(generator, levels, CONFIG, tmp_path / "full")
     names = sorted(p.name for p in (tmp_path / "full").iterdir())

@@ -175,7 +175,7 @@ def test_a_section_instead_of_one_of_its_fields(section):
 # Ranges
 
 BOUNDS = {
-    **dict.fromkeys(["steps", "batch_size", "checkpoint_interval", "picture_interval"], (1, None)),
+    **dict.fromkeys(["steps", "batch_size", "members", "checkpoint_interval", "picture_interval"], (1, None)),
     "bank.size": (8, None),
     "bank.calibration_samples": (1, None),
     "alpha.width": (1, None),
@@ -194,7 +194,8 @@ BOUNDS = {
     "monitor.interval": (1, None),
     "monitor.samples": (1, None),
     "monitor.grace_steps": (0, None),
-    "monitor.max_restarts": (0, None),
+    **dict.fromkeys([f"monitor.{n}" for n in ("max_restarts", "noise_views", "mixing_views", "patience")], (0, None)),
+    "monitor.margin": (0, 1),
 }
 ROOMY = TrainConfig(bank=BankConfig(size=8), monitor=MonitorConfig(samples=1))
 
@@ -286,7 +287,65 @@ def test_less_time_gives_fewer_samples_and_steps_but_never_too_few():
         assert 0 < sizes[0] <= sizes[-1] <= default.bank.size
         assert 0 < min(steps) <= max(steps) <= default.steps
         for config in configs:
-            same = dataclasses.replace(config, steps=default.steps, bank=default.bank)
+            same = dataclasses.replace(config, steps=default.steps, members=default.members, bank=default.bank)
             assert same == default
     assert config_for_minutes(0.01, 3.0).bank.size < default.bank.size
     assert config_for_minutes(0.01, 3.0).steps < default.steps
+
+
+def test_several_members_come_when_there_is_time_for_all_else():
+    configs = [config_for_minutes(minutes, 0.1) for minutes in range(1, 40)]
+    members = [config.members for config in configs]
+    assert members == sorted(members)
+    assert {1, TrainConfig().members} == set(members)
+    whole = (TrainConfig().bank, TrainConfig().steps)
+    assert all((config.bank, config.steps) == whole for config in configs if config.members > 1)
+
+
+# Attempts and members
+
+
+def test_each_restart_is_more_careful():
+    config = TrainConfig()
+    assert config.guarded(0) is config
+    first, second = config.guarded(1), config.guarded(2)
+    assert [c.discriminator.warmup_steps for c in (config, first, second)] == [600, 1200, 1800]
+    assert [c.loss.coverage for c in (config, first, second)] == [5, 10, 20]
+    assert [c.loss.binarization_steps for c in (config, first, second)] == [600, 1000, 1000]  # at most all steps
+    assert apply_settings(TrainConfig(), ["loss.binarization_steps=2000"]).guarded(1).loss.binarization_steps == 2000
+    back = dataclasses.replace(
+        first,
+        loss=config.loss,
+        discriminator=dataclasses.replace(first.discriminator, warmup_steps=600),
+    )
+    assert back == config
+    assert config.total_steps(0) == 1600
+    assert config.total_steps(2) == 2800
+
+
+def test_what_a_restart_does_in_words():
+    assert TrainConfig().guards(1) == "1200 warm-up steps, coverage weight 10, binarization over 1000 steps"
+
+
+def test_members_differ_by_their_seed_alone():
+    config = TrainConfig(seed=5)
+    assert config.of_member(0) is config
+    seeds = [config.of_member(k).seed for k in range(4)] + [TrainConfig(seed=6).of_member(1).seed]
+    assert len(set(seeds)) == 5
+    assert config.of_member(2).seed == seeds[2]  # of (seed, member) alone
+    assert dataclasses.replace(config.of_member(2), seed=5) == config
+
+
+def test_what_is_rendered_again():
+    assert MonitorConfig().views == {"noise": 16, "mixing": 16}
+    assert MonitorConfig(samples=5, noise_views=3).views == {"noise": 3, "mixing": 5}  # never more than are checked
+    assert MonitorConfig(noise_views=0, mixing_views=0).views == {}
+
+
+def test_which_network_is_kept():
+    assert TrainConfig().keeps_best
+    assert not TrainConfig(monitor=MonitorConfig(keep="last")).keeps_best
+    with pytest.raises(ConfigError, match=r"monitor\.keep must be one of best, last, got 'first'"):
+        MonitorConfig(keep="first")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"monitor\.margin must lie in \[0, 1\], got 1\.5\."):
+        MonitorConfig(margin=1.5)

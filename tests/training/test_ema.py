@@ -108,3 +108,20 @@ def test_errors():
         Ema(Cell(0.0), half_life_steps=1).load_state_dict({"weight": torch.zeros(2), "seen": torch.tensor(0)})
     with pytest.raises(ValueError, match="zip"):
         Ema(nn.Linear(1, 1), half_life_steps=1).update(nn.Linear(1, 1, bias=False), 0)
+
+
+class Normed(nn.Module):
+    """One parameter, one buffer of fractions, one of whole numbers."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([value]))
+        self.register_buffer("mean", torch.tensor([value]))
+        self.register_buffer("seen", torch.tensor(int(value)))
+
+
+@pytest.mark.parametrize(("averaged", "mean"), [(True, 4.0), (False, 8.0)])
+def test_buffers_are_averaged_if_asked(averaged, mean):
+    ema = Ema(Normed(0.0), half_life_steps=1, average_buffers=averaged)
+    ema.update(Normed(8.0), 0)
+    assert (ema.module.weight.item(), ema.module.mean.item(), ema.module.seen.item()) == (4, mean, 8)

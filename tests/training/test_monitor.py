@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from labels4free.training.monitor import Health, check_health, find_problem
+from labels4free.training.monitor import Health, check_health, find_problem, label_free_score
 
 
 class Brightness(nn.Module):
@@ -93,8 +93,9 @@ def test_numbers_by_hand():
     assert health.binarity == pytest.approx(1 - 2 * (0.25 + 0) / 2)
     assert health.polarity == pytest.approx((0.25 + 1) / 2 - 0.25 / 2)
     assert health.contrast == pytest.approx((0 + (0.25 * 0.75) ** 0.5) / 2)
-    names = {"coverage", "coverage_sd", "binarity", "contrast", "polarity", "swap_gain", "separation"}
-    assert set(health.numbers()) == names
+    names = {"coverage", "coverage_sd", "coverage_min", "coverage_max", "binarity", "contrast", "polarity", "swap_gain"}
+    assert set(health.numbers()) == names | {"separation", "score"}
+    assert (health.coverage_min, health.coverage_max) == (0.25, 0.25)
     assert health.numbers()["coverage"] == 0.25
 
 
@@ -105,6 +106,47 @@ def test_separation_is_largest_for_the_mask_that_follows_the_border():
     assert max(found, key=found.get) == 0.6
     soft = check_health(image, -image, disc(0.6, inside=0.7, outside=0.2), Brightness())
     assert soft.separation == found[0.6]  # hard masks are what it is about
+
+
+def test_coverage_of_the_images_that_have_least_and_most():
+    alpha = torch.stack([torch.full((1, 16, 16), value) for value in (0.5, 0.125, 0.75)])
+    health = check(alpha)
+    assert (health.coverage_min, health.coverage_max) == (0.125, 0.75)
+
+
+def test_agreement_with_what_was_rendered_again():
+    white = torch.full((3, 3, 16, 16), 1.0)
+    alpha = disc(0.7, n=3)
+    again = {"noise": alpha[:2], "mixing": 1 - alpha[:1]}
+    health = check_health(white, -white, alpha, Brightness(), again)
+    assert (health.agreement_noise, health.agreement_mixing) == (1, 0)
+    assert {"agreement_noise", "agreement_mixing"} < set(health.numbers())
+    half = torch.full((3, 1, 16, 16), 0.5)
+    agreement = check_health(white, -white, half, Brightness(), {"mixing": half / 2}).agreement_mixing
+    assert agreement == pytest.approx((0.5 + 0.5 / 0.75) / 2)
+
+
+def test_only_the_samples_rendered_again_are_compared():
+    alpha = torch.cat([disc(0.7, n=1), 1 - disc(0.7, n=1)])
+    white = torch.full((2, 3, 16, 16), 1.0)
+    assert check_health(white, -white, alpha, Brightness(), {"noise": disc(0.7, n=1)}).agreement_noise == 1
+
+
+def test_score_by_hand():
+    assert label_free_score(0.5, None) == 0.5
+    assert label_free_score(0.5, 1.0) == 0.5
+    assert label_free_score(0.5, 0.99) == pytest.approx(0.5 * 0.99**10)
+    assert label_free_score(0.5, 0.0) == 0
+    assert label_free_score(-0.1, 0.9) == 0
+
+
+def test_the_score_of_a_check_is_of_its_own_numbers():
+    white = torch.full((2, 3, 16, 16), 1.0)
+    image, alpha = torch.where(disc(0.6) > 0, white, -white), disc(0.55)
+    plain = check_health(image, -image, alpha, Brightness())
+    assert plain.score == plain.separation > 0
+    moved = check_health(image, -image, alpha, Brightness(), {"noise": disc(0.2), "mixing": disc(0.5)})
+    assert moved.score == label_free_score(moved.separation, moved.agreement_mixing) < plain.score
 
 
 def test_takes_no_gradient():

@@ -147,5 +147,22 @@ def test_runs_of_before_there_were_recipes():
 
 @pytest.mark.parametrize("name", ["magic", 3, None])
 def test_unknown_recipes(name):
-    with pytest.raises(ConfigError, match=r"^recipe must be one of replay, published, got "):
+    with pytest.raises(ConfigError, match=r"^recipe must be one of replay, published, segmenter, got "):
         recipe_config(name)
+
+
+def test_each_restart_doubles_the_coverage_weights():
+    config = change(PublishedConfig(), settings=["loss.background_coverage=2"])
+    assert config.guarded(0) is config
+    weights = [config.guarded(k).loss for k in range(3)]
+    assert [w.foreground_coverage for w in weights] == pytest.approx([1.2, 2.4, 4.8])
+    assert [w.background_coverage for w in weights] == [2, 4, 8]
+    assert dataclasses.replace(config.guarded(2), loss=config.loss) == config
+    assert config.guards(1) == "foreground coverage weight 2.4, background 4"
+
+
+def test_what_is_kept():
+    assert PublishedConfig().keeps_best
+    assert not change(PublishedConfig(), settings=["monitor.keep=last"]).keeps_best
+    assert not change(PublishedConfig(), settings=["faithful=true"]).keeps_best
+    assert PublishedConfig().members == 1

@@ -160,7 +160,7 @@ def test_alpha_phase_and_its_step(fixture, reals):
     assert logs["loss_background_coverage"] == pytest.approx(expected["bg_coverage"], abs=LOGIT)
     assert logs["coverage"] == pytest.approx(np.mean(expected["mask_mean_per_sample"]), abs=LOGIT)
 
-    trainer._optimise(trainer.alpha_optimizer, lambda m: (loss, logs), "The loss")
+    trainer._move("alpha", lambda m: (loss, logs), "The loss")
     found, rate = gradients(trainer.network), 2e-4 * 4 / 5
     weights = dict(trainer.network.named_parameters())
     assert set(KEYS) == set(found)

@@ -97,7 +97,7 @@ def test_the_generator_is_not_touched(make):
 def test_the_discriminator_has_no_gradient_of_the_alpha_network(make):
     trainer = make()
     with trainer_module._frozen(trainer.discriminator):
-        trainer._optimise(trainer.alpha_optimizer, trainer._alpha_loss, "The loss")
+        trainer._move("alpha", trainer._alpha_loss, "The loss")
     assert all(p.grad is None for p in trainer.discriminator.parameters())
     assert all(p.grad is not None for p in trainer.network.parameters())
     assert all(p.requires_grad for p in trainer.discriminator.parameters())

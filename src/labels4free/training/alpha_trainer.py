@@ -5,12 +5,12 @@ real images (by default the generator's own samples are the real ones); the alph
 it cannot tell. It can only do so by moving whole objects and leaving no trace of their old background behind.
 
 :meth:`AlphaTrainer.step` is the whole step. Every draw of step i comes from a generator seeded by (seed, attempt,
-i), so that a resumed run is the uninterrupted one.
+i), so that a resumed run is the uninterrupted one. Where n processes share a batch, each makes all of its draws and
+keeps every n-th sample: the batch is the same for any n.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,13 +22,17 @@ from labels4free.networks.discriminator import Discriminator
 from labels4free.training.augmentation import Augmenter
 from labels4free.training.backgrounds import draw_backgrounds, filled_share
 from labels4free.training.bank import mirrored
+from labels4free.training.distributed import World
 from labels4free.training.draws import mix
 from labels4free.training.ema import Ema
 from labels4free.training.masks import disturb, random_masks
 from labels4free.training.monitor import Health, check_health
-from labels4free.training.state import Attempt
+from labels4free.training.precision import Precision
+from labels4free.training.state import Attempt, new_scalers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import Tensor
 
     from labels4free.data.images import ImageStore
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from labels4free.training.config import TrainConfig
 
 _BETAS = (0.0, 0.99)
+_ALONE = World.single()
 _CHECK = 1 << 40  # step number of the check's draws, none of the training's
 
 
@@ -43,7 +48,7 @@ class AlphaTrainer(Attempt[MergeNetwork]):
     """The state of one attempt, and the step that changes it.
 
     Attributes:
-        config: Settings.
+        config: Settings of this attempt: :meth:`TrainConfig.guarded`.
         attempt: 0 at first; each automatic restart adds 1, and with it other first weights and draws.
         iteration: Steps done, the discriminator's warm-up included.
         network: The alpha network on the bank's projected maps.
@@ -59,6 +64,8 @@ class AlphaTrainer(Attempt[MergeNetwork]):
         *,
         attempt: int = 0,
         reals: ImageStore | None = None,
+        views: Mapping[str, list[Tensor]] | None = None,
+        world: World = _ALONE,
     ) -> None:
         """Start an attempt.
 
@@ -68,9 +75,15 @@ class AlphaTrainer(Attempt[MergeNetwork]):
             config: Settings.
             attempt: Number of the attempt.
             reals: Real images; None for the bank's own.
+            views: Projected maps of the first samples that are only checked on, rendered again (``agreement.py``).
+            world: The processes that share each batch, whose size they must divide.
         """
-        self.bank, self.config, self.attempt, self.reals = bank, config, attempt, reals
+        config = config.guarded(attempt)
+        self.bank, self.config, self.attempt, self.reals, self.world = bank, config, attempt, reals, world
+        self.views = views or {}
         self.device = bank.images.device
+        self.precision = Precision(config.precision, self.device)
+        self.scalers = new_scalers(self.precision)
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, attempt, -1))
@@ -90,18 +103,23 @@ class AlphaTrainer(Attempt[MergeNetwork]):
 
     @property
     def warmup(self) -> int:
-        """Steps of the discriminator alone: longer after each restart, since a weak judge is what loses a run."""
-        return self.config.discriminator.warmup_steps * (1 + self.attempt)
+        """Steps of the discriminator alone."""
+        return self.config.discriminator.warmup_steps
 
     @property
     def total(self) -> int:
         """Steps of the whole attempt."""
-        return self.config.total_steps(self.attempt)
+        return self.warmup + self.config.steps
 
     @property
     def alpha_step(self) -> int:
         """Steps of the alpha network done; negative during the warm-up."""
         return self.iteration - self.warmup
+
+    @property
+    def kept(self) -> MergeNetwork:
+        """The network that is checked, shown and kept in the end: the average."""
+        return self.average.module
 
     def step(self) -> dict[str, float]:
         """Do one step; returns its losses.
@@ -124,11 +142,11 @@ class AlphaTrainer(Attempt[MergeNetwork]):
         batch, indices, flip = self._draw(rng)
         with torch.no_grad():
             alpha = self._masks_to_judge(batch, rng)
-            fake = composite(batch.images, self._backgrounds(self.network, indices, flip, rng), alpha)
-            fake = self.augmenter(fake, rng)
-            real = self.augmenter(self._draw_reals(rng), rng)
+            fake = composite(batch.images, self._backgrounds(indices, flip, rng), alpha)
+            fake = self.augmenter(fake, rng, self.world)
+            real = self.augmenter(self._draw_reals(rng), rng, self.world)
         real.requires_grad_(penalise)
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        real_logits, fake_logits = self._judge(real, exact=penalise), self._judge(fake)
         loss = losses.discriminator_logistic(real_logits, fake_logits)
         logs = {
             "loss_discriminator": loss.item(),
@@ -138,19 +156,20 @@ class AlphaTrainer(Attempt[MergeNetwork]):
             penalty = losses.r1_penalty(real_logits, real)
             loss = loss + config.r1_gamma / 2 * config.r1_interval * penalty
             logs["r1"] = penalty.item()
-        _optimise(self.discriminator_optimizer, loss, "The discriminator's loss")
-        self.augmenter.update(real_logits)
+        logs = self._take_step("discriminator", [(loss, logs)], "The discriminator's loss")
+        self.augmenter.update(real_logits, self.world)
         return logs | self.augmenter.numbers()
 
     def _alpha_step(self, rng: torch.Generator) -> dict[str, float]:
         config, step = self.config.loss, self.alpha_step
         batch, indices, flip = self._draw(rng)
         self.discriminator.requires_grad_(False)
-        alpha = self.network.merge(batch.levels).sigmoid()
-        fake = composite(batch.images, self._backgrounds(self.network, indices, flip, rng), alpha)
-        adversarial = losses.generator_nonsaturating(self.discriminator(self.augmenter(fake, rng)))
+        alpha = self._logits(batch.levels).sigmoid()
+        fake = composite(batch.images, self._backgrounds(indices, flip, rng), alpha)
+        adversarial = losses.generator_nonsaturating(self._judge(self.augmenter(fake, rng, self.world)))
         binary = losses.binarization(alpha)
         whole = alpha.reshape(1, 1, -1, alpha.shape[-1])  # the batch as one image: single objects may be small or large
+        whole = self.world.with_common_mean(whole)
         coverage = (
             losses.foreground_coverage(whole, config.min_foreground_coverage)
             + losses.background_coverage(whole, config.min_background_coverage)
@@ -164,26 +183,30 @@ class AlphaTrainer(Attempt[MergeNetwork]):
             loss = loss - reward * losses.separation(batch.images, alpha)
         for group in self.alpha_optimizer.param_groups:
             group["lr"] = self.config.alpha.learning_rate * min(1.0, 2 * (1 - step / self.config.steps))
-        _optimise(self.alpha_optimizer, loss, "The alpha network's loss")
+        logs = {"loss_adversarial": adversarial.item(), "binarization": binary.item(), "coverage": alpha.mean().item()}
+        logs = self._take_step("alpha", [(loss, logs)], "The alpha network's loss")
         self.discriminator.requires_grad_(True)
         self.average.update(self.network, step)
-        return {
-            "loss_adversarial": adversarial.item(),
-            "binarization": binary.item(),
-            "coverage": alpha.mean().item(),
-        }
+        return logs
 
     @torch.no_grad()
     def check(self) -> Health:
-        """Examine the averaged network on the samples kept apart."""
+        """Examine the averaged network on the samples kept apart; one process does it alone."""
         rng = torch.Generator().manual_seed(mix(self.config.seed, self.attempt, _CHECK))
         indices = torch.arange(self.trained_samples, len(self.bank))
         batch = self.bank.take(indices)
-        network = self.average.module
+        network = self.kept
         upright = torch.zeros(len(indices), dtype=torch.bool, device=self.device)
-        background = self._backgrounds(network, indices, upright, rng)
+        background = self._backgrounds_by(network.merge, indices, upright, rng)
         alpha = network.merge(batch.levels).sigmoid()
-        return check_health(batch.images, background, alpha, self.discriminator)
+        again = {view: network.merge([x.float() for x in levels]).sigmoid() for view, levels in self.views.items()}
+        return check_health(batch.images, background, alpha, self.discriminator, again)
+
+    @torch.no_grad()
+    def held_out_alpha(self, network: MergeNetwork) -> Tensor:
+        """Alpha [N, 1, R, R] of a network on the samples that are only checked on."""
+        batch = self.bank.take(torch.arange(self.trained_samples, len(self.bank)))
+        return network.merge(batch.levels).sigmoid()
 
     def _penalty_due(self, turn: int) -> bool:
         """Whether this discriminator step, counted over the attempt, is one in ``r1_interval``."""
@@ -191,50 +214,58 @@ class AlphaTrainer(Attempt[MergeNetwork]):
         done = self.iteration if self.alpha_step < 0 else self.warmup + self.alpha_step * per_step + turn
         return done % self.config.discriminator.r1_interval == 0
 
+    def _logits(self, levels: list[Tensor]) -> Tensor:
+        """Alpha's logits by the network that is trained, float32."""
+        with self.precision.autocast():
+            return self.network.merge(levels).float()
+
     def _draw(self, rng: torch.Generator) -> tuple[BankBatch, Tensor, Tensor]:
         """A batch of samples, each mirrored or not: the samples, their indices [N], which are mirrored [N]."""
         n = self.config.batch_size
-        indices = torch.randint(self.trained_samples, (n,), generator=rng)
-        flip = (torch.rand(n, generator=rng) < 0.5).to(self.device)
+        indices = self.world.take(torch.randint(self.trained_samples, (n,), generator=rng))
+        flip = self.world.take(torch.rand(n, generator=rng) < 0.5).to(self.device)
         return self.bank.take(indices, flip), indices, flip
 
     def _draw_reals(self, rng: torch.Generator) -> Tensor:
         if self.reals is None:
             return self._draw(rng)[0].images
         n = self.config.batch_size
-        indices = torch.randint(len(self.reals), (n,), generator=rng).tolist()
-        flip = (torch.rand(n, generator=rng) < 0.5).to(self.device)
+        indices = self.world.take(torch.randint(len(self.reals), (n,), generator=rng)).tolist()
+        flip = self.world.take(torch.rand(n, generator=rng) < 0.5).to(self.device)
         return mirrored(self.reals.batch(indices).to(self.device), flip)
 
     def _masks_to_judge(self, batch: BankBatch, rng: torch.Generator) -> Tensor:
         """Masks of the composites that the discriminator learns from: the network's, disturbed ones, random ones."""
         config, n, size = self.config.discriminator, self.config.batch_size, self.config.resolution
         if self.alpha_step < 0:
-            return random_masks(n, size, rng).to(self.device)
-        logits = self.network.merge(batch.levels)
-        pick = torch.rand(n, generator=rng)
-        noisy = disturb(logits, rng)
-        unrelated = random_masks(n, size, rng).to(self.device)
+            return random_masks(n, size, rng, self.world).to(self.device)
+        logits = self._logits(batch.levels)
+        pick = self.world.take(torch.rand(n, generator=rng))
+        noisy = disturb(logits, rng, self.world)
+        unrelated = random_masks(n, size, rng, self.world).to(self.device)
         threshold = config.random_mask_share + (1 - config.random_mask_share) * config.perturbed_mask_share
         is_random = (pick < config.random_mask_share).to(self.device)[:, None, None, None]
         is_disturbed = (pick < threshold).to(self.device)[:, None, None, None]
         return torch.where(is_random, unrelated, torch.where(is_disturbed, noisy, logits).sigmoid())
 
-    def _backgrounds(self, network: MergeNetwork, indices: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
+    def _backgrounds(self, indices: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
+        return self._backgrounds_by(self._logits, indices, flip, rng, self.world)
+
+    def _backgrounds_by(
+        self,
+        alpha_logits: Callable[[list[Tensor]], Tensor],
+        indices: Tensor,
+        flip: Tensor,
+        rng: torch.Generator,
+        world: World = _ALONE,
+    ) -> Tensor:
         return draw_backgrounds(
             self.bank,
-            network.merge,
+            alpha_logits,
             (indices, flip),
             self.config.background,
             samples=self.trained_samples,
             share=filled_share(self.config.background, self.alpha_step),
             rng=rng,
+            world=world,
         )
-
-
-def _optimise(optimizer: torch.optim.Optimizer, loss: Tensor, what: str) -> None:
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"{what} is not finite ({loss.item()})")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()

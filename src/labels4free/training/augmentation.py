@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from labels4free.errors import CheckpointError, ConfigError
+from labels4free.training.distributed import World
 from labels4free.training.settings import at_least, check_types, share
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ _SLOTS = {  # what is drawn for a sample, in the order in which it is done to th
     "hue": _UNIFORM,
     "saturation": _NORMAL,
 }
+_ALONE = World.single()
 _STATE = {"probability": float, "signs": int, "images": int, "steps": int, "overfitting": float}
 
 
@@ -138,13 +140,14 @@ class Augmenter:
         self.overfitting = 0.0
         self._signs = self._images = self._steps = 0
 
-    def __call__(self, images: Tensor, rng: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, rng: torch.Generator, world: World = _ALONE) -> Tensor:
         """Change a batch, each image by draws of its own.
 
         Args:
-            images: [N, 3, R, R], floating point, about [-1, 1]; on any device.
-            rng: Source of every draw, on the CPU. It takes the same number of draws whatever the probability and the
-                transforms, none in mode off.
+            images: [N, 3, R, R], floating point, about [-1, 1]; on any device. This process's share of the batch.
+            rng: Source of every draw, on the CPU; the same in every process of the world. It takes the same number of
+                draws whatever the probability and the transforms, none in mode off.
+            world: Whose processes share the batch.
 
         Returns:
             The same shape, type and device, differentiable in ``images`` any number of times; ``images`` themselves
@@ -157,23 +160,27 @@ class Augmenter:
             raise ValueError(f"Augmentation needs square images [N, 3, R, R], got {list(images.shape)}.")
         if self.config.mode == "off":
             return images
-        draws = _draw(self.config, self.probability, len(images), rng)
+        draws = _draw(self.config, self.probability, len(images) * world.size, rng)
         if self.probability == 0:
             return images
+        draws = {name: world.take(amounts, 1) for name, amounts in draws.items()}
         return recolour(warp(images, _affine_maps(draws, images.shape[-1])), _colour_matrices(draws))
 
-    def update(self, real_logits: Tensor) -> None:
+    def update(self, real_logits: Tensor, world: World = _ALONE) -> None:
         """Adapt the probability, once every ``config.interval`` calls; call it after every discriminator step.
 
         Args:
             real_logits: [N, 1] or [N], the discriminator's logits for real images, as it was trained on them:
-                augmented. With several processes, those of all of them: the probability is one for all.
+                augmented. This process's share of them.
+            world: Whose processes share them: the probability is one for all.
         """
         config = self.config
         if config.mode != "adaptive":
             return
-        self._signs += int((real_logits > 0).sum()) - int((real_logits < 0).sum())
-        self._images += real_logits.numel()
+        signs = int((real_logits > 0).sum()) - int((real_logits < 0).sum())
+        signs, images = world.total(signs, real_logits.numel())
+        self._signs += signs
+        self._images += images
         self._steps += 1
         if self._steps < config.interval or not self._images:
             return

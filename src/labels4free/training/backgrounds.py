@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from labels4free.ops.push_pull import fill_holes
 from labels4free.training.bank import mirrored
+from labels4free.training.distributed import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from labels4free.training.config import BackgroundConfig
 
 _LEAST_WEIGHT = 1e-3  # even a full mask leaves something to fill from
+_ALONE = World.single()
 
 
 def filled_surroundings(batch: BankBatch, alpha: Tensor) -> Tensor:
@@ -58,36 +60,43 @@ def draw_backgrounds(
     samples: int,
     share: float,
     rng: torch.Generator,
+    world: World = _ALONE,
 ) -> Tensor:
     """Draw a background for each foreground of a batch.
 
     Args:
         bank: The samples.
         alpha_logits: Levels of a batch -> its alpha logits [N, 1, R, R].
-        foregrounds: Bank indices [N] of the foregrounds, and which of them are mirrored [N].
+        foregrounds: Bank indices [N] of the foregrounds, and which of them are mirrored [N]: this process's share.
         config: Blur, jitter, same latent or not.
         samples: How many of the bank may be drawn, from its beginning.
         share: Share of filled backgrounds, in [0, 1].
-        rng: Source of every draw, on the CPU.
+        rng: Source of every draw, on the CPU; the same in every process of the world.
+        world: Whose processes share the batch.
 
     Returns:
         [N, 3, R, R], differentiable in what ``alpha_logits`` depends on.
     """
     indices, flip = foregrounds
-    n, device = len(indices), bank.images.device
-    other = indices if config.same_latent else torch.randint(samples, (n,), generator=rng)
-    other_flip = flip if config.same_latent else (torch.rand(n, generator=rng) < 0.5).to(device)
+    n, device = len(indices) * world.size, bank.images.device
+
+    def drawn(*shape: int) -> Tensor:
+        """This process's share of uniform draws [n, *shape]."""
+        return world.take(torch.rand(n, *shape, generator=rng))
+
+    other = indices if config.same_latent else world.take(torch.randint(samples, (n,), generator=rng))
+    other_flip = flip if config.same_latent else (drawn() < 0.5).to(device)
     generated = mirrored(bank.backgrounds[other].float(), other_flip)
     if config.blur > 1:
         size = generated.shape[-1]
         generated = F.interpolate(F.avg_pool2d(generated, config.blur), size=size, mode="bilinear", align_corners=False)
-    contrast = 1 + config.jitter * (2 * torch.rand(n, 1, 1, 1, generator=rng) - 1)
-    tint = config.jitter * (2 * torch.rand(n, 3, 1, 1, generator=rng) - 1)
+    contrast = 1 + config.jitter * (2 * drawn(1, 1, 1) - 1)
+    tint = config.jitter * (2 * drawn(3, 1, 1) - 1)
     generated = generated * contrast.to(device) + tint.to(device)
     if share <= 0:
         return generated
-    chosen = (torch.rand(n, generator=rng) < share).to(device)
-    donor = torch.randint(samples, (n,), generator=rng)
-    batch = bank.take(donor, (torch.rand(n, generator=rng) < 0.5).to(device))
+    chosen = (drawn() < share).to(device)
+    donor = world.take(torch.randint(samples, (n,), generator=rng))
+    batch = bank.take(donor, (drawn() < 0.5).to(device))
     filled = filled_surroundings(batch, alpha_logits(batch.levels).sigmoid())
     return torch.where(chosen[:, None, None, None], filled, generated)

@@ -1,27 +1,26 @@
 """The replay bank: the frozen generator runs once a sample, and every training step draws from what it left.
 
 Sample i is a function of the generator, the bank's settings and i alone. Finished parts of the bank lie in the run's
-folder, so that a killed run neither renders again nor trains on anything else.
+folder, so that a killed run neither renders again nor trains on anything else. Several processes share the parts among
+them; what a process does not find in the folder then, since it is not one folder to all, it renders by itself.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch.nn import functional as F
 
 from labels4free.checkpoints.loading import generator_fingerprint
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
+from labels4free.training.chunks import read_chunk, write_chunk
+from labels4free.training.distributed import World
 from labels4free.training.projection import Projection, fit_projection
-from labels4free.training.run_dir import state_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,17 +31,16 @@ if TYPE_CHECKING:
     from labels4free.generators.base import Generator
     from labels4free.training.config import TrainConfig
 
-_log = logging.getLogger(__name__)
 PREVIEWS = 8
 """Samples that are rendered for the pictures alone."""
 PREVIEW_RESOLUTION = 128
 """Side of those, in pixels, where training is at less."""
 
+_ALONE = World.single()
 _CHUNK = 32
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _CALIBRATION_SEED = 0x5EED  # latents of the calibration are none of the bank's
 _STORED = torch.float16
-_DIGEST = "sha256"  # key in the metadata of a chunk: safetensors does not notice flipped bits
 
 
 class BankBatch(NamedTuple):
@@ -93,12 +91,18 @@ def sample_truncation_psi(config: TrainConfig, index: int) -> float:
     return low + (high - low) * (index * _GOLDEN % 1)
 
 
+def rendered_samples(config: TrainConfig) -> int:
+    """How many samples :func:`build_bank` renders in all, calibration and previews included."""
+    return config.bank.calibration_samples + config.bank.size + PREVIEWS
+
+
 def build_bank(
     generator: Generator,
     levels: Sequence[Sequence[int]],
     config: TrainConfig,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
+    world: World = _ALONE,
 ) -> tuple[ReplayBank, ReplayBank]:
     """Render the bank, or what an earlier call has not rendered yet.
 
@@ -107,7 +111,9 @@ def build_bank(
         levels: Indices of the feature maps of each level, as ``MergeNetwork.levels``.
         config: Bank size, seed, resolution, background mode.
         folder: Where finished chunks are kept.
-        progress: Called with (samples done, samples in all), calibration and previews included.
+        progress: Called with (samples done, samples in all), calibration and previews included; with several processes
+            the others are taken to be as far as this one. It may raise, to stop: :class:`Stopped` stops all processes.
+        world: The processes that share the rendering.
 
     Returns:
         The bank, and :data:`PREVIEWS` further samples of up to :data:`PREVIEW_RESOLUTION` pixels for the pictures; both
@@ -119,43 +125,70 @@ def build_bank(
         RunError: If a chunk cannot be written.
     """
     check_resolution(generator, config.resolution)
-    claim_folder(generator, levels, config, folder)
-    device, size = generator.w_avg.device, config.bank.size
-    total, done = config.bank.calibration_samples + size + PREVIEWS, 0
+    world.from_lead(lambda: claim_folder(generator, levels, config, folder))
+    size = config.bank.size
+    preview_resolution = min(generator.resolution, max(config.resolution, PREVIEW_RESOLUTION))
+    jobs = [_Job(range(size, size + PREVIEWS), preview_resolution, folder / "previews.safetensors")]
+    jobs += [
+        _Job(range(start, min(size, start + _CHUNK)), config.resolution, folder / f"samples_{start:06d}.safetensors")
+        for start in range(0, size, _CHUNK)
+    ]
+    count = _Counter(rendered_samples(config), progress)
+    path = folder / "projection.safetensors"
+    projection = world.from_lead(lambda: _projection(generator, config, path, count.advance))
+    projection = Projection(*([x.to(generator.w_avg.device) for x in part] for part in projection))
 
-    def advance(count: int = 1) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress(done, total)
-
-    projection = _projection(generator, config, folder / "projection.safetensors", advance)
-
-    def render(indices: range, resolution: int, path: Path) -> dict[str, Tensor]:
-        chunk = _read(path)
+    def done(job: _Job, each: int) -> dict[str, Tensor]:
+        chunk = read_chunk(job.path)
         if chunk is not None:
-            advance(len(indices))
+            count.advance(each * len(job.indices))
             return chunk
         samples = []
-        for index in indices:
-            samples.append(_render(generator, projection, levels, config, index, resolution))
-            advance()
+        for index in job.indices:
+            samples.append(_render(generator, projection, levels, config, index, job.resolution))
+            count.advance(each)
         chunk = {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
-        _write(path, chunk)
+        write_chunk(job.path, chunk)
         return chunk
 
+    def rest() -> list[dict[str, Tensor]]:
+        chunks = [mine[job.path] if job.path in mine else done(job, 0) for job in jobs]
+        count.finish()
+        return chunks
+
+    mine = world.together(lambda: {job.path: done(job, world.size) for job in world.share(jobs)})
+    chunks = world.together(rest)
+
     def joined(chunks: Sequence[dict[str, Tensor]]) -> ReplayBank:
-        whole = {name: torch.cat([chunk[name] for chunk in chunks]).to(device) for name in chunks[0]}
+        whole = {name: torch.cat([chunk[name] for chunk in chunks]).to(generator.w_avg.device) for name in chunks[0]}
         maps = [whole[f"level.{i:03d}"] for i in range(len(levels))]
         return ReplayBank(whole["image"], whole["background"], maps, projection)
 
-    preview_resolution = min(generator.resolution, max(config.resolution, PREVIEW_RESOLUTION))
-    previews = render(range(size, size + PREVIEWS), preview_resolution, folder / "previews.safetensors")
-    chunks = [
-        render(range(start, min(size, start + _CHUNK)), config.resolution, folder / f"samples_{start:06d}.safetensors")
-        for start in range(0, size, _CHUNK)
-    ]
-    return joined(chunks), joined([previews])
+    return joined(chunks[1:]), joined(chunks[:1])
+
+
+class _Job(NamedTuple):
+    """Samples that become one file."""
+
+    indices: range
+    resolution: int
+    path: Path
+
+
+class _Counter:
+    """Samples that are done, of how many."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def advance(self, count: int = 1) -> None:
+        self.done = min(self.total, self.done + count)
+        if self.progress:
+            self.progress(self.done, self.total)
+
+    def finish(self) -> None:
+        if self.done < self.total:
+            self.advance(self.total - self.done)
 
 
 def check_resolution(generator: Generator, resolution: int) -> None:
@@ -201,21 +234,18 @@ def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: 
 
 
 def _projection(generator: Generator, config: TrainConfig, path: Path, advance: Callable[[int], None]) -> Projection:
-    """Read the projection, or fit and write it."""
-    state = _read(path)
+    """Read the projection, or fit and write it; on the CPU."""
+    state = read_chunk(path)
     if state is None:
         features = _calibration_features(generator, config)
         fitted = fit_projection(generator.feature_specs, features, lambda: advance(1))
         state = {f"weight.{i:03d}": w for i, w in enumerate(fitted.weights)}
         state |= {f"bias.{i:03d}": b for i, b in enumerate(fitted.biases)}
-        _write(path, state)
+        write_chunk(path, state)
     else:
         advance(config.bank.calibration_samples)
-    device, count = generator.w_avg.device, len(generator.feature_specs)
-    return Projection(
-        [state[f"weight.{i:03d}"].to(device) for i in range(count)],
-        [state[f"bias.{i:03d}"].to(device) for i in range(count)],
-    )
+    count = len(generator.feature_specs)
+    return Projection([state[f"weight.{i:03d}"] for i in range(count)], [state[f"bias.{i:03d}"] for i in range(count)])
 
 
 @torch.no_grad()
@@ -242,27 +272,3 @@ def _render(
     kept = {"image": F.avg_pool2d(image, shrink), "background": F.avg_pool2d(background, shrink)}
     kept |= {f"level.{i:03d}": x for i, x in enumerate(projection.levels(features, levels, resolution))}
     return {name: x.to("cpu", _STORED).contiguous() for name, x in kept.items()}
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """Read a chunk; None if it is not there or damaged (then it is rendered again)."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            digest = (file.metadata() or {}).get(_DIGEST)
-        if state_digest(state) != digest:
-            raise ValueError("its content does not have the checksum that was stored with it")
-        return state
-    except (SafetensorError, OSError, ValueError) as error:
-        _log.warning("%s is damaged (%s) and is rendered again.", path, error)
-        return None
-
-
-def _write(path: Path, state: dict[str, Tensor]) -> None:
-    try:
-        state = {name: x.cpu() for name, x in sorted(state.items())}
-        write_atomically(path, save(state, {_DIGEST: state_digest(state)}))
-    except OSError as error:
-        raise RunError(write_failure(path, error)) from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from labels4free.errors import ConfigError
 from labels4free.training.augmentation import AugmentationConfig
+from labels4free.training.draws import mix
 from labels4free.training.settings import at_least, build, change, check_types, positive, share
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _SECONDS_PER_STEP = 0.16
 """What a step of the default settings takes on two CPU cores; a warm-up step takes a third of it."""
+_MEMBER = 0x3E3B  # keeps the seeds of members apart from other draws of the run
 
 
 @dataclass(frozen=True)
@@ -182,14 +184,33 @@ class MonitorConfig:
     grace_steps: int = 300
     """Alpha steps after which a lost run is started again; before, it is only warned of."""
     max_restarts: int = 3
-    """Fresh starts after which the run is given up."""
+    """Fresh starts after which the run is given up; each has stronger guards than the one before."""
+    noise_views: int = 16
+    """Of those samples so many (or all, if they are fewer) are rendered again with other noise, to see whether alpha
+    stays; 0: none."""
+    mixing_views: int = 16
+    """The same with another sample's fine styles; 0: none, and separation alone is the score."""
+    keep: Literal["best", "last"] = "best"
+    """Which network the run leaves: that of the best check by the score, from grace_steps on, or the last step's."""
+    margin: float = 0.01
+    """A check is better than a later one only if its score is higher by this share."""
+    patience: int = 0
+    """Alpha steps without a better score (by the margin) after which training ends early; 0: never. The default
+    recipe's learning rate falls to 0 over all steps, so its last steps are worth waiting for."""
 
     def __post_init__(self) -> None:
         check_types(self, "monitor.")
         at_least("monitor.interval", self.interval, 1)
         at_least("monitor.samples", self.samples, 1)
-        at_least("monitor.grace_steps", self.grace_steps, 0)
-        at_least("monitor.max_restarts", self.max_restarts, 0)
+        for name in ("grace_steps", "max_restarts", "noise_views", "mixing_views", "patience"):
+            at_least(f"monitor.{name}", getattr(self, name), 0)
+        share("monitor.margin", self.margin)
+
+    @property
+    def views(self) -> dict[str, int]:
+        """How many samples are rendered again, by the way in which they are; ways without samples are left out."""
+        counts = {"noise": self.noise_views, "mixing": self.mixing_views}
+        return {view: min(count, self.samples) for view, count in counts.items() if count}
 
 
 @dataclass(frozen=True)
@@ -204,9 +225,16 @@ class TrainConfig:
     """Side of the composites that the discriminator judges, in pixels; masks come at full size all the same."""
     seed: int = 0
     """Decides the latents, the first weights and every draw."""
+    members: int = 3
+    """Networks that are trained one after the other on the same samples; the run leaves their consensus, a network that
+    has learned the mean of their alphas. One is as good as its seed; with several, luck matters less."""
+    consensus_steps: int = 800
+    """Steps of learning that mean, once all members are trained."""
     data: str | None = None
     """Real images for the discriminator: a folder, zip file, LMDB or shards; None: the generator's own samples are
     the real ones."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the trained networks compute in; auto: bfloat16 or float16 on CUDA devices, float32 on all others."""
     checkpoint_interval: int = 200
     """Steps (warm-up included) between checkpoints."""
     picture_interval: int = 200
@@ -221,7 +249,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("steps", "batch_size", "checkpoint_interval", "picture_interval"):
+        for name in ("steps", "batch_size", "members", "consensus_steps", "checkpoint_interval", "picture_interval"):
             at_least(name, getattr(self, name), 1)
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
             raise ConfigError(f"resolution must be a power of two of at least 8, got {self.resolution}.")
@@ -242,7 +270,40 @@ class TrainConfig:
 
     def total_steps(self, attempt: int) -> int:
         """Steps of a whole attempt; each restart warms the discriminator up for longer."""
-        return self.discriminator.warmup_steps * (1 + attempt) + self.steps
+        return self.guarded(attempt).discriminator.warmup_steps + self.steps
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best check's network is kept, and not the last step's."""
+        return self.monitor.keep == "best"
+
+    def guarded(self, attempt: int) -> TrainConfig:
+        """The settings of an attempt: attempt 0 has these, each restart is more careful than the attempt before.
+
+        The discriminator warms up for 2, 3, 4 ... times as many steps, since a weak judge is what loses a run;
+        binarization takes as many times the steps to reach its weight (at most all steps), since a wrong mask that is
+        binary stays; and the coverage terms have 2, 4, 8 ... times their weight, against empty and full masks.
+        """
+        if attempt == 0:
+            return self
+        warmup, ramp = self.discriminator.warmup_steps * (1 + attempt), self.loss.binarization_steps
+        later = min(ramp * (1 + attempt), max(ramp, self.steps))
+        loss = dataclasses.replace(self.loss, coverage=self.loss.coverage * 2**attempt, binarization_steps=later)
+        return dataclasses.replace(
+            self, loss=loss, discriminator=dataclasses.replace(self.discriminator, warmup_steps=warmup)
+        )
+
+    def guards(self, attempt: int) -> str:
+        """What an attempt does more carefully than the settings say, in words for the log."""
+        own = self.guarded(attempt)
+        return (
+            f"{own.discriminator.warmup_steps} warm-up steps, coverage weight {own.loss.coverage:g}, binarization over "
+            f"{own.loss.binarization_steps} steps"
+        )
+
+    def of_member(self, member: int) -> TrainConfig:
+        """The settings of one of the members: their seeds differ, that of member 0 is the run's."""
+        return self if member == 0 else dataclasses.replace(self, seed=mix(self.seed, _MEMBER, member))
 
     @property
     def bank_seed(self) -> int:
@@ -263,15 +324,19 @@ def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 
         seed: Seed of the run.
 
     Returns:
-        The defaults where they fit.
+        The defaults where they fit. The members come last: each costs a training, and more samples and steps are worth
+        more.
     """
     default = TrainConfig()
     size = int(0.55 * 60 * minutes / (2 * seconds_per_image))
     size = min(default.bank.size, max(128, size))
-    rest = 60 * minutes - 2 * size * seconds_per_image
-    steps = int(rest / _SECONDS_PER_STEP) - default.discriminator.warmup_steps // 3
-    steps = min(default.steps, max(600, steps))
-    return dataclasses.replace(default, seed=seed, steps=steps, bank=dataclasses.replace(default.bank, size=size))
+    rest = 60 * minutes - (2 * size + sum(default.monitor.views.values())) * seconds_per_image
+    warmup = default.discriminator.warmup_steps // 3
+    steps = min(default.steps, max(600, int(rest / _SECONDS_PER_STEP) - warmup))
+    whole = size == default.bank.size and rest >= default.members * (warmup + default.steps) * _SECONDS_PER_STEP
+    members = default.members if whole else 1
+    bank = dataclasses.replace(default.bank, size=size)
+    return dataclasses.replace(default, seed=seed, steps=steps, members=members, bank=bank)
 
 
 def config_from_json(values: Mapping[str, Any]) -> TrainConfig:

@@ -22,8 +22,8 @@ M = TypeVar("M", bound=nn.Module)
 class Ema(Generic[M]):
     """Exponential moving average: ``average = d * average + (1 - d) * weight``, with ``d = 0.5 ** (1 / half_life)``.
 
-    Parameters are averaged, buffers copied. The average depends on the weights and on the step number that
-    :meth:`update` is given, on nothing else, so a resumed run continues exactly.
+    Parameters are averaged, buffers copied unless asked otherwise. The average depends on the weights and on the step
+    number that :meth:`update` is given, on nothing else, so a resumed run continues exactly.
 
     Args:
         module: Where the average starts; it is copied, never changed.
@@ -32,6 +32,8 @@ class Ema(Generic[M]):
         ramp: Cap the half life at this fraction of the steps since ``start_step``, so that the random first weights are
             soon forgotten (StyleGAN2-ADA, Karras et al. 2020, arXiv 2006.06676, uses 0.05); None caps nothing.
         start_step: Steps before which the average just follows the weights.
+        average_buffers: Average buffers of floating point, too: statistics of batch normalisation belong to the weights
+            that they were taken with.
 
     Attributes:
         module: The averaged module: evaluation mode, no gradients.
@@ -42,7 +44,15 @@ class Ema(Generic[M]):
 
     module: M
 
-    def __init__(self, module: M, half_life_steps: float, *, ramp: float | None = None, start_step: int = 0) -> None:
+    def __init__(
+        self,
+        module: M,
+        half_life_steps: float,
+        *,
+        ramp: float | None = None,
+        start_step: int = 0,
+        average_buffers: bool = False,
+    ) -> None:
         if not half_life_steps >= 0 or start_step < 0:
             raise ConfigError(
                 f"An average needs a half life and a start of at least 0 steps, got {half_life_steps} and {start_step}."
@@ -52,6 +62,7 @@ class Ema(Generic[M]):
         self.half_life_steps = half_life_steps
         self.ramp = ramp
         self.start_step = start_step
+        self.average_buffers = average_buffers
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
 
     def decay(self, step: int) -> float:
@@ -75,7 +86,10 @@ class Ema(Generic[M]):
         for average, weight in zip(self.module.parameters(), module.parameters(), strict=True):
             average.lerp_(weight, 1.0 - decay)
         for copied, value in zip(self.module.buffers(), module.buffers(), strict=True):
-            copied.copy_(value)
+            if self.average_buffers and copied.is_floating_point():
+                copied.lerp_(value, 1.0 - decay)
+            else:
+                copied.copy_(value)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged weights and buffers; detached, sharing memory with :attr:`module`."""

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(number.name for number in _SIGNALS)
+"""Names of the signals that stop a loop in order."""
+
+
+class Stopped(Exception):  # noqa: N818  not an error: somebody asked for it
+    """Work was stopped by a signal, whose name this holds."""
 
 
 class Interrupts:
@@ -24,8 +30,12 @@ class Interrupts:
                 if interrupts.requested:
                     save_checkpoint(); break
 
-    A second SIGINT raises KeyboardInterrupt at once. The old handlers come back when the context closes. Python allows
-    signal handlers in the main thread alone: elsewhere the context changes nothing and :attr:`requested` stays None.
+    A second SIGINT raises KeyboardInterrupt at once, unless ``patient``. The old handlers come back when the context
+    closes. Python allows signal handlers in the main thread alone: elsewhere the context changes nothing and
+    :attr:`requested` stays None.
+
+    Args:
+        patient: Take a second SIGINT as the first: a launcher passes on what the terminal has sent already.
 
     Attributes:
         requested: Name of the first signal that came, ``"SIGINT"`` or ``"SIGTERM"``; None so far.
@@ -33,7 +43,8 @@ class Interrupts:
 
     requested: str | None
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
+        self._patient = patient
         self.requested = None
         self._interrupted = False
         self._old: dict[signal.Signals, Any] = {}
@@ -55,7 +66,7 @@ class Interrupts:
         self._old.clear()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._interrupted:
+        if number == signal.SIGINT and self._interrupted and not self._patient:
             raise KeyboardInterrupt
         self._interrupted = self._interrupted or number == signal.SIGINT
         self.requested = self.requested or signal.Signals(number).name

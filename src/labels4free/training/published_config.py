@@ -170,6 +170,8 @@ class PublishedConfig:
     faithful: bool = False
     """Reproduce what the published code does by mistake: one latent for both layers, the logit of a real image added
     to the R1 penalty, and the last step's network saved in place of the average."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the trained networks compute in; auto: bfloat16 or float16 on CUDA devices, float32 on all others."""
     checkpoint_interval: int = 200
     """Steps between checkpoints."""
     picture_interval: int = 200
@@ -196,6 +198,31 @@ class PublishedConfig:
     def total_steps(self, attempt: int) -> int:  # noqa: ARG002  the other recipe's attempts differ in length
         """Steps of a whole attempt."""
         return self.steps
+
+    @property
+    def members(self) -> int:
+        """Networks that are trained; one rendering a step is used by one network, so several would share nothing."""
+        return 1
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best check's network is kept, and not the last step's."""
+        return self.monitor.keep == "best" and not self.faithful
+
+    def guarded(self, attempt: int) -> PublishedConfig:
+        """The settings of an attempt: attempt 0 has these, with each restart both coverage weights double."""
+        if attempt == 0:
+            return self
+        foreground, background = (
+            weight * 2**attempt for weight in (self.loss.foreground_coverage, self.loss.background_coverage)
+        )
+        loss = dataclasses.replace(self.loss, foreground_coverage=foreground, background_coverage=background)
+        return dataclasses.replace(self, loss=loss)
+
+    def guards(self, attempt: int) -> str:
+        """What an attempt does more carefully than the settings say, in words for the log."""
+        loss = self.guarded(attempt).loss
+        return f"foreground coverage weight {loss.foreground_coverage:g}, background {loss.background_coverage:g}"
 
     def to_json(self) -> dict[str, Any]:
         """All fields as nested JSON values."""

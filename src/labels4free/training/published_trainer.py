@@ -11,7 +11,6 @@ i, m), so that a resumed run is the uninterrupted one, and nothing depends on wh
 from __future__ import annotations
 
 import copy
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,11 +21,14 @@ from labels4free import losses
 from labels4free.layered import LayeredGenerator, composite
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.training.agreement import render_again
 from labels4free.training.augmentation import Augmenter
+from labels4free.training.distributed import World
 from labels4free.training.draws import generator_for, mix
 from labels4free.training.ema import Ema
 from labels4free.training.monitor import Health, check_health
-from labels4free.training.state import Attempt
+from labels4free.training.precision import Precision
+from labels4free.training.state import Attempt, new_scalers
 from labels4free.types import LayeredImage
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     )
     from labels4free.training.reals import ShuffledReals
 
+_ALONE = World.single()
 _CHANNEL_BASE = 16384  # channels at resolution R are this over R, times the multiplier
 _REALS, _FOR_DISCRIMINATOR, _FOR_ALPHA, _NOISE = range(4)  # what a draw is for
 _AUGMENTATION = 2 * _NOISE  # added to one of them, as _NOISE is
@@ -61,7 +64,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
     """The state of one attempt, and the step that changes it.
 
     Attributes:
-        config: Settings.
+        config: Settings of this attempt: :meth:`PublishedConfig.guarded`.
         attempt: 0 at first; each automatic restart adds 1, and with it other first weights and draws.
         iteration: Steps done.
         network: The alpha network.
@@ -78,6 +81,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         attempt: int = 0,
         reals: ShuffledReals | None = None,
         pretrained: Discriminator | None = None,
+        world: World = _ALONE,
     ) -> None:
         """Start an attempt.
 
@@ -88,9 +92,13 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
             attempt: Number of the attempt.
             reals: Real images at the composites' resolution; None for the generator's own samples.
             pretrained: A discriminator to begin with, which is copied; None for random weights.
+            world: The processes that share the micro-batches, whose number they must divide.
         """
-        self.generator, self.config, self.attempt, self.reals = generator, config, attempt, reals
+        config = config.guarded(attempt)
+        self.generator, self.config, self.attempt, self.reals, self.world = generator, config, attempt, reals, world
         self.device = generator.w_avg.device
+        self.precision = Precision(config.precision, self.device)
+        self.scalers = new_scalers(self.precision)
         self.resolution = config.resolution or generator.resolution
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
@@ -130,19 +138,29 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         Raises:
             FloatingPointError: If a loss is not finite; the network that it was for is then untouched.
         """
-        reals = [self._draw_reals(m) for m in range(self.config.accumulation)]
-        judge, critic = self.discriminator_optimizer, "The discriminator's"
+        reals = {m: self._draw_reals(m) for m in self._micro_batches}
+        critic = "The discriminator's"
         self._judged = []
-        logs = self._optimise(judge, lambda m: self._discriminator_loss(m, reals[m]), f"{critic} loss")
-        self.augmenter.update(torch.cat(self._judged))
+        logs = self._move("discriminator", lambda m: self._discriminator_loss(m, reals[m]), f"{critic} loss")
+        self.augmenter.update(torch.cat(self._judged), self.world)
         logs |= self.augmenter.numbers()
         if self.iteration % self.config.discriminator.r1_interval == 0:
-            logs |= self._optimise(judge, lambda m: self._penalty(reals[m]), f"{critic} penalty")
+            logs |= self._move("discriminator", lambda m: self._penalty(reals[m]), f"{critic} penalty")
         with _frozen(self.discriminator):
-            logs |= self._optimise(self.alpha_optimizer, self._alpha_loss, "The alpha network's loss")
+            logs |= self._move("alpha", self._alpha_loss, "The alpha network's loss")
         self.average.update(self.network, self.iteration)
         self.iteration += 1
         return logs
+
+    @property
+    def _micro_batches(self) -> Sequence[int]:
+        """Numbers of this process's micro-batches."""
+        return self.world.share(range(self.config.accumulation))
+
+    def _move(self, who: str, loss_of: Callable[[int], tuple[Tensor, dict[str, float]]], what: str) -> dict[str, float]:
+        """One step on the mean loss of all micro-batches; returns the mean of what they log."""
+        mine = self._micro_batches
+        return self._take_step(who, map(loss_of, mine), what, len(mine))
 
     def _discriminator_loss(self, m: int, real: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss on the real images and composites of micro-batch m, and what to log of it."""
@@ -150,7 +168,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
             fake = self._composite(self._draw_layers(_FOR_DISCRIMINATOR, m))
             fake = self.augmenter(fake, self._rng(_FOR_DISCRIMINATOR + _AUGMENTATION, m))
             real = self.augmenter(real, self._rng(_REALS + _AUGMENTATION, m))
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        real_logits, fake_logits = self._judge(real), self._judge(fake)
         loss = losses.discriminator_logistic(real_logits, fake_logits)
         self._judged.append(real_logits.detach())
         accuracy = 0.5 * ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean())
@@ -159,7 +177,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
     def _penalty(self, real: Tensor) -> tuple[Tensor, dict[str, float]]:
         """R1 on real images, lazily: every r1_interval steps, with so many times the weight."""
         config, real = self.config.discriminator, real.detach().requires_grad_()
-        logits = self.discriminator(real)
+        logits = self._judge(real, exact=True)
         penalty = losses.r1_penalty(logits, real)
         loss = config.r1_gamma / 2 * config.r1_interval * penalty
         if self.config.faithful:
@@ -172,7 +190,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         layers = self._draw_layers(_FOR_ALPHA, m)
         alpha = layers.alpha
         fake = self.augmenter(self._composite(layers), self._rng(_FOR_ALPHA + _AUGMENTATION, m))
-        adversarial = losses.generator_nonsaturating(self.discriminator(fake))
+        adversarial = losses.generator_nonsaturating(self._judge(fake))
         binary = losses.binarization(alpha)
         foreground = losses.foreground_coverage(alpha, config.min_foreground_coverage)
         background = losses.background_coverage(alpha, config.min_background_coverage)
@@ -185,23 +203,6 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         terms = {"loss_adversarial": adversarial, "binarization": binary, "coverage": alpha.mean()}
         terms |= {"loss_foreground_coverage": foreground, "loss_background_coverage": background}
         return loss, {name: value.item() for name, value in terms.items()}
-
-    def _optimise(
-        self, optimizer: torch.optim.Optimizer, loss_of: Callable[[int], tuple[Tensor, dict[str, float]]], what: str
-    ) -> dict[str, float]:
-        """One step of an optimiser on the mean loss of all micro-batches; returns the mean of what they log."""
-        count = self.config.accumulation
-        logs: dict[str, float] = {}
-        optimizer.zero_grad(set_to_none=True)
-        for m in range(count):
-            loss, numbers = loss_of(m)
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"{what} is not finite ({loss.item()})")
-            (loss / count).backward()
-            for name, value in numbers.items():
-                logs[name] = logs.get(name, 0.0) + value / count
-        optimizer.step()
-        return logs
 
     def _composite(self, layers: LayeredImage) -> Tensor:
         return self._shrunk(composite(*layers))
@@ -220,7 +221,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
             behind = latents if self.config.one_latent else self._draw_latents(rng)
             ws = self._styles(latents, config.truncation_psi)
             background_ws = self._styles(behind, config.background_truncation_psi)
-        render = LayeredGenerator(self.generator, self.network)
+        render = LayeredGenerator(self.generator, self.precision.network(self.network))
         layers: LayeredImage = render(ws, background_ws, noise="random", background=config.background_mode, rng=noise)
         return layers
 
@@ -277,14 +278,25 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
 
     @torch.no_grad()
     def check(self) -> Health:
-        """Examine the network that would be kept, on samples that training does not see."""
+        """Examine the network that would be kept, on samples that training does not see; one process does it alone."""
         count = self.config.batch_size
 
         def judge(images: Tensor) -> Tensor:
             return torch.cat([self.discriminator(part) for part in images.split(count)])
 
         layers = self.show(range(self.config.monitor.samples))
-        return check_health(layers.foreground, layers.background, layers.alpha, judge)
+        again = {view: self._alpha_again(view, number) for view, number in self.config.monitor.views.items()}
+        return check_health(layers.foreground, layers.background, layers.alpha, judge, again)
+
+    def _alpha_again(self, view: str, number: int) -> Tensor:
+        """Alpha of the first samples of :meth:`show`, rendered again: one rendering each."""
+        seed, psi = mix(self.config.seed, _SHOWN), self.config.samples.truncation_psi
+        parts = []
+        for k in range(number):
+            ws = self.generator.draw_ws(seed, 2 * k, psi)
+            features = render_again(self.generator, view, ws, seed, 2 * k, psi).features
+            parts.append(self._shrunk(self.kept(features)))
+        return torch.cat(parts)
 
     def _new_discriminator(self) -> Discriminator:
         config = self.config.discriminator

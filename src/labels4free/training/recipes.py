@@ -7,21 +7,34 @@ from typing import TYPE_CHECKING, Any
 from labels4free.errors import ConfigError
 from labels4free.training.config import TrainConfig
 from labels4free.training.published_config import PublishedConfig
-from labels4free.training.settings import build
+from labels4free.training.segmenter_config import SegmenterConfig
+from labels4free.training.settings import build, flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-AnyConfig = TrainConfig | PublishedConfig
-"""Settings of a run, whose type says by which recipe."""
+AlphaTrainConfig = TrainConfig | PublishedConfig
+"""Settings of a run that makes an alpha network, whose type says by which recipe."""
+
+AnyConfig = TrainConfig | PublishedConfig | SegmenterConfig
+"""Settings of any run."""
 
 DEFAULT_RECIPE = "replay"
 
 RECIPES: dict[str, type[AnyConfig]] = {
     DEFAULT_RECIPE: TrainConfig,
     "published": PublishedConfig,
+    "segmenter": SegmenterConfig,
 }
-"""Every recipe by name: ``alpha_trainer.py`` with its replay bank, and ``published_trainer.py``."""
+"""Every recipe by name: ``alpha_trainer.py`` with its replay bank, ``published_trainer.py``, and
+``segmenter_trainer.py``, which makes a segmenter out of pairs."""
+
+_EARLIER: dict[str, dict[str, Any]] = {
+    "replay": {"members": 1, "monitor": {"keep": "last"}},
+    "published": {"monitor": {"keep": "last"}},
+}
+"""How runs were trained whose config.json lacks these settings, since there was no choice: not as the defaults say."""
 
 
 def recipe_of(config: AnyConfig) -> str:
@@ -56,4 +69,53 @@ def from_run_json(stored: Mapping[str, Any]) -> AnyConfig:
         KeyError: If there are none.
         ConfigError: If they fit no recipe.
     """
-    return build(recipe_config(stored.get("recipe", DEFAULT_RECIPE)), stored["train"])
+    name = stored.get("recipe", DEFAULT_RECIPE)
+    kind, train = recipe_config(name), dict(stored["train"])
+    for key, value in _EARLIER.get(name, {}).items():
+        if not isinstance(value, dict):
+            train.setdefault(key, value)
+        elif isinstance(section := train.get(key, {}), dict):
+            train[key] = value | section
+    return build(kind, train)
+
+
+def alpha_config(config: AnyConfig) -> AlphaTrainConfig:
+    """Settings that must be those of an alpha network's training.
+
+    Raises:
+        ConfigError: If they are not.
+    """
+    if isinstance(config, SegmenterConfig):
+        raise ConfigError("These are settings of a segmenter, not of an alpha network: use them with distill.")
+    return config
+
+
+def segmenter_config(config: AnyConfig) -> SegmenterConfig:
+    """Settings that must be those of a segmenter's training.
+
+    Raises:
+        ConfigError: If they are not.
+    """
+    if not isinstance(config, SegmenterConfig):
+        raise ConfigError(
+            f"These are settings of an alpha network (recipe {recipe_of(config)}), not of a segmenter: use them with "
+            "train."
+        )
+    return config
+
+
+def check_same_settings(run: Path, own: AnyConfig, asked: AnyConfig | None) -> None:
+    """Raise :class:`ConfigError` where a run that goes on is asked to have other settings than it has.
+
+    Args:
+        run: Its folder, for the message.
+        own: What it has.
+        asked: What it is asked to have; None: whatever it has.
+    """
+    if asked is None or asked == own:
+        return
+    ours, theirs = flat(own.to_json()), flat(asked.to_json())
+    if recipe_of(own) != recipe_of(asked):
+        ours, theirs = {"recipe": recipe_of(own)}, {"recipe": recipe_of(asked)}
+    changed = ", ".join(f"{k}={ours[k]} (asked for: {theirs[k]})" for k in ours if ours[k] != theirs[k])
+    raise ConfigError(f"A resumed run keeps its settings; {run} has {changed}. Start a new run to change them.")

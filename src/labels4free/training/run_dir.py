@@ -99,6 +99,11 @@ class RunDir:
         return run
 
     @classmethod
+    def is_at(cls, path: str | Path) -> bool:
+        """Whether there is a run at ``path``; changes nothing there."""
+        return (Path(path) / _CONFIG).is_file()
+
+    @classmethod
     def open(cls, path: str | Path, *, keep: int = 3) -> Self:
         """Open an existing run to go on with it; files left half-written by a killed process are removed.
 
@@ -106,7 +111,7 @@ class RunDir:
             RunError: If there is no run at ``path``, its config.json is damaged, or the folder cannot be written.
         """
         run = cls(Path(path), keep)
-        if not (run.path / _CONFIG).is_file():
+        if not cls.is_at(path):
             raise RunError(f"There is no run to resume at {run.path}: no {_CONFIG} in it; start one without --resume.")
         run.config()
         try:

@@ -1,164 +1,54 @@
 """The loop of a training run in its folder: steps, log, checks, pictures, checkpoints, restarts, the finished network.
 
-It knows no recipe. A :class:`Recipe` gives it what differs: the trainer of an attempt, a picture, the network in the
-end.
+A run trains its members one after the other; an attempt at one that is lost is started over. The loop knows no recipe.
+A :class:`Recipe` gives it what differs: the trainer of an attempt, a picture, the network in the end. Where several
+processes train together, all go through this loop in step; process 0 alone checks, draws, reads and writes, and all do
+what it decides.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.data.images import write_png
 from labels4free.errors import RunError
-from labels4free.training.interrupts import Interrupts
+from labels4free.training.best import Best
+from labels4free.training.contracts import (
+    ALPHA,
+    LoopConfig,
+    Member,
+    Product,
+    Recipe,
+    T,
+    Trainer,
+    TrainProgress,
+    TrainResult,
+)
+from labels4free.training.interrupts import SIGNALS, Interrupts, Stopped
 from labels4free.training.monitor import Health
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from labels4free.networks.alpha_network import AlphaNetwork
-    from labels4free.training.config import MonitorConfig
     from labels4free.training.run_dir import RunDir
+
+__all__ = ["ALPHA_FILE", "TrainProgress", "TrainResult", "Trainer", "finished_run", "run_loop"]
 
 _log = logging.getLogger(__name__)
 
-ALPHA_FILE = "alpha.safetensors"
-"""The finished network in a run's folder."""
+ALPHA_FILE = ALPHA.file
+"""The finished alpha network in a run's folder."""
+CONSENSUS_PICTURE = "consensus.png"
+"""The last picture, where there are several members."""
+ATTEMPT_STRIDE, MEMBER_STRIDE = 1_000_000_000, 1_000
+"""A checkpoint's number is ``(member * MEMBER_STRIDE + attempt) * ATTEMPT_STRIDE + iteration``."""
 _SCRATCH = "bank"
-_SHOWN = ("coverage", "accuracy", "loss_discriminator", "loss_adversarial")  # the first ones fit into a narrow terminal
-
-
-class TrainProgress(Protocol):
-    """Told how far a run is."""
-
-    def __call__(self, done: int, total: int, numbers: Mapping[str, float] | None = None, /) -> None:
-        """``done`` of ``total`` samples are rendered, or steps are done; then with the numbers that matter."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        alpha_file: The finished alpha network; None if the run was interrupted.
-        interrupted: Name of the signal that stopped it, or None.
-        steps: Steps done in the last attempt, the warm-up included.
-        total: Steps of the whole attempt.
-        restarts: How often it was started over by itself.
-        health: The last check; None if there was none.
-    """
-
-    alpha_file: Path | None
-    interrupted: str | None
-    steps: int
-    total: int
-    restarts: int
-    health: Health | None
-
-
-class Trainer(Protocol):
-    """The state of one attempt, and the step that changes it.
-
-    Attributes:
-        attempt: 0 at first; each automatic restart adds 1.
-        iteration: Steps done, a warm-up included.
-    """
-
-    attempt: int
-    iteration: int
-
-    @property
-    def warmup(self) -> int:
-        """Steps before the alpha network moves."""
-
-    @property
-    def total(self) -> int:
-        """Steps of the whole attempt."""
-
-    @property
-    def alpha_step(self) -> int:
-        """Steps of the alpha network done; negative during the warm-up."""
-
-    def step(self) -> dict[str, float]:
-        """Do one step; returns its losses.
-
-        Raises:
-            FloatingPointError: If a loss is not finite; the network that it was for is then untouched.
-        """
-
-    def check(self) -> Health:
-        """Examine the network that would be kept."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, with the keys ``attempt`` and ``iteration``."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
-
-
-class LoopConfig(Protocol):
-    """Settings that the loop itself reads."""
-
-    @property
-    def steps(self) -> int:
-        """Steps of the alpha network."""
-
-    @property
-    def checkpoint_interval(self) -> int:
-        """Steps between checkpoints."""
-
-    @property
-    def picture_interval(self) -> int:
-        """Steps of the alpha network between pictures."""
-
-    @property
-    def monitor(self) -> MonitorConfig:
-        """When to check, and what to do about it."""
-
-    def total_steps(self, attempt: int, /) -> int:
-        """Steps of a whole attempt."""
-
-
-T = TypeVar("T", bound=Trainer)
-
-
-class Recipe(Protocol[T]):
-    """What a way of training gives the loop.
-
-    Attributes:
-        advice: What to try where it is lost again and again, as the end of a sentence.
-    """
-
-    advice: str
-
-    @property
-    def config(self) -> LoopConfig:
-        """Its settings."""
-
-    def prepare(self, scratch: Path, rendered: Callable[[int, int], None]) -> None:
-        """Do what comes before the first step.
-
-        Args:
-            scratch: Folder for what can be made again; it need not exist, and goes when the run is finished.
-            rendered: To be called with (done, total); it may raise, to stop.
-        """
-
-    def attempt(self, number: int) -> T:
-        """Start an attempt."""
-
-    def picture(self, trainer: T) -> NDArray[np.uint8]:
-        """Show what the network that would be kept does, [H, W, 3]."""
-
-    def finished(self, trainer: T) -> AlphaNetwork:
-        """The network to keep, for the generator's own feature maps."""
+# The first ones fit into a narrow terminal.
+_SHOWN = ("coverage", "accuracy", "loss_discriminator", "loss_adversarial", "loss")
 
 
 def run_loop(
@@ -177,28 +67,24 @@ def run_loop(
     Raises:
         RunError: If the folder cannot be written, or the run was lost more often than ``monitor.max_restarts``.
     """
-    with Interrupts() as interrupts:
+    with Interrupts(patient=recipe.world.launched) as interrupts:
         try:
             return _Loop(run, recipe, info, interrupts, progress).go()
-        except _Stopped as stopped:
-            done = run.latest_checkpoint()
-            steps, restarts = (done.state["iteration"], done.state["attempt"]) if done else (0, 0)
-            return TrainResult(None, str(stopped), steps, recipe.config.total_steps(restarts), restarts, None)
+        except Stopped as stopped:
+            steps, total, restarts = recipe.world.from_lead(lambda: _position(run, recipe.config))
+            return TrainResult(None, str(stopped), steps, total, restarts, None)
 
 
-def finished_run(run: RunDir, config: LoopConfig) -> TrainResult | None:
+def finished_run(run: RunDir, config: LoopConfig, product: Product = ALPHA) -> TrainResult | None:
     """Result of a run that has ended; None where there is something left to do."""
-    if not (run.path / ALPHA_FILE).exists():
+    path = run.path / product.file
+    if not path.exists():
         return None
-    info = read_native_header(run.path / ALPHA_FILE, "alpha_network").info
-    health = Health(**info["health"], problem=info.get("problem")) if "health" in info else None
+    info = read_native_header(path, product.kind).info
+    health = Health.from_numbers(info["health"], info.get("problem")) if "health" in info else None
     _drop_scratch(run)  # of a run that was killed while it did
-    total = config.total_steps(info["restarts"])
-    return TrainResult(run.path / ALPHA_FILE, None, total, total, info["restarts"], health)
-
-
-class _Stopped(Exception):  # noqa: N818  not an error: a signal came before the first step
-    pass
+    steps = info.get("steps", config.total_steps(info["restarts"]))  # not noted before there were members
+    return TrainResult(path, None, steps, steps, info["restarts"], health, info.get("kept_step"))
 
 
 class _Loop(Generic[T]):
@@ -210,21 +96,24 @@ class _Loop(Generic[T]):
         interrupts: Interrupts,
         progress: TrainProgress | None,
     ) -> None:
-        self.run, self.recipe, self.config, self.info = run, recipe, recipe.config, info
+        self.run, self.recipe, self.config, self.info, self.world = run, recipe, recipe.config, info, recipe.world
         self.interrupts, self.progress = interrupts, progress
         self.health: Health | None = None
+        self.members: list[Member] = []
+        self.best = Best(recipe.config.monitor)
+        self.kept_step: int | None = None
         recipe.prepare(run.path / _SCRATCH, self._rendered)
 
     def _rendered(self, done: int, total: int) -> None:
         if self.progress:
             self.progress(done, total)
         if self.interrupts.requested:
-            raise _Stopped(self.interrupts.requested)
+            raise Stopped(self.interrupts.requested)
 
     def go(self) -> TrainResult:
         """Train to the end, or to a signal."""
-        trainer = self._restored() or self.recipe.attempt(0)
-        while trainer.iteration < trainer.total:
+        trainer = self._restored() or self.recipe.attempt(0, 0)
+        while not self._ended(trainer):
             problem = None
             try:
                 logs = trainer.step()
@@ -234,31 +123,77 @@ class _Loop(Generic[T]):
                 problem = self._after_step(trainer, logs)
             if problem:
                 trainer = self._restarted(trainer, problem)
-            interrupted = self.interrupts.requested
+            elif self._over(trainer) and not self._ended(trainer):
+                trainer = self._next_member(trainer)
+            interrupted = self._interrupted()
             if interrupted or trainer.iteration % self.config.checkpoint_interval == 0:
-                self.run.save_checkpoint(_checkpoint_number(trainer), trainer.state_dict())
-            if interrupted and trainer.iteration < trainer.total:
+                self._save(trainer)
+            if interrupted and not self._ended(trainer):
                 return self._result(trainer, None, interrupted)
-        return self._result(trainer, self._finish(trainer), None)
+        path = self.world.from_lead(lambda: self._finish(trainer))
+        return self._result(trainer, path, None)
+
+    def _over(self, trainer: T) -> bool:
+        """Whether training of this member has come to its end."""
+        return trainer.iteration >= trainer.total or self.best.exhausted
+
+    def _ended(self, trainer: T) -> bool:
+        """Whether that was the last member."""
+        return self._over(trainer) and len(self.members) + 1 >= self.config.members
 
     def _after_step(self, trainer: T, logs: Mapping[str, float]) -> str | None:
         """Log, check, draw and report; returns why the attempt is lost, or None."""
         step, config, problem = trainer.alpha_step, self.config, None
-        entry: dict[str, Any] = {"attempt": trainer.attempt, "iteration": trainer.iteration, "step": step, **logs}
+        entry = self._where(trainer) | {"step": step, **logs}
         last = step == config.steps
         if step > 0 and (step % config.monitor.interval == 0 or last):
-            self.health = trainer.check()
+            self.health = self.world.from_lead(trainer.check)
             entry |= {f"check_{name}": value for name, value in self.health.numbers().items()}
             if self.health.problem:
                 entry["problem"] = self.health.problem
                 problem = self._judge(self.health, step)
-        self.run.append_log(entry)
-        if step >= 0 and (step % config.picture_interval == 0 or last):
-            name = f"attempt_{trainer.attempt}_step_{step:06d}.png"
-            write_png(self.run.pictures / name, self.recipe.picture(trainer))
+            if not problem:
+                self.best.offer(trainer.kept, step, self.health)
+                last = last or self.best.exhausted
+                entry |= self._verdict(step) if last else {}
+        if self.world.leads:
+            self.run.append_log(entry)
+            if step >= 0 and (step % config.picture_interval == 0 or last):
+                member = f"member_{len(self.members)}_" if self.members else ""
+                name = f"{member}attempt_{trainer.attempt}_step_{step:06d}.png"
+                write_png(self.run.pictures / name, self.recipe.picture(trainer))
         if self.progress:
-            self.progress(trainer.iteration, trainer.total, {name: logs[name] for name in _SHOWN if name in logs})
+            steps, total, _ = _so_far(self.config, self._where(trainer), self.members)
+            self.progress(steps, total, {name: logs[name] for name in _SHOWN if name in logs})
         return problem
+
+    def _where(self, trainer: T) -> dict[str, Any]:
+        """Which step of which attempt this is, and of which member where there are several."""
+        member = {"member": len(self.members)} if self.config.members > 1 else {}
+        return {**member, "attempt": trainer.attempt, "iteration": trainer.iteration}
+
+    def _verdict(self, step: int) -> dict[str, Any]:
+        """What to log at the end of an attempt that went well: which network is kept, and whether it ends early."""
+        early = step < self.config.steps
+        if early:
+            _log.info("Step %d: no better score for %d steps; training ends.", step, self.config.monitor.patience)
+        if self.best.step is None or not self.config.keeps_best:
+            return {"kept_step": step}
+        if self.best.step < step:
+            score = self.best.numbers["score"]
+            _log.info("The network of step %d has the best score, %.3f, and is kept.", self.best.step, score)
+        return {"kept_step": self.best.step, "kept_score": self.best.numbers["score"]}
+
+    def _interrupted(self) -> str | None:
+        """Name of the signal that came, to whichever process."""
+        came = self.world.total(*(int(self.interrupts.requested == name) for name in SIGNALS))
+        return next((name for name, count in zip(SIGNALS, came, strict=True) if count), None)
+
+    def _save(self, trainer: T) -> None:
+        if self.world.leads:
+            members = [member._asdict() for member in self.members]
+            state = trainer.state_dict() | {"best": self.best.state_dict(), "members": members}
+            self.run.save_checkpoint(_checkpoint_number(trainer, len(self.members)), state)
 
     def _judge(self, health: Health, step: int) -> str | None:
         if step >= self.config.monitor.grace_steps or health.hopeless:
@@ -268,12 +203,32 @@ class _Loop(Generic[T]):
         return None
 
     def _restored(self) -> T | None:
-        checkpoint = self.run.resume()
+        checkpoint = self.world.from_lead(self.run.resume)
         if checkpoint is None:
             return None
-        trainer = self.recipe.attempt(int(checkpoint.state["attempt"]))
-        trainer.load_state_dict(checkpoint.state)
+        state = checkpoint.state
+        self.members = [Member(**member) for member in state.get("members", [])]
+        trainer = self.recipe.attempt(int(state["attempt"]), len(self.members))
+        trainer.load_state_dict(state)
+        if "best" in state:
+            self.best.load_state_dict(state["best"])
         return trainer
+
+    def _next_member(self, trainer: T) -> T:
+        """Note what the member leaves, and start the next one."""
+        self.members.append(self._member(trainer))
+        self.best = Best(self.config.monitor)
+        self.health = None
+        return self.recipe.attempt(0, len(self.members))
+
+    def _member(self, trainer: T) -> Member:
+        """What a member leaves; its trainer then has the network to keep."""
+        step, health = trainer.alpha_step, self.health or trainer.check()
+        if self.config.keeps_best and self.best.step is not None:
+            step, health = self.best.step, Health.from_numbers(self.best.numbers, None)
+            self.best.put_back(trainer.kept)
+        network = {name: value.detach().cpu().clone() for name, value in trainer.kept.state_dict().items()}
+        return Member(network, step, trainer.iteration, trainer.attempt, health.numbers(), health.problem)
 
     def _restarted(self, trainer: T, problem: str) -> T:
         """Start the next attempt.
@@ -281,17 +236,19 @@ class _Loop(Generic[T]):
         Raises:
             RunError: If that was the last one allowed.
         """
-        self.run.append_log({"attempt": trainer.attempt, "iteration": trainer.iteration, "lost": problem})
+        if self.world.leads:
+            self.run.append_log(self._where(trainer) | {"lost": problem})
         most = self.config.monitor.max_restarts
         if trainer.attempt >= most:
             raise RunError(
                 f"Training was lost in attempt {trainer.attempt + 1}, the last: {problem}. See {self.run.pictures}; "
                 f"{self.recipe.advice}"
             )
-        fresh = self.recipe.attempt(trainer.attempt + 1)
-        warmup = f", with {fresh.warmup} warm-up steps" if fresh.warmup else ""
+        fresh = self.recipe.attempt(trainer.attempt + 1, len(self.members))
+        self.best = Best(self.config.monitor)
+        guards = self.config.guards(fresh.attempt)
         _log.warning(
-            "Step %d: %s. Starting over (%d of %d)%s.", trainer.alpha_step, problem, fresh.attempt, most, warmup
+            "Step %d: %s. Starting over (%d of %d), with %s.", trainer.alpha_step, problem, fresh.attempt, most, guards
         )
         return fresh
 
@@ -301,15 +258,14 @@ class _Loop(Generic[T]):
         Its file comes last: where it is, nothing is left to do. Killed before that, the run goes on from the checkpoint
         written here, which no step follows and thus no check.
         """
-        self.run.save_checkpoint(_checkpoint_number(trainer), trainer.state_dict())
-        self.health = self.health or trainer.check()
+        self._save(trainer)
+        info = {**self.info, **self._joined(trainer)}
         network = self.recipe.finished(trainer)
-        info = {**self.info, "restarts": trainer.attempt}
-        info |= {"health": self.health.numbers(), "problem": self.health.problem}
-        path = self.run.path / ALPHA_FILE
+        product = self.recipe.product
+        path = self.run.path / product.file
         write_native(
             path,
-            kind="alpha_network",
+            kind=product.kind,
             family=network.family,
             config=network.config(),
             state=network.state_dict(),
@@ -318,14 +274,55 @@ class _Loop(Generic[T]):
         _drop_scratch(self.run)
         return path
 
+    def _joined(self, trainer: T) -> dict[str, Any]:
+        """Have the trainer keep what the run leaves, and check it; returns what to note of it."""
+        steps, _, restarts = _so_far(self.config, self._where(trainer), self.members)
+        members = [*self.members, self._member(trainer)]
+        info: dict[str, Any] = {"restarts": restarts, "steps": steps, "kept_step": members[-1].step}
+        if len(members) > 1:
+            found = self.recipe.join(trainer, members)
+            _log.info("Consensus of members %s, which agree by %.3f.", _listed(found.kept), found.agreement)
+            self.health = trainer.check()
+            noted = {"consensus": list(found.kept), "agreements": list(found.agreements)}
+            noted["agreement_members"] = found.agreement
+            self.run.append_log(self._where(trainer) | noted | {"check_score": self.health.score})
+            write_png(self.run.pictures / CONSENSUS_PICTURE, self.recipe.picture(trainer))
+            info |= noted | {"kept_step": None, "kept_steps": [member.step for member in members]}
+            info["members"] = [{**m.numbers, "problem": m.problem, "restarts": m.restarts} for m in members]
+        else:
+            self.health = Health.from_numbers(members[0].numbers, members[0].problem)
+        self.kept_step = info["kept_step"]
+        return info | {"health": self.health.numbers(), "problem": self.health.problem}
+
     def _result(self, trainer: T, alpha_file: Path | None, interrupted: str | None) -> TrainResult:
-        return TrainResult(alpha_file, interrupted, trainer.iteration, trainer.total, trainer.attempt, self.health)
+        steps, total, restarts = _so_far(self.config, self._where(trainer), self.members)
+        total = steps if alpha_file else total  # what ended early has no more steps
+        return TrainResult(alpha_file, interrupted, steps, total, restarts, self.health, self.kept_step)
 
 
 def _drop_scratch(run: RunDir) -> None:
     shutil.rmtree(run.path / _SCRATCH, ignore_errors=True)  # hundreds of MB that the seed can bring back
 
 
-def _checkpoint_number(trainer: Trainer) -> int:
-    """Number a checkpoint so that later attempts sort after earlier ones."""
-    return trainer.attempt * 1_000_000_000 + trainer.iteration
+def _position(run: RunDir, config: LoopConfig) -> tuple[int, int, int]:
+    """:func:`_so_far` by the newest checkpoint."""
+    done = run.latest_checkpoint()
+    return _so_far(config, done.state if done else {"iteration": 0, "attempt": 0})
+
+
+def _so_far(config: LoopConfig, state: Mapping[str, Any], members: Sequence[Member] = ()) -> tuple[int, int, int]:
+    """Steps done, steps in all, and restarts, of a run whose current member's attempt is in this state."""
+    ended = members or [Member(**member) for member in state.get("members", [])]
+    steps = sum(member.steps for member in ended) + state["iteration"]
+    to_come = (config.members - len(ended) - 1) * config.total_steps(0)
+    total = sum(member.steps for member in ended) + config.total_steps(state["attempt"]) + to_come
+    return steps, total, sum(member.restarts for member in ended) + state["attempt"]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(str(number) for number in numbers)
+
+
+def _checkpoint_number(trainer: Trainer, member: int = 0) -> int:
+    """Number a checkpoint so that later members sort after earlier ones, and later attempts, too."""
+    return (member * MEMBER_STRIDE + trainer.attempt) * ATTEMPT_STRIDE + trainer.iteration

@@ -1,0 +1,140 @@
+"""Claim: two processes of one thread each render and train about twice as fast as one.
+
+    python benchmarks/train_processes.py
+
+One process and two take turns within one run of this script, so that both meet the same machine. A turn renders samples
+of the bank, as many a process in either case, and then does training steps on one global batch, with both recipes. The
+ratio is that of the medians of the turns. ``--generator`` takes a name of the model zoo or a file, ``--processes``
+another number than two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from labels4free import load_generator
+from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.training.alpha_trainer import AlphaTrainer
+from labels4free.training.bank import build_bank
+from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.distributed import World, joined_world
+from labels4free.training.published_config import PublishedConfig, PublishedDiscriminatorConfig
+from labels4free.training.published_trainer import PublishedTrainer
+
+SAMPLES, WARMUP_STEPS = 32, 2
+
+
+def replay(generator: str, batch: int, resolution: int, steps: int, world: World, folder: Path) -> tuple[float, float]:
+    """Seconds a sample of rendering, and seconds a step, of the default recipe."""
+    loaded = load_generator(generator)
+    config = TrainConfig(
+        batch_size=batch,
+        resolution=resolution,
+        bank=BankConfig(size=SAMPLES * world.size, calibration_samples=1),
+        discriminator=DiscriminatorConfig(warmup_steps=0),
+        monitor=MonitorConfig(samples=8),
+    )
+    network = MergeNetwork(loaded.feature_specs, loaded.resolution)
+    # A first, small bank before the clock starts: the first renderings of a process are slower.
+    small = dataclasses.replace(config, bank=dataclasses.replace(config.bank, size=9))
+    build_bank(loaded, network.levels, small, folder / f"small_{world.rank}", world=world)
+    world.together(lambda: None)
+    start = time.perf_counter()
+    bank, _ = build_bank(loaded, network.levels, config, folder / "bank", world=world)
+    rendering = (time.perf_counter() - start) / (config.bank.size + 9)  # and eight previews and the calibration
+    trainer = AlphaTrainer(bank, bank.projection.network_like(network), config, world=world)
+    return rendering, seconds_per_step(trainer, steps, world)
+
+
+def published(generator: str, batch: int, resolution: int, steps: int, world: World) -> float:
+    """Seconds a step of the published recipe, two micro-batches to share."""
+    loaded = load_generator(generator)
+    config = PublishedConfig(
+        batch_size=max(1, batch // 4),
+        accumulation=max(2, world.size),
+        resolution=resolution,
+        discriminator=PublishedDiscriminatorConfig(channel_multiplier=1, channel_max=64),
+    )
+    network = MergeNetwork(loaded.feature_specs, loaded.resolution)
+    return seconds_per_step(PublishedTrainer(loaded, network, config, world=world), steps, world)
+
+
+def seconds_per_step(trainer: AlphaTrainer | PublishedTrainer, steps: int, world: World) -> float:
+    for _ in range(WARMUP_STEPS):
+        trainer.step()
+    world.together(lambda: None)
+    start = time.perf_counter()
+    for _ in range(steps):
+        trainer.step()
+    return (time.perf_counter() - start) / steps
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """What each process does; the first prints its figures."""
+    torch.set_num_threads(1)
+    with joined_world() as world:
+        settings = (arguments.generator, arguments.batch, arguments.resolution)
+        rendering, step = replay(*settings, arguments.steps, world, Path(arguments.work))
+        live = published(*settings, max(2, arguments.steps // 8), world)
+    if world.leads:
+        print(rendering, step, live)
+
+
+def turn(arguments: argparse.Namespace, processes: int) -> tuple[float, ...]:
+    """Start processes, and wait for them; returns the first one's figures."""
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        free.close()
+        command = [sys.executable, __file__, "--work", folder, "--generator", arguments.generator]
+        for name in ("batch", "resolution", "steps"):
+            command += [f"--{name}", str(getattr(arguments, name))]
+        started = []
+        for rank in range(processes):
+            world = {"WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            environment = os.environ | meeting | world | {"OMP_NUM_THREADS": "1"}
+            started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+        said = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit("train_processes: a process failed.")
+    return tuple(float(figure) for figure in said[0].split())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generator", default="mobilestylegan-ffhq-1024", help="a name of the model zoo, or a file")
+    parser.add_argument("--processes", type=int, default=2, help="how many to compare with one (default 2)")
+    parser.add_argument("--batch", type=int, default=8, help="images a step (default 8)")
+    parser.add_argument("--resolution", type=int, default=32, help="of the composites (default 32)")
+    parser.add_argument("--steps", type=int, default=40, help="steps that are timed in a turn (default 40)")
+    parser.add_argument("--turns", type=int, default=3, help="how often each has its turn (default 3)")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work(arguments)
+        return
+    figures: dict[int, list[tuple[float, ...]]] = {1: [], arguments.processes: []}
+    for _ in range(arguments.turns):
+        for processes, found in figures.items():
+            found.append(turn(arguments, processes))
+    names = ("rendering, s a sample", "default recipe, s a step", "published recipe, s a step")
+    print(f"{arguments.generator}, batch {arguments.batch}, one thread a process, medians of {arguments.turns} turns")
+    print(f"{'':28}{'1 process':>12}{f'{arguments.processes} processes':>14}{'ratio':>8}")
+    for name, one, several in zip(names, *(zip(*found, strict=True) for found in figures.values()), strict=True):
+        before, after = statistics.median(one), statistics.median(several)
+        print(f"{name:28}{before:12.4f}{after:14.4f}{before / after:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

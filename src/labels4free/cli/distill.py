@@ -1,0 +1,234 @@
+"""``labels4free distill``: a segmenter for photos, out of pairs that a generator and its alpha network make."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from labels4free.cli.progress import progress_bar
+from labels4free.cli.sample import in_full, load_layered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from labels4free.layered import LayeredGenerator
+    from labels4free.training.contracts import TrainResult
+    from labels4free.training.segmenter_config import SegmenterConfig
+
+_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def run(
+    source: Annotated[Positional[str | None], arg(metavar="[RUN_OR_ALPHA]", help_behavior_hint="")] = None,
+    *,
+    out: Annotated[Path, arg(metavar="RUN")],
+    pairs: Annotated[Path | None, arg(metavar="DATASET", help_behavior_hint="")] = None,
+    num: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 4000)")] = None,
+    generator: Annotated[str | None, arg(metavar="NAME_OR_FILE", help_behavior_hint="")] = None,
+    unlabelled: Annotated[Path | None, arg(metavar="IMAGES", help_behavior_hint="")] = None,
+    backgrounds: Annotated[Path | None, arg(metavar="IMAGES", help_behavior_hint="")] = None,
+    config: Annotated[Path | None, arg(metavar="FILE.toml", help_behavior_hint="")] = None,
+    size: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 256)")] = None,
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 6000)")] = None,
+    batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 8)")] = None,
+    seed: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 0)")] = None,
+    settings: Annotated[UseAppendAction[list[str]], arg(name="set", metavar="SECTION.FIELD=VALUE")] = [],  # noqa: B006
+    resume: Annotated[tuple[Literal["auto"], ...] | None, arg(metavar="[auto]", help_behavior_hint="")] = None,
+    device: str = "cpu",
+) -> int | None:
+    """Train a small segmenter that finds in photos what the alpha network finds in its generator's images.
+
+    Pairs of images and masks are rendered into RUN/pairs, or taken from a data set; the segmenter learns from them on
+    other backgrounds and in other light. RUN then holds config.json, log.jsonl, pictures/, checkpoints/ and, in the
+    end, segmenter.safetensors. Ctrl-C writes a checkpoint; --resume goes on from the last one and ends in the same
+    network, bit for bit.
+
+    Args:
+        source: Folder of a training run, file of an alpha network, or name of a generator that one ships for. Not
+            needed with --pairs.
+        out: Folder of the run: new or empty, or with --resume that of an earlier run.
+        pairs: Learn from these pairs and render none: what "labels4free sample" writes in any format, or a folder with
+            images/ and masks/.
+        num: Pairs to render.
+        generator: Generator to use instead of the one that the alpha network was trained on.
+        unlabelled: Photos without masks, to go on learning from the segmenter's own masks of them where it is sure: a
+            folder, zip file, LMDB or WebDataset shards.
+        backgrounds: Pictures to lay objects over, of the same kinds; other pairs' surroundings and procedural ones
+            serve otherwise.
+        config: Settings in a TOML file. The flags below count more, and --set most.
+        size: Side of the training images in pixels, a multiple of 32; photos are later scaled to it.
+        steps: Steps of the optimiser.
+        batch_size: Images a step.
+        seed: Decides the latents, the first weights and every draw.
+        settings: Any other setting, for example augmentation.background=0.5; may be given several times. An unknown
+            name lists the valid ones.
+        resume: Go on with the run in RUN; settings need not be repeated. With "auto" go on if there is one, and start
+            it otherwise.
+        device: cpu, cuda, cuda:N or mps.
+    """
+    from labels4free.training.segmenter_run import train_segmenter
+
+    _check_alone()
+    given = {
+        "pairs.num": num,
+        "pairs.background_pictures": backgrounds and str(backgrounds.resolve()),
+        "self_training.unlabelled": unlabelled and str(unlabelled.resolve()),
+        "size": size,
+        "steps": steps,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    flags = [f"{name}={value}" for name, value in given.items() if value is not None]
+    wanted: bool | Literal["auto"] = False if resume is None else "auto" if resume else True
+    going_on = _is_run(out) if wanted == "auto" else bool(wanted)
+    own = _config(config, [*flags, *settings], out if going_on else None)
+    again = ["labels4free", "distill", *([source] if source else []), "--out", str(out)]
+    again += ["--pairs", str(pairs)] if pairs else []
+    again += ["--generator", generator] if generator else []
+    again += ["--resume", *([] if device == "cpu" else ["--device", device])]
+    made: Path | Callable[[Path, SegmenterConfig], None]
+    if pairs is not None:
+        made, noted = pairs, None
+    else:
+        teacher = _Teacher.load(source or _source_of(out, going_on=going_on), generator, device)
+        made, noted = teacher.renderer(shlex.join(again)), teacher.note()
+    with progress_bar("Training", before="Reading") as progress:
+        result = train_segmenter(out, made, own, resume=wanted, source=noted, device=_usable(device), progress=progress)
+    _report(result, out, again)
+    return _EXIT_CODES[result.interrupted] if result.interrupted else None
+
+
+class _Teacher(NamedTuple):
+    """Who makes the pairs."""
+
+    layered: LayeredGenerator
+    source: str
+    generator: str
+
+    @classmethod
+    def load(cls, source: str, generator: str | None, device: str) -> _Teacher:
+        layered, name = load_layered(source, generator, device)
+        return cls(layered, in_full(source), in_full(name))
+
+    def note(self) -> dict[str, Any]:
+        """What the run notes of it."""
+        from labels4free.checkpoints.loading import generator_fingerprint
+
+        of_generator, of_alpha = map(generator_fingerprint, (self.layered.generator, self.layered.alpha_network))
+        return {
+            "name": self.source,
+            "fingerprint": f"{of_generator} {of_alpha}",
+            "generator": {"name": self.generator, "family": self.layered.generator.family, "fingerprint": of_generator},
+            "alpha_network": {"name": self.source, "fingerprint": of_alpha},
+        }
+
+    def renderer(self, again: str) -> Callable[[Path, SegmenterConfig], None]:
+        """What renders the pairs of a run, or those that are missing."""
+
+        def render(folder: Path, config: SegmenterConfig) -> None:
+            from labels4free.sampling.config import SampleConfig
+            from labels4free.sampling.dataset import sample_dataset
+
+            settings = SampleConfig(
+                seed=config.pairs_seed,
+                min_truncation_psi=config.pairs.min_truncation_psi,
+                max_truncation_psi=config.pairs.max_truncation_psi,
+                size=rendered_size(self.layered.generator.resolution, config.size),
+                parts=("image", "alpha"),
+                threshold=0.5,  # of the masks that the filters look at
+            )
+            try:
+                with progress_bar("Sampling") as update:
+                    sample_dataset(
+                        self.layered,
+                        folder,
+                        config.pairs.num,
+                        settings,
+                        generator_name=self.generator,
+                        alpha_name=self.source,
+                        progress=update,
+                    )
+            except KeyboardInterrupt:
+                print(f"Stopped while pairs were rendered. Go on with:\n  {again}", file=sys.stderr)
+                raise
+
+        return render
+
+
+def rendered_size(resolution: int, size: int) -> int:
+    """Side at which pairs are rendered: the generator's, halved as often as it stays at least ``size``."""
+    while resolution % 2 == 0 and resolution // 2 >= size:
+        resolution //= 2
+    return resolution
+
+
+def _check_alone() -> None:
+    from labels4free.errors import ConfigError
+
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise ConfigError("distill trains in one process; start it without torchrun.")
+
+
+def _usable(device: str) -> str:
+    from labels4free.checkpoints.loading import resolve_device
+
+    return str(resolve_device(device))
+
+
+def _is_run(out: Path) -> bool:
+    from labels4free.training.run_dir import RunDir
+
+    return RunDir.is_at(out)
+
+
+def _source_of(out: Path, *, going_on: bool) -> str:
+    """The source of a run that goes on, as it was given when the run was started."""
+    from labels4free.errors import ConfigError
+    from labels4free.training.run_dir import RunDir
+
+    if not going_on:
+        raise ConfigError(
+            "distill needs pairs to learn from: give a training run, an alpha network's file or the name of a "
+            "generator, or a data set (--pairs)."
+        )
+    noted = RunDir.open(out).config().get("source")
+    name = noted.get("name") if isinstance(noted, dict) else None
+    if not isinstance(name, str) or not isinstance(noted, dict) or "alpha_network" not in noted:
+        raise ConfigError(f"{out} learns from the data set {name}: give it again (--pairs).")
+    return name
+
+
+def _config(file: Path | None, settings: list[str], resumed: Path | None) -> SegmenterConfig | None:
+    """Settings of a new run, or what the user asks a resumed run to have (None: whatever it has)."""
+    from labels4free.training.config_file import assemble, read_config_file
+    from labels4free.training.recipes import from_run_json, segmenter_config
+    from labels4free.training.run_dir import RunDir
+    from labels4free.training.segmenter_config import SegmenterConfig
+
+    base = SegmenterConfig()
+    if resumed is not None:
+        if file is None and not settings:
+            return None
+        base = segmenter_config(from_run_json({"train": {}} | RunDir.open(resumed).config()))
+    return segmenter_config(assemble(base, read_config_file(file) if file else None, settings))
+
+
+def _report(result: TrainResult, out: Path, again: list[str]) -> None:
+    if result.interrupted:
+        print(f"Stopped at step {result.steps} of {result.total}. Go on with:\n  {shlex.join(again)}", file=sys.stderr)
+        return
+    health, restarts = result.health, f", after {result.restarts} restarts" if result.restarts else ""
+    found = ""
+    if health is not None and health.teacher_miou is not None and health.augmented_miou is not None:
+        found = (
+            f"; mean IoU with the pairs' masks {health.teacher_miou:.3f}, on changed pictures "
+            f"{health.augmented_miou:.3f}"
+        )
+    print(f"{result.alpha_file}: {result.steps} steps{restarts}{found}")
+    if health is not None and health.problem:
+        print(f"Something is wrong, though: {health.problem}. Look at {out / 'pictures'}.", file=sys.stderr)

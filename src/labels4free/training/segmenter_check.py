@@ -1,0 +1,116 @@
+"""Is this segmenter getting good? Measured on pairs that it never learned from, and on photos without labels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from labels4free import metrics
+from labels4free.losses import binarization
+from labels4free.metrics import soft_agreement
+from labels4free.training.draws import Draws, mix
+from labels4free.training.monitor import Health, middle_and_border
+from labels4free.training.pair_augmentation import Example, training_example
+from labels4free.training.photo_effects import toned
+from labels4free.training.pseudo_labels import view_photo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from labels4free.data.photos import PhotoStore
+    from labels4free.networks.segmenter import SegmenterNetwork
+    from labels4free.training.pair_augmentation import Pictures
+    from labels4free.training.pair_bank import PairBank
+    from labels4free.training.segmenter_config import SegmenterConfig
+
+_CHECK = 0xC4EC  # draws of the check, none of the training's
+_USELESS = 0.5  # mean IoU that a mask which is the same everywhere cannot exceed
+_LIGHT = 0.3
+
+
+def checked_example(held_out: PairBank, config: SegmenterConfig, index: int, pictures: Pictures | None) -> Example:
+    """A pair that is kept apart, augmented by draws that never change."""
+    seed = mix(config.seed, _CHECK)
+    return training_example(held_out, config.augmentation, seed, index, pictures=pictures, example=held_out[index])
+
+
+@torch.no_grad()
+def check_segmenter(
+    network: SegmenterNetwork,
+    held_out: PairBank,
+    config: SegmenterConfig,
+    pictures: Pictures | None = None,
+    photos: PhotoStore | None = None,
+) -> Health:
+    """Examine a segmenter.
+
+    Args:
+        network: In evaluation mode.
+        held_out: Pairs that it is not trained on.
+        config: Settings of the run.
+        pictures: Backgrounds of the user.
+        photos: Unlabelled photos, of which the first ``monitor.photos`` are looked at.
+
+    Returns:
+        What was found; ``score`` is the mean IoU on augmented pairs.
+    """
+    plain = [held_out[index] for index in range(len(held_out))]
+    changed = [checked_example(held_out, config, index, pictures) for index in range(len(held_out))]
+    lit = [toned(x.image, Draws(config.seed, _CHECK, index), _LIGHT) for index, x in enumerate(plain)]
+    alpha, on_changed, on_lit, mirrored = (
+        torch.cat([network_alpha(network, image) for image in images])
+        for images in (
+            [x.image for x in plain],
+            [x.image for x in changed],
+            lit,
+            [x.image.flip(-1) for x in plain],
+        )
+    )
+    taught, taught_changed = (torch.cat([x.alpha for x in examples]) for examples in (plain, changed))
+    coverage = alpha.mean(dim=(1, 2, 3))
+    middle, border = middle_and_border(alpha)
+    augmented_miou = _miou(on_changed, taught_changed)
+    views = [soft_agreement(alpha, on_lit), soft_agreement(alpha, mirrored.flip(-1))]
+    numbers = {
+        "coverage": float(coverage.mean()),
+        "coverage_sd": float(coverage.std(correction=0)),
+        "coverage_min": float(coverage.min()),
+        "coverage_max": float(coverage.max()),
+        "binarity": 1 - 2 * float(binarization(alpha)),
+        "contrast": float(alpha.flatten(1).std(dim=1, correction=0).mean()),
+        "polarity": float(middle - border),
+        "teacher_miou": _miou(alpha, taught),
+        "augmented_miou": augmented_miou,
+        "teacher_error": float((on_changed - taught_changed).abs().mean()),
+        "agreement_views": sum(views) / len(views),
+        "score": augmented_miou,
+    }
+    if photos is not None and config.monitor.photos:
+        count = min(len(photos), config.monitor.photos)
+        seen = [view_photo(network, photos.photo(index), config.size).agreement for index in range(count)]
+        numbers["agreement_photos"] = sum(seen) / count
+    return Health.from_numbers(numbers, _problem(numbers))
+
+
+def network_alpha(network: SegmenterNetwork, image: Tensor) -> Tensor:
+    """Alpha [N, 1, S, S] of images [N, 3, S, S], on the CPU."""
+    device = next(network.parameters()).device
+    logits: Tensor = network(image.to(device).contiguous(memory_format=torch.channels_last))
+    return logits.float().sigmoid().cpu()
+
+
+def _miou(alpha: Tensor, taught: Tensor) -> float:
+    return float(metrics.mean_iou(metrics.pool(metrics.count(alpha > 0.5, taught > 0.5))))
+
+
+def _problem(numbers: dict[str, float]) -> str | None:
+    if not all(math.isfinite(value) for value in numbers.values()):
+        return "the masks are not finite numbers"
+    if numbers["teacher_miou"] < _USELESS:
+        return (
+            f"the masks are no better than one that is the same everywhere (mean IoU {numbers['teacher_miou']:.3f} "
+            "with the pairs')"
+        )
+    return None

@@ -1,0 +1,91 @@
+"""Folders of training runs without the training: a log as it would be, empty files for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from labels4free.training.config import DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.recipes import to_run_json
+from labels4free.training.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+WARMUP, STEPS = 20, 100
+SETTINGS = TrainConfig(
+    steps=STEPS,
+    members=1,
+    checkpoint_interval=25,
+    discriminator=DiscriminatorConfig(warmup_steps=WARMUP),
+    monitor=MonitorConfig(interval=25, grace_steps=50, max_restarts=1),
+)
+HEALTHY = {
+    "coverage": 0.5,
+    "coverage_sd": 0.1,
+    "binarity": 0.99,
+    "contrast": 0.4,
+    "polarity": 0.5,
+    "swap_gain": 3.0,
+    "separation": 0.4,
+}
+EMPTY = "the masks are empty (mean alpha 0.001)"
+
+
+def new_run(path: Path, config: Any = SETTINGS, name: str | None = "tiny") -> RunDir:
+    """A run that has just been started."""
+    return RunDir.create(path, {"generator": {"name": name, "fingerprint": "ab" * 32}, **to_run_json(config)})
+
+
+def entries(stop: int, start: int = 0, attempt: int = 0, **check: float) -> list[dict[str, Any]]:
+    """Entries of the log of an attempt, iterations start + 1 to stop, with a check every 25 steps of the alpha network.
+
+    The numbers are functions of the iteration, as in a run that is resumed: `loss_discriminator` is a hundredth of it.
+    """
+    found = []
+    for iteration in range(start + 1, stop + 1):
+        step = iteration - WARMUP * (1 + attempt)
+        entry: dict[str, Any] = {"attempt": attempt, "iteration": iteration, "step": step}
+        entry |= {"loss_discriminator": iteration / 100, "accuracy": 0.75}
+        if step > 0 and step % 25 == 0:
+            entry |= {f"check_{k}": v for k, v in {**HEALTHY, **check}.items()}
+        found.append(entry)
+    return found
+
+
+def lost(attempt: int, iteration: int) -> list[dict[str, Any]]:
+    """The entries in which an attempt is found lost."""
+    *before, last = entries(iteration, attempt=attempt, coverage=0.001)
+    return [*before, {**last, "problem": EMPTY}, {"attempt": attempt, "iteration": iteration, "lost": EMPTY}]
+
+
+def log(run: RunDir, some: Iterable[dict[str, Any]]) -> None:
+    """Add entries to a run's log."""
+    with run.log_path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in some)
+
+
+def cut_log(run: RunDir, lines: int) -> None:
+    """Cut the log back, as resuming does."""
+    kept = run.log_path.read_bytes().splitlines(keepends=True)[:lines]
+    os.truncate(run.log_path, sum(map(len, kept)))
+
+
+def checkpoint(run: RunDir, iteration: int, attempt: int = 0, written: float | None = None) -> Path:
+    """Stand-in for a checkpoint."""
+    path = run.checkpoints / f"step_{attempt * 1_000_000_000 + iteration:06d}.pt"
+    path.write_bytes(b"")
+    if written is not None:
+        os.utime(path, (written, written))
+    return path
+
+
+def picture(run: RunDir, step: int, attempt: int = 0) -> Path:
+    """A small picture of a step of the alpha network."""
+    path = run.pictures / f"attempt_{attempt}_step_{step:06d}.png"
+    Image.new("RGB", (4, 3), (step % 256, 0, 0)).save(path)
+    return path

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.tiny_run import SETTINGS
+
+from labels4free.generators.base import mix_styles
+from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.training import agreement
+from labels4free.training.agreement import VIEWS, build_view, first_fine_row, render_again
+from labels4free.training.projection import fit_projection
+
+
+@pytest.mark.parametrize(("rows", "first"), [(23, 14), (18, 11), (10, 6), (2, 1), (1, 0)])
+def test_the_finest_two_fifths_are_exchanged(rows, first):
+    assert first_fine_row(rows) == first
+
+
+def test_other_noise_leaves_the_styles_and_changes_the_image(tiny_generator):
+    ws = tiny_generator.draw_ws(0, 3)
+    plain, again = tiny_generator.synthesize(ws), render_again(tiny_generator, "noise", ws, 0, 3, 1.0)
+    assert not torch.equal(again.image, plain.image)
+    assert torch.equal(again.image, render_again(tiny_generator, "noise", ws, 0, 3, 1.0).image)
+    assert not torch.equal(again.image, render_again(tiny_generator, "noise", ws, 0, 4, 1.0).image)
+    assert not torch.equal(again.image, render_again(tiny_generator, "noise", ws, 1, 3, 1.0).image)
+
+
+def test_mixing_changes_the_fine_styles_alone(tiny_generator):
+    ws = tiny_generator.draw_ws(0, 3)
+    plain, again = tiny_generator.synthesize(ws), render_again(tiny_generator, "mixing", ws, 0, 3, 1.0)
+    assert torch.equal(again.features[0], plain.features[0])
+    assert not torch.equal(again.features[-1], plain.features[-1])
+    other = tiny_generator.draw_ws(0 ^ agreement._MIXING_SEED, 3, 1.0)
+    expected = tiny_generator.synthesize(mix_styles(ws, other, first_fine_row(tiny_generator.num_ws)))
+    assert torch.equal(again.image, expected.image)
+
+
+# Kept like the bank's samples
+
+
+@pytest.fixture(scope="module")
+def project(tiny_generator):
+    network = MergeNetwork(tiny_generator.feature_specs, 64, width=4)
+    samples = [tiny_generator.synthesize(tiny_generator.draw_ws(9, k)).features for k in range(3)]
+    return fit_projection(tiny_generator.feature_specs, samples), network.levels, SETTINGS.resolution
+
+
+def held_out(generator, numbers):
+    return [(k, generator.draw_ws(0, k, 0.7), 0.7) for k in numbers]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_holds_the_projected_maps_of_its_samples(tiny_generator, project, tmp_path, view):
+    told = []
+    maps = build_view(
+        tiny_generator, view, held_out(tiny_generator, (8, 9)), project, 0, tmp_path, lambda: told.append(1)
+    )
+    projection, levels, resolution = project
+    for row, k in enumerate((8, 9)):
+        features = render_again(tiny_generator, view, tiny_generator.draw_ws(0, k, 0.7), 0, k, 0.7).features
+        for level, expected in zip(maps, projection.levels(features, levels, resolution), strict=True):
+            assert torch.equal(level[row : row + 1], expected.half())
+    assert len(told) == 2
+
+
+def test_a_view_is_rendered_once(tiny_generator, project, tmp_path, monkeypatch):
+    samples = held_out(tiny_generator, (8, 9, 10))
+    first = build_view(tiny_generator, "noise", samples, project, 0, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["noise_000008_000010.safetensors"]
+    monkeypatch.setattr(agreement, "render_again", None)
+    told = []
+    second = build_view(tiny_generator, "noise", samples, project, 0, tmp_path, lambda: told.append(1))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert len(told) == 3
+
+
+def test_other_samples_are_another_file(tiny_generator, project, tmp_path):
+    build_view(tiny_generator, "noise", held_out(tiny_generator, (8, 9)), project, 0, tmp_path)
+    build_view(tiny_generator, "noise", held_out(tiny_generator, (8, 9, 10)), project, 0, tmp_path)
+    build_view(tiny_generator, "mixing", held_out(tiny_generator, (8, 9)), project, 0, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_damaged_file_is_rendered_again(tiny_generator, project, tmp_path):
+    samples = held_out(tiny_generator, (8,))
+    first = build_view(tiny_generator, "mixing", samples, project, 0, tmp_path)
+    path = tmp_path / "mixing_000008_000008.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    second = build_view(tiny_generator, "mixing", samples, project, 0, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
