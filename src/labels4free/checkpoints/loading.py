@@ -17,6 +17,7 @@ from labels4free.errors import CheckpointError, ConfigError
 from labels4free.generators import FAMILIES
 from labels4free.networks.alpha_network import ALPHA_NETWORKS, AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.segmenter import SEGMENTERS, SegmenterNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,10 @@ _log = logging.getLogger(__name__)
 DISCRIMINATORS: dict[str, type[Discriminator]] = {"stylegan2": Discriminator}
 """Every kind of discriminator by the name in its native checkpoints."""
 
-M = TypeVar("M", "Generator", AlphaNetwork, Discriminator)
+SHIPPED_SEGMENTER = "faces"
+"""Name of the segmenter that ships with the package."""
+
+M = TypeVar("M", "Generator", AlphaNetwork, Discriminator, SegmenterNetwork)
 
 
 class LoadedAlpha(NamedTuple):
@@ -261,6 +265,53 @@ def read_alpha_network(source: str | Path, device: str | torch.device = "cpu") -
         network, generator = found.alpha_network, found.generator
         generator = generator.eval().to(target) if generator is not None else None
     return LoadedAlpha(network.eval().requires_grad_(False).to(target), generator, made_for, path)
+
+
+def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
+    """Find the file of a segmenter.
+
+    Args:
+        source: A file, the folder of a finished run of ``distill``, or ``faces``, which ships with this package.
+
+    Raises:
+        CheckpointError: If the source is none of these.
+    """
+    shipped = Path(__file__).parent.parent / "weights" / f"{source}.segmenter.safetensors"
+    path = Path(source)
+    if path.is_dir():
+        found = path / "segmenter.safetensors"
+        if not found.exists():
+            raise CheckpointError(f"{path} holds no segmenter.safetensors: it is no finished run of a segmenter.")
+        return found
+    if str(source) == SHIPPED_SEGMENTER and not path.exists():
+        if not shipped.exists():
+            raise CheckpointError("No segmenter ships with this version of labels4free; give a file (--model FILE).")
+        return shipped
+    if not path.exists():
+        raise CheckpointError(
+            f"There is no segmenter at {source}: give a file, the folder of a finished run, or {SHIPPED_SEGMENTER}."
+        )
+    return path
+
+
+def load_segmenter(source: str | Path = SHIPPED_SEGMENTER, device: str | torch.device = "cpu") -> SegmenterNetwork:
+    """Load a segmenter of photos.
+
+    Args:
+        source: As for :func:`segmenter_file`; a native file.
+        device: Where to put it.
+
+    Returns:
+        The network in evaluation mode; its weights take no gradient.
+
+    Raises:
+        CheckpointError: If the source is no segmenter, or is damaged.
+        ConfigError: If the device cannot be used.
+    """
+    target = resolve_device(device)
+    path = segmenter_file(source)
+    network = _build(path, read_native(path, "segmenter"), SEGMENTERS, "a segmenter")
+    return network.eval().requires_grad_(False).to(target)
 
 
 def generator_name_of(alpha: LoadedAlpha) -> str | None:

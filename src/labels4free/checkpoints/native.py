@@ -5,6 +5,8 @@ The safetensors metadata holds one key, ``labels4free``, whose value is JSON::
     {"format": 1, "kind": "generator", "family": "mobile_stylegan", "config": {...}, "info": {...}}
 
 ``kind`` says what the file serves as, ``family`` and ``config`` rebuild the module, ``info`` says where it came from.
+Tensors may be stored in half precision (``write_native(..., half=True)``): their types alone say so, and a module that
+is filled with them keeps its own types.
 """
 
 from __future__ import annotations
@@ -64,6 +66,22 @@ class NativeCheckpoint(NativeHeader):
     state: dict[str, Tensor]
 
 
+def header_metadata(header: NativeHeader) -> dict[str, str]:
+    """The header as it stands in a file: one key, whose value is JSON. ONNX files that are exported carry the same.
+
+    Raises:
+        TypeError, ValueError: If ``config`` or ``info`` cannot be JSON; NaN and infinity are not JSON.
+    """
+    values = {
+        "format": FORMAT,
+        "kind": header.kind,
+        "family": header.family,
+        "config": header.config,
+        "info": header.info,
+    }
+    return {_METADATA_KEY: json.dumps(values, sort_keys=True, allow_nan=False)}
+
+
 def write_native(
     path: str | Path,
     *,
@@ -72,6 +90,7 @@ def write_native(
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
     info: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
     """Write a native checkpoint: the file appears complete or not at all. Missing folders are made.
 
@@ -82,18 +101,22 @@ def write_native(
         config: What that class needs to be built, as JSON values.
         state: Tensors by name, on any device; views and shared storage are written out in full.
         info: Where it came from, as JSON values.
+        half: Store kernels (float tensors of two dimensions and more) in float16, for half the bytes; biases and
+            statistics, which are few, stay as they are.
 
     Raises:
-        CheckpointError: If the file cannot be written (no space, read-only folder); an older file is then untouched.
+        CheckpointError: If the file cannot be written (no space, read-only folder), or a kernel does not fit into
+            float16; an older file is then untouched.
         TypeError, ValueError: If ``config`` or ``info`` cannot be JSON; NaN and infinity are not JSON.
     """
     import torch
     from safetensors.torch import save
 
-    header = {"format": FORMAT, "kind": kind, "family": family, "config": dict(config), "info": dict(info or {})}
-    metadata = {_METADATA_KEY: json.dumps(header, sort_keys=True, allow_nan=False)}
+    metadata = header_metadata(NativeHeader(kind, family, dict(config), dict(info or {})))
     # safetensors refuses views and shared storage, so each tensor gets its own.
     tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()}
+    if half:
+        tensors = {k: _in_half(k, v) if v.ndim > 1 and v.is_floating_point() else v for k, v in tensors.items()}
     _remove_leftovers(Path(path))
     try:
         write_atomically(path, save(tensors, metadata))
@@ -123,7 +146,7 @@ def read_native_header(path: str | Path, kind: str | None = None) -> NativeHeade
     except OSError as error:
         raise unreadable(path, error) from error
     layout = _parse_layout(path, size, length, start)
-    return _parse_header(path, layout.get("__metadata__", {}), kind)
+    return parse_metadata(path, layout.get("__metadata__", {}), kind)
 
 
 def read_native(path: str | Path, kind: str | None = None) -> NativeCheckpoint:
@@ -159,6 +182,15 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(f"{path} cannot be read: {error.strerror or error}.")
 
 
+def _in_half(name: str, kernel: Tensor) -> Tensor:
+    stored = kernel.half()
+    if not bool(stored.isfinite().all()):
+        raise CheckpointError(
+            f"{name} holds values beyond 65504, the most that half precision has; write it in full precision."
+        )
+    return stored
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of this file that a killed writer left more than an hour ago."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}"):
@@ -186,10 +218,22 @@ def _parse_layout(path: Path, size: int, length: int, start: bytes) -> dict[str,
     return layout
 
 
-def _parse_header(path: Path, metadata: object, kind: str | None) -> NativeHeader:
-    """Our part of the metadata, checked."""
+def parse_metadata(
+    path: Path, metadata: object, kind: str | None = None, what: str = "a safetensors file"
+) -> NativeHeader:
+    """Understand our part of a file's metadata.
+
+    Args:
+        path: The file, for messages.
+        metadata: All of its metadata, as a table of texts.
+        kind: The kind that is wanted; None accepts any.
+        what: What the file is, for messages.
+
+    Raises:
+        CheckpointError: If there is none of ours, it is damaged, of a later format or of another kind.
+    """
     if not isinstance(metadata, dict) or _METADATA_KEY not in metadata:
-        raise CheckpointError(f"{path} is a safetensors file without labels4free's metadata; {_EXPECTED}")
+        raise CheckpointError(f"{path} is {what} without labels4free's metadata; {_EXPECTED}")
     damaged = CheckpointError(f"{path} is damaged: its labels4free metadata cannot be understood; {_AGAIN}")
     try:
         header = json.loads(metadata[_METADATA_KEY])

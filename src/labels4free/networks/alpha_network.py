@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
+from labels4free.networks.merge_cpu import merge_logits
 from labels4free.types import FeatureSpec
 
 if TYPE_CHECKING:
@@ -179,11 +180,14 @@ class MergeNetwork(AlphaNetwork):
         Returns:
             [N, 1, R, R] in [0, 1]; 1 is foreground. R is the generator's resolution.
         """
-        logits = self.merge([torch.cat([features[i] for i in members], dim=1) for members in self.levels])
+        if features[0].device.type == "cpu" and features[0].dtype == torch.float32 and not torch.is_grad_enabled():
+            logits = merge_logits(self, features, _LEAKY_SLOPE)
+        else:
+            logits = self.merge([torch.cat([features[i] for i in members], dim=1) for members in self.levels])
         if logits.shape[-1] != self.resolution:
             size = (self.resolution, self.resolution)
             logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return logits.sigmoid()
+        return _single(logits).sigmoid()
 
 
 class _Pointwise(nn.Conv2d):
@@ -200,8 +204,9 @@ class _Pointwise(nn.Conv2d):
         """Convolve x [N, C, H, W], without the bias if it is not asked for."""
         if not x.is_contiguous():
             return F.conv2d(x, self.weight, self.bias if biased else None)
-        y = torch.bmm(self.weight[:, :, 0, 0].expand(len(x), -1, -1), x.flatten(2))
-        return (y + _bias(self)[:, None] if biased else y).view(len(x), self.out_channels, *x.shape[2:])
+        count = x.shape[0]  # not len(x), which would fix the batch's size where the network is exported
+        y = torch.bmm(self.weight[:, :, 0, 0].expand(count, -1, -1), x.flatten(2))
+        return (y + _bias(self)[:, None] if biased else y).view(count, self.out_channels, *x.shape[2:])
 
 
 class PaperNetwork(AlphaNetwork):
@@ -286,7 +291,12 @@ class PaperNetwork(AlphaNetwork):
         Returns:
             [N, 1, R, R] in [0, 1]; 1 is foreground. R is the generator's resolution.
         """
-        return self.logits(features).sigmoid()
+        return _single(self.logits(features)).sigmoid()
+
+
+def _single(logits: Tensor) -> Tensor:
+    """In at least 32 bits: in fewer, alpha would be exactly 1 long before its gradient is 0."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

@@ -41,7 +41,16 @@ def channels_by_resolution(resolution: int, channel_base: int, channel_max: int)
     return {size: min(channel_base // size, channel_max) for size in _resolutions(resolution)}
 
 
-def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
+STDDEV_GROUP = 4
+"""Members of a minibatch-stddev group, if nothing else is asked for."""
+
+
+def group_size(n: int, group: int) -> int:
+    """Members that the groups of n samples have: the largest divisor of n up to ``group``; 0: all in one."""
+    return max(size for size in range(1, group + 1) if n % size == 0) if group else n
+
+
+def minibatch_stddev(x: Tensor, group: int = STDDEV_GROUP) -> Tensor:
     """How much the samples of a group differ: the statistic that lets a discriminator see missing variety.
 
     The population standard deviation, ``sqrt(var + 1e-8)``, over the members of a group at every (c, y, x), then the
@@ -57,7 +66,7 @@ def minibatch_stddev(x: Tensor, group: int = 4) -> Tensor:
         [N], one number a sample, equal for all members of a group.
     """
     n = len(x)
-    members = max(size for size in range(1, group + 1) if n % size == 0) if group else n
+    members = group_size(n, group)
     groups = x.reshape(members, n // members, -1)
     deviation = (groups.var(dim=0, correction=0) + 1e-8).sqrt()
     return deviation.mean(dim=1).repeat(members)
@@ -98,7 +107,7 @@ class Discriminator(nn.Module):
         *,
         channel_base: int = 32768,
         channel_max: int = 512,
-        stddev_group: int = 4,
+        stddev_group: int = STDDEV_GROUP,
         c_dim: int = 0,
         mapping_layers: int = 8,
         conv_clamp: float | None = None,
@@ -176,6 +185,10 @@ class Discriminator(nn.Module):
         x = image.contiguous(memory_format=torch.channels_last) if image.device.type == "cpu" else image
         for layer in self.convs:
             x = layer(x)
+        if torch.is_autocast_enabled(x.device.type):
+            # Where the samples of a batch meet, 16 bits would lose small deviations, and sqrt(1e-8) is 0 in float16.
+            with torch.autocast(x.device.type, enabled=False):
+                return self._head(x.float(), None if projection is None else projection.float())
         return self._head(x, projection)
 
     def _projection(self, n: int, labels: Tensor | None) -> Tensor | None:

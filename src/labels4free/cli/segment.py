@@ -1,0 +1,172 @@
+"""``labels4free segment``: cut people out of photos."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from labels4free.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from labels4free.segmenting.cutout import Output
+    from labels4free.segmenting.photo_files import Found
+    from labels4free.segmenting.segmenter import Refinement, Segmenter
+
+PIPE = "-"
+"""Instead of photos: read one from standard input, write its picture to standard output."""
+
+
+def run(
+    photos: Annotated[Positional[tuple[str, ...]], arg(metavar="PHOTO ...", help_behavior_hint="")],
+    *,
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None,
+    what: Annotated[
+        Literal["mask", "alpha", "cutout", "composite"] | None,
+        arg(metavar="{mask,alpha,cutout,composite}", help_behavior_hint=""),
+    ] = None,
+    background: Annotated[str | None, arg(metavar="IMAGE|COLOUR|blur", help_behavior_hint="")] = None,
+    model: Annotated[str, arg(metavar="FILE")] = "faces",
+    refine: bool = True,
+    closed_form: Annotated[bool, FlagCreatePairsOff] = False,
+    mirrored: Annotated[bool, FlagCreatePairsOff] = False,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
+    device: str = "cpu",
+) -> int | None:
+    """Cut people out of photos: mask, alpha, cut-out with transparency, or composite over another background.
+
+    Photos of any size, format and orientation; for each a PNG of the photo's size and name in DIR. Pictures that are
+    there already stay, so that the same command goes on where it was interrupted. What cannot be read is listed, the
+    other photos are done, and the exit code is 2. A photo with nothing to cut out gets an empty mask, and a word.
+
+    Args:
+        photos: Files, folders (every image below), patterns in quotes such as 'holiday/**/*.jpg', or - alone: read
+            standard input, write standard output.
+        out: Folder for the pictures.
+        what: mask, black and white; alpha, grey; cutout, the person with transparency around; composite, the person
+            over the background. By default cutout, or composite if a background is given.
+        background: For a composite: an image file, which is cropped to the photo; a colour such as white or '#00b140';
+            or blur, the photo's own background blurred, which is the default.
+        model: "faces", which ships with this package; a segmenter's file or run folder; or a file that "export" wrote
+            (.onnx), which needs onnxruntime and no PyTorch.
+        refine: Let the border follow the photo's edges (guided filter).
+        closed_form: Refine by closed-form matting instead: finer hair, many seconds, the extra "matting", and at most 4
+            million pixels.
+        mirrored: Average with what the mirrored photo gives, in twice the time.
+        overwrite: Replace pictures that are there already.
+        device: cpu, cuda, cuda:N or mps.
+    """
+    from labels4free.segmenting.segmenter import Segmenter
+
+    method: Refinement | None = ("closed-form" if closed_form else "guided") if refine else None
+    _check(photos, out, what, background, refine=refine, closed_form=closed_form)
+    output: Output = what or ("composite" if background is not None else "cutout")
+    behind = _background(background)
+    if photos == (PIPE,):
+        _pipe(_Work(Segmenter.load(model, device), output, behind, method, mirrored))
+        return None
+    from labels4free.segmenting.photo_files import find_photos
+
+    assert out is not None
+    found = find_photos(photos, out)
+    work = _Work(Segmenter.load(model, device), output, behind, method, mirrored) if found.photos else None
+    return _batch(work, found, out, overwrite=overwrite)
+
+
+class _Work(NamedTuple):
+    """What is done with each photo."""
+
+    segmenter: Segmenter
+    output: Output
+    background: Image.Image | str
+    refine: Refinement | None
+    mirrored: bool
+
+
+def _check(
+    photos: tuple[str, ...],
+    out: Path | None,
+    what: str | None,
+    background: str | None,
+    *,
+    refine: bool,
+    closed_form: bool,
+) -> None:
+    from labels4free.errors import ConfigError
+
+    if not photos:
+        raise ConfigError("Give photos: files, folders, patterns in quotes, or - for standard input.")
+    if PIPE in photos and len(photos) > 1:
+        raise ConfigError("- stands for standard input and goes alone; give files in a command of their own.")
+    if PIPE in photos and out is not None:
+        raise ConfigError("The picture of a photo from standard input goes to standard output; leave out --out.")
+    if PIPE not in photos and out is None:
+        raise ConfigError("Say where the pictures go: --out DIR.")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"--out names the file {out}; give a folder.")
+    if background is not None and what not in (None, "composite"):
+        raise ConfigError(f"--background is for a composite, and --what asks for {what}; leave one of them out.")
+    if closed_form and not refine:
+        raise ConfigError("--closed-form is a way to refine; leave out --no-refine.")
+
+
+def _background(text: str | None) -> Image.Image | str:
+    """A picture, if there is such a file; else a colour or ``blur``, checked before any work is done."""
+    from PIL import Image
+
+    from labels4free.segmenting.cutout import BLUR, parse_colour
+    from labels4free.segmenting.photo import read_photo
+
+    if text is None or text == BLUR:
+        return BLUR
+    if Path(text).is_file():
+        return Image.fromarray(read_photo(Path(text)).pixels)
+    parse_colour(text)
+    return text
+
+
+def _pipe(work: _Work) -> None:
+    name = "standard input"
+    cutout = work.segmenter.segment(sys.stdin.buffer.read(), refine=work.refine, mirrored=work.mirrored, name=name)
+    for note in cutout.notes:
+        print(f"labels4free: {name}: {note}.", file=sys.stderr)
+    buffer = io.BytesIO()
+    cutout.write_png(cutout.picture(work.output, work.background), work.output, buffer)
+    sys.stdout.buffer.write(buffer.getbuffer())
+    sys.stdout.buffer.flush()
+
+
+def _batch(work: _Work | None, found: Found, out: Path, *, overwrite: bool) -> int:
+    """Segment photos one after the other; a word on stderr for each that fails or needs one."""
+    from labels4free.cli import FAILURE, SUCCESS
+    from labels4free.errors import DataError
+
+    problems, notes, done, there = list(found.problems), list[str](), 0, 0
+    try:
+        with progress_bar("Segmenting") as update:
+            for count, (path, target) in enumerate(found.photos, start=1):
+                assert work is not None
+                try:
+                    if target.exists() and not overwrite:
+                        there += 1
+                    else:
+                        cutout = work.segmenter.segment(path, refine=work.refine, mirrored=work.mirrored)
+                        cutout.save(target, work.output, work.background)
+                        notes += [f"{path}: {note}." for note in cutout.notes]
+                        done += 1
+                except (DataError, MemoryError) as error:
+                    problems.append(str(error) or f"{path} does not fit into memory; make it smaller.")
+                update(count, len(found.photos))
+    finally:
+        for line in (*notes, *problems):
+            print(f"labels4free: {line}", file=sys.stderr)
+    before = f"; {there} from before kept (--overwrite replaces them)" if there else ""
+    print(f"{done} picture{'' if done == 1 else 's'} in {out}{before}")
+    if problems:
+        print(f"labels4free: {len(problems)} of {len(found.photos) + len(found.problems)} failed.", file=sys.stderr)
+    return FAILURE if problems else SUCCESS

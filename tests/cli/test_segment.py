@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.picture_files import cut, noise_png
+
+from labels4free import cli
+
+GREEN, RED = (10, 160, 40), (230, 30, 20)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch, quick):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def segment(red_file, capsys):
+    """Run the verb: (exit code, lines on stdout, lines on stderr that are ours)."""
+
+    def segment(*words):
+        code = cli.main(["segment", *map(str, words), "--model", str(red_file)])
+        said = capsys.readouterr()
+        ours = [line.removeprefix("labels4free: ") for line in said.err.splitlines() if line.startswith("labels4free")]
+        return code, said.out.splitlines(), ours
+
+    return segment
+
+
+def picture(size=(40, 30), person=True):
+    image = Image.new("RGB", size, GREEN)
+    if person:
+        image.paste(RED, (10, 8, 30, 24))
+    return image
+
+
+def read(path):
+    with Image.open(path) as image:
+        return image.mode, np.asarray(image)
+
+
+def test_a_folder_of_photos_becomes_cut_outs(segment, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    picture().save("in/a.png")
+    picture().save("in/deep/b.bmp")
+    assert segment("in", "--out", "out") == (0, ["2 pictures in out"], [])
+    for name in ("a.png", "deep/b.png"):
+        mode, pixels = read(tmp_path / "out" / name)
+        assert mode == "RGBA"
+        assert pixels[15, 20, 3] == 255
+        assert pixels[2, 2, 3] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "mode", "corner"),
+    [
+        (["--what", "mask"], "L", 0),
+        (["--what", "alpha", "--no-refine"], "L", 0),
+        (["--what", "alpha", "--mirrored", "--refine"], "L", 0),
+        (["--background", "white"], "RGB", [255, 255, 255]),
+        (["--what", "composite"], "RGB", list(GREEN)),
+        (["--what", "composite", "--background", "blue.png"], "RGB", [0, 0, 255]),
+    ],
+)
+def test_what_is_written(segment, words, mode, corner):
+    Image.new("RGB", (9, 9), "blue").save("blue.png")
+    picture().save("a.png")
+    assert segment("a.png", "--out", "out", *words)[0] == 0
+    found, pixels = read("out/a.png")
+    assert found == mode
+    np.testing.assert_allclose(pixels[1, 1], corner, atol=2)
+    np.testing.assert_allclose(pixels[15, 20], 255 if mode == "L" else RED, atol=2)
+
+
+def test_pictures_that_are_there_stay_unless_they_are_to_be_replaced(segment):
+    picture().save("a.png")
+    picture().save("b.png")
+    segment("a.png", "--out", "out", "--what", "mask")
+    before = read("out/a.png")
+    said = segment("[ab].png", "--out", "out")
+    assert said == (0, ["1 picture in out; 1 from before kept (--overwrite replaces them)"], [])
+    assert read("out/a.png")[0] == before[0] == "L"
+    assert segment("a.png", "--out", "out", "--overwrite") == (0, ["1 picture in out"], [])
+    assert read("out/a.png")[0] == "RGBA"
+
+
+def test_bad_photos_are_listed_and_the_others_done(segment, tmp_path):
+    noise_png(tmp_path / "cut.png")
+    cut(tmp_path / "cut.png")
+    (tmp_path / "text.jpg").write_text("no image")
+    picture().save("good.png")
+    Image.new("RGB", (1, 1), RED).save("dot.png")
+    code, out, err = segment("none.jpg", "cut.png", "text.jpg", "dot.png", "good.png", "*.webp", "--out", "out")
+    assert code == cli.FAILURE
+    assert out == ["2 pictures in out"]
+    assert err[0] == "There is no image at none.jpg."
+    assert err[1] == "No file is called like *.webp."
+    assert err[2].startswith("cut.png cannot be read as an image")
+    assert err[3] == "text.jpg cannot be read as an image (its format is unknown)."
+    assert err[4:] == ["4 of 6 failed."]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["dot.png", "good.png"]
+
+
+def test_notes_are_said(segment):
+    picture(person=False).save("empty.png")
+    picture().save("film.gif", save_all=True, append_images=[picture(person=False)])
+    code, _, err = segment("empty.png", "film.gif", "--out", "out", "--what", "mask")
+    assert code == 0
+    assert err == ["empty.png: found nothing to cut out: the mask is empty.", "film.gif: took the first of 2 frames."]
+    assert not read("out/empty.png")[1].any()
+
+
+def test_no_photo_at_all_is_a_failure_without_a_model(capsys):
+    assert cli.main(["segment", "*.jpg", "--out", "out", "--model", "none"]) == cli.FAILURE
+    assert "No file is called like *.jpg." in capsys.readouterr().err
+
+
+def test_a_pipe(red_file, monkeypatch, capsysbinary):
+    buffer = io.BytesIO()
+    picture(person=False).save(buffer, format="PNG")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(buffer.getvalue())))
+    assert cli.main(["segment", "-", "--what", "mask", "--model", str(red_file)]) == 0
+    said = capsysbinary.readouterr()
+    with Image.open(io.BytesIO(said.out)) as image:
+        assert (image.mode, image.size) == ("L", (40, 30))
+    assert said.err == b"labels4free: standard input: found nothing to cut out: the mask is empty.\n"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
+    assert cli.main(["segment", "-", "--model", str(red_file)]) == cli.FAILURE
+    assert capsysbinary.readouterr().err == b"labels4free: standard input is empty, expected an image.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Give photos: files, folders"),
+        (["a.png"], "Say where the pictures go: --out DIR"),
+        (["-", "a.png", "--out", "out"], "- stands for standard input and goes alone"),
+        (["-", "--out", "out"], "leave out --out"),
+        (["a.png", "--out", "a.png"], "--out names the file a.png"),
+        (["a.png", "--out", "."], "a.png would replace a photo"),
+        (["a.png", "--out", "out", "--what", "mask", "--background", "white"], "--what asks for mask"),
+        (["a.png", "--out", "out", "--background", "greenish"], "'greenish' is no background"),
+        (["a.png", "--out", "out", "--background", "text.jpg"], "text.jpg cannot be read as an image"),
+        (["a.png", "--out", "out", "--closed-form", "--no-refine"], "leave out --no-refine"),
+        (["a.png", "--out", "out", "--device", "abacus"], "Unknown device 'abacus'"),
+    ],
+)
+def test_bad_input_is_one_sentence(segment, words, message, tmp_path):
+    picture().save("a.png")
+    (tmp_path / "text.jpg").write_text("no image")
+    code, out, err = segment(*words)
+    assert (code, out, len(err)) == (cli.FAILURE, [], 1)
+    assert message in err[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_model_needs_no_pytorch(segment, red_onnx, tmp_path):
+    picture().save("a.png")
+    program = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "safetensors"):
+            raise ImportError(f"{name} is not installed")
+sys.meta_path.insert(0, Missing())
+from labels4free.cli import main
+code = main(sys.argv[1:])
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+    words = ["segment", "a.png", "--out", "bare", "--model", str(red_onnx)]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 picture in bare\n"
+    segment("a.png", "--out", "out")
+    bare, whole = (read(f"{folder}/a.png")[1].astype(int) for folder in ("bare", "out"))
+    assert np.abs(bare - whole).max() <= 1

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labels4free.errors import ConfigError, DataError
+from labels4free.segmenting.cutout import Cutout, parse_colour
+
+RED, GREEN = (220, 40, 30), (20, 180, 60)
+
+
+@pytest.fixture
+def cutout():
+    """A red square on green, with a soft border at the right."""
+    alpha = np.zeros((60, 80), dtype=np.uint8)
+    alpha[10:50, 20:60] = 255
+    alpha[10:50, 60:64] = 128
+    share = alpha[..., None] / 255
+    photo = (share * np.array(RED) + (1 - share) * np.array(GREEN)).round().astype(np.uint8)
+    return Cutout(photo, alpha, icc_profile=b"profile")
+
+
+def test_mask_and_coverage(cutout):
+    assert cutout.mask().sum() == 40 * 44
+    assert cutout.mask(0.6).sum() == 40 * 40
+    assert cutout.coverage == 40 * 44 / (60 * 80)
+    assert cutout.found
+    assert not Cutout(cutout.photo, np.where(cutout.alpha == 255, 0, cutout.alpha - (cutout.alpha > 0))).found
+    with pytest.raises(ConfigError, match=r"from 0 to below 1, such as 0\.5; got 1"):
+        cutout.mask(1)
+
+
+def test_a_cut_out_has_alpha_and_no_old_background(cutout):
+    pixels = np.asarray(cutout.rgba())
+    np.testing.assert_array_equal(pixels[..., 3], cutout.alpha)
+    seen = pixels[cutout.alpha > 0][:, :3].astype(int)
+    assert np.abs(seen - RED).max() <= 12
+
+
+def test_a_composite_over_a_colour(cutout):
+    pixels = np.asarray(cutout.over("#0000ff")).astype(int)
+    assert pixels[0, 0].tolist() == [0, 0, 255]
+    assert pixels[30, 40].tolist() == list(RED)
+    half = np.array(RED) * 128 / 255 + np.array((0, 0, 255)) * 127 / 255
+    assert np.abs(pixels[30, 62] - half).max() <= 8
+
+
+def test_a_composite_over_a_picture_is_cropped_to_cover(cutout):
+    background = Image.new("RGB", (400, 100), "blue")
+    background.paste("white", (150, 0, 250, 100))  # wider than the middle part, 133 pixels, that is used
+    pixels = np.asarray(cutout.over(background))
+    assert pixels.shape == (60, 80, 3)
+    assert pixels[5, 40].tolist() == [255, 255, 255]
+    assert pixels[5, 2].tolist() == [0, 0, 255]
+    small = np.asarray(cutout.over(Image.new("L", (3, 3), 200)))
+    assert small[0, 0].tolist() == [200, 200, 200]
+
+
+def test_the_blurred_background_has_nothing_of_the_object(cutout):
+    pixels = np.asarray(cutout.over()).astype(int)
+    outside = cutout.alpha == 0
+    assert np.abs(pixels[outside] - GREEN).max() <= 12
+    assert pixels[30, 40].tolist() == list(RED)
+
+
+@pytest.mark.parametrize(
+    ("what", "mode", "values"),
+    [("mask", "L", {0, 255}), ("alpha", "L", {0, 128, 255}), ("cutout", "RGBA", None), ("composite", "RGB", None)],
+)
+def test_each_picture_is_written_as_it_is(cutout, tmp_path, what, mode, values):
+    path = tmp_path / "inner" / "a.png"
+    cutout.save(path, what)
+    with Image.open(path) as picture:
+        assert picture.mode == mode
+        assert picture.size == (80, 60)
+        assert picture.info.get("icc_profile") == (b"profile" if values is None else None)
+        assert values is None or set(np.unique(np.asarray(picture))) == values
+    buffer = io.BytesIO()
+    cutout.write_png(cutout.picture(what), what, buffer)
+    assert buffer.getvalue() == path.read_bytes()
+    assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+def test_what_cannot_be_made_or_written_is_said(cutout, tmp_path):
+    with pytest.raises(ConfigError, match="mask, alpha, cutout, composite; got 'hologram'"):
+        cutout.picture("hologram")
+    with pytest.raises(ConfigError, match="'greenish' is no background: give an image file, a colour"):
+        cutout.over("greenish")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        cutout.save(tmp_path / "file" / "a.png")
+
+
+def test_colours_go_by_name_and_number():
+    assert parse_colour("white") == (255, 255, 255)
+    assert parse_colour("#00b140") == (0, 177, 64)

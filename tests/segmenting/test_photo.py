@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.picture_files import RED, WHITE, cut, noise_png, png16, save
+
+from labels4free.errors import DataError
+from labels4free.segmenting import photo
+from labels4free.segmenting.photo import read_photo
+
+TURNED = 6  # EXIF: to be turned by a quarter
+
+
+def test_a_photo_is_its_pixels(tmp_path):
+    noise_png(tmp_path / "a.png")
+    expected = np.asarray(Image.open(tmp_path / "a.png"))
+    for source in (tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes(), expected):
+        found = read_photo(source)
+        np.testing.assert_array_equal(found.pixels, expected)
+        assert found.notes == ()
+        assert found.pixels.flags["C_CONTIGUOUS"]
+
+
+def test_a_photo_is_turned_upright(tmp_path):
+    picture = Image.new("RGB", (8, 4), RED)
+    exif = picture.getexif()
+    exif[0x0112] = TURNED
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_photo(tmp_path / "turned.jpg").pixels.shape == (8, 4, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "LA", "RGBA"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    save(path, WHITE, mode=mode)
+    np.testing.assert_allclose(read_photo(path).pixels, 255, atol=1)
+
+
+def test_transparency_is_laid_on_white_with_a_word(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    found = read_photo(tmp_path / "a.png")
+    assert (found.pixels == 255).all()
+    assert found.notes == ("laid its transparency on white",)
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    assert read_photo(png16(tmp_path / "a.png", 0, [0x8000])).pixels.tolist() == [[[128, 128, 128]]]
+
+
+def test_an_animation_gives_its_first_frame_with_a_word(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    found = read_photo(tmp_path / "a.gif")
+    assert found.pixels[0, 0].tolist() == [254, 0, 0] or found.pixels[0, 0].tolist() == [255, 0, 0]
+    assert found.notes == ("took the first of 3 frames",)
+    assert read_photo(tmp_path / "a.tif").notes == ("took the first of 3 pages",)
+
+
+def test_a_colour_profile_is_kept_where_it_still_holds(tmp_path):
+    save(tmp_path / "rgb.jpg", icc_profile=b"profile")
+    save(tmp_path / "cmyk.jpg", mode="CMYK", icc_profile=b"profile")
+    assert read_photo(tmp_path / "rgb.jpg").icc_profile == b"profile"
+    assert read_photo(tmp_path / "cmyk.jpg").icc_profile is None
+
+
+def test_an_open_picture_is_not_changed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = TURNED
+    Image.new("RGB", (8, 4), RED).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert read_photo(picture).pixels.shape[:2] == (8, 4)
+        assert picture.size == (8, 4)
+    assert read_photo(np.full((2, 3), 7, dtype=np.uint8)).pixels.tolist() == [[[7] * 3] * 3] * 2
+
+
+def test_a_large_photo_is_read_beyond_pillows_own_limit(tmp_path, monkeypatch):
+    noise_png(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_photo(tmp_path / "a.png").pixels.shape == (64, 64, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_photo_beyond_the_limit_is_refused_by_its_header(tmp_path, monkeypatch):
+    noise_png(tmp_path / "a.png")
+    monkeypatch.setattr(photo, "LARGEST_PHOTO", 4095)
+    with pytest.raises(DataError, match=r"a\.png has more than 0 million pixels; make it smaller"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_what_cannot_be_read_is_said(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image", encoding="utf-8")
+    noise_png(tmp_path / "cut.png")
+    cut(tmp_path / "cut.png")
+    for name, message in (
+        ("text.jpg", "its format is unknown"),
+        ("cut.png", "cannot be read as an image"),
+        ("none.png", "There is no image"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_photo(tmp_path / name)
+    with pytest.raises(DataError, match="standard input is empty"):
+        read_photo(b"", "standard input")
+    with pytest.raises(DataError, match=r"uint8 pixels .*, got float64 \[4, 4, 3\]"):
+        read_photo(np.zeros((4, 4, 3)))
+    half = Image.open(io.BytesIO((tmp_path / "cut.png").read_bytes()))
+    with pytest.raises(DataError, match="The picture cannot be read"):
+        read_photo(half)
