@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.small_segmenters import red_segmenter, write_segmenter
 from tests.tiny import tiny_generator as build_tiny_generator
 
 pytest.register_assert_rewrite("tests.generators.contract")
@@ -32,3 +33,17 @@ def shared() -> Path:
 def tiny_generator():
     """A 64x64 MobileStyleGAN. Shared by all tests: to change it, build your own with tests.tiny.tiny_generator."""
     return build_tiny_generator()
+
+
+@pytest.fixture(scope="session")
+def red_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The native file of a segmenter that finds what is red or white."""
+    return write_segmenter(tmp_path_factory.mktemp("segmenter") / "red.safetensors", red_segmenter())
+
+
+@pytest.fixture(scope="session")
+def red_onnx(red_file: Path) -> Path:
+    """The same, exported."""
+    from labels4free.export import export_onnx
+
+    return export_onnx(red_file, red_file.with_suffix(".onnx")).path

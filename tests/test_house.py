@@ -24,6 +24,7 @@ README_LINES = 150
 
 PUBLIC_NAMES = [
     "LayeredGenerator",
+    "Segmenter",
     "__version__",
     "load_alpha_network",
     "load_generator",

@@ -172,3 +172,35 @@ def test_gradients_of_the_separation():
     image = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=seeded(0))
     alpha = (0.1 + 0.8 * torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=seeded(1))).requires_grad_()
     assert gradcheck(lambda a: separation(image, a), (alpha,))
+
+
+# Segmenters
+
+
+def test_border_emphasis_by_hand():
+    alpha = torch.tensor([0.0, 0.0, 0.0, 0.25, 1.0, 1.0]).view(1, 1, 1, 6).expand(1, 1, 3, 6)
+    found = losses.border_emphasis(alpha, 3)
+    assert found[0, 0, 1].tolist() == [0, 0, 0.25, 1, 0.75, 0]
+    assert losses.border_emphasis(alpha, 1).abs().max() == 0
+
+
+def test_soft_iou_by_hand():
+    alpha = torch.tensor([[1.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.0, 0.0]]).view(2, 1, 2, 2)
+    target = torch.tensor([[1.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]).view(2, 1, 2, 2)
+    ones = torch.ones_like(alpha)
+    first = 1 - (1 + 1.25) / (1 + 1 + 1 + 0.75 + 1)
+    assert float(losses.soft_iou_loss(alpha, target, ones)) == pytest.approx(first / 2)  # empty masks agree
+    weight = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 2, 2).expand_as(alpha)
+    assert float(losses.soft_iou_loss(alpha, target, weight)) == pytest.approx(0)
+
+
+def test_weighted_mean():
+    values, weight = torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0])
+    assert float(losses.weighted_mean(values, weight)) == 2
+    assert float(losses.weighted_mean(values, torch.zeros(2))) == 0
+
+
+def test_segmenter_terms_have_right_gradients():
+    rng = torch.Generator().manual_seed(3)
+    alpha, target, weight = (torch.rand(2, 1, 3, 3, generator=rng, dtype=torch.float64) for _ in range(3))
+    assert torch.autograd.gradcheck(lambda a: losses.soft_iou_loss(a, target, weight), alpha.requires_grad_())

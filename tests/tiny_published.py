@@ -48,7 +48,7 @@ def small_discriminator(resolution: int = 16, **options: Any) -> Discriminator:
 
 def published_trainer(generator: Generator, **options: Any) -> PublishedTrainer:
     """Start a trainer; keywords that are not its own change settings."""
-    own = {name: options.pop(name) for name in ("attempt", "reals", "pretrained") if name in options}
+    own = {name: options.pop(name) for name in ("attempt", "reals", "pretrained", "world") if name in options}
     network = options.pop("network", None) or PaperNetwork(generator.feature_specs, generator.resolution)
     return PublishedTrainer(generator, network, published_config(**options), **own)
 

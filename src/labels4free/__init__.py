@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from labels4free.checkpoints.loading import load_alpha_network, load_generator
     from labels4free.layered import LayeredGenerator
-    from labels4free.sampling import sample_dataset
+    from labels4free.sampling.dataset import sample_dataset
+    from labels4free.segmenting.segmenter import Segmenter
     from labels4free.training.alpha_run import train_alpha_network
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LayeredGenerator",
+    "Segmenter",
     "__version__",
     "load_alpha_network",
     "load_generator",
@@ -28,9 +30,10 @@ __all__ = [
 
 _HOME = {
     "LayeredGenerator": "labels4free.layered",
+    "Segmenter": "labels4free.segmenting.segmenter",
     "load_alpha_network": "labels4free.checkpoints.loading",
     "load_generator": "labels4free.checkpoints.loading",
-    "sample_dataset": "labels4free.sampling",
+    "sample_dataset": "labels4free.sampling.dataset",
     "train_alpha_network": "labels4free.training.alpha_run",
 }
 

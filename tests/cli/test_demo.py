@@ -142,6 +142,7 @@ def _tiny_config(minutes: float, seconds_per_image: float, *, seed: int) -> Trai
     assert minutes < 5
     return TrainConfig(
         steps=6,
+        members=1,
         batch_size=2,
         resolution=16,
         seed=seed,

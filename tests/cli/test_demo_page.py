@@ -15,7 +15,7 @@ from labels4free.cli.demo_page import DemoResult, demo_report, duration, read_lo
 from labels4free.errors import RunError
 from labels4free.layered import LayeredGenerator
 from labels4free.report import write_report
-from labels4free.sampling import sample_dataset
+from labels4free.sampling.dataset import sample_dataset
 
 
 @pytest.fixture(scope="module")

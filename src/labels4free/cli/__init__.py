@@ -37,7 +37,18 @@ class Verb(NamedTuple):
 VERBS = {
     "demo": Verb("labels4free.cli.demo", "fetch a face generator, train an alpha network, sample it, write a report"),
     "train": Verb("labels4free.cli.train", "train an alpha network on a generator: no labels, no images needed"),
+    "distill": Verb(
+        "labels4free.cli.distill", "train a small segmenter for photos on pairs of a trained alpha network"
+    ),
+    "watch": Verb("labels4free.cli.watch", "show how a training run is doing, while it goes on or afterwards"),
     "sample": Verb("labels4free.cli.sample", "write images with their masks from a trained alpha network"),
+    "evaluate": Verb(
+        "labels4free.cli.evaluate", "score predicted masks against true ones: every figure with its interval"
+    ),
+    "segment": Verb("labels4free.cli.segment", "cut people out of photos: masks, alpha, cut-outs, new backgrounds"),
+    "export": Verb("labels4free.cli.export", "write a segmenter or an alpha network for other runtimes, as ONNX"),
+    "generate": Verb("labels4free.cli.generate", "write pictures of a generator, grids of mixed styles, and films"),
+    "verify": Verb("labels4free.cli.verify", "check a data set against its checksums, make single pairs anew"),
     "inspect": Verb("labels4free.cli.inspect_file", "say what a checkpoint is and holds, and draw a picture with it"),
     "convert": Verb("labels4free.cli.convert", "turn another project's checkpoint into a native one, and check it"),
     "presets": Verb("labels4free.cli.presets", "list the settings that training knows by name, or print one in full"),

@@ -115,7 +115,8 @@ class _State:
 def _run_steps(state: _State, out: Path, minutes: float, generator: str, seed: int) -> None:
     from labels4free.cli.demo_page import DemoResult, demo_report, duration
     from labels4free.report import write_report
-    from labels4free.sampling import SampleConfig
+    from labels4free.sampling.config import SampleConfig
+    from labels4free.sampling.filters import NO_FILTERS
 
     run_folder, samples = out / "run", out / "samples"
     print(f"[1/4] Fetching the generator {generator}", flush=True)
@@ -123,9 +124,13 @@ def _run_steps(state: _State, out: Path, minutes: float, generator: str, seed: i
     print(f"[2/4] Training an alpha network on it: no labels, no images (about {minutes:g} minutes in all)", flush=True)
     state.timed("train", lambda: _train(loaded, generator, run_folder, minutes, seed))
     print(f"[3/4] Sampling {SAMPLES} images with their masks", flush=True)
-    config = SampleConfig(seed=seed, size=min(SAMPLE_SIZE, loaded.resolution))
+    # All that there is to look at, good or bad.
+    everything = ("image", "alpha", "mask", "composite", "background")
+    size = min(SAMPLE_SIZE, loaded.resolution)
+    config = SampleConfig(seed=seed, size=size, parts=everything, filters=NO_FILTERS)
     layered, _ = load_layered(str(run_folder), generator, "cpu")
-    state.timed("sample", lambda: sample_with_bar(layered, samples, SAMPLES, config, generator))
+    alpha_name = str(run_folder.resolve())
+    state.timed("sample", lambda: sample_with_bar(layered, samples, SAMPLES, config, generator, alpha_name=alpha_name))
     print("[4/4] Writing the report", flush=True)
     seconds = state.values["seconds"]
     result = DemoResult(run_folder, samples, generator, seconds)

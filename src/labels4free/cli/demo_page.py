@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.native import read_native_header
-from labels4free.data.sample_folder import MANIFEST
+from labels4free.data.pair_manifest import MANIFEST
 from labels4free.errors import RunError
 from labels4free.report import Curve, Picture, Report, Section, pick_evenly
 
@@ -97,7 +97,7 @@ def duration(seconds: float) -> str:
 def _rows(result: DemoResult, manifest: Mapping[str, Any], training: Mapping[str, Any]) -> list[tuple[str, str]]:
     summary, settings, num = manifest["summary"], manifest["settings"], manifest["num"]
     generator = manifest["generator"]
-    wrong = ", ".join(f"{len(summary[kind])} {kind}" for kind in ("empty", "full", "inverted"))
+    wrong = ", ".join(f"{summary[kind]['count']} {kind}" for kind in ("empty", "full", "inverted"))
     side = generator["resolution"]
     return [
         ("Generator", f"{result.generator} ({generator['family']}, {side} x {side} pixels), frozen"),
@@ -110,7 +110,7 @@ def _rows(result: DemoResult, manifest: Mapping[str, Any], training: Mapping[str
         ("Polarity", f"{summary['polarity']:.3f} (mean alpha of the middle minus that of the border)"),
         ("Masks that cannot be right", f"of {num}: {wrong}"),
         ("Automatic restarts of training", str(training["restarts"])),
-        ("Seed", f"{settings['seed']}, truncation psi {settings['truncation_psi']:g}"),
+        ("Seed", f"{settings['seed']}, truncation psi {settings['min_truncation_psi']:g}"),
     ]
 
 
@@ -127,10 +127,11 @@ def _training_section(result: DemoResult) -> Section:
 
 
 def _points(log: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    """(iteration, value) of the last attempt: what was restarted is not drawn."""
-    last = max((entry["attempt"] for entry in log if "attempt" in entry), default=0)
-    entries = [entry for entry in log if entry.get("attempt") == last and type(entry.get(key)) in (int, float)]
-    return [(entry["iteration"], entry[key]) for entry in entries]
+    """(iteration, value) of the last attempt at the last member: neither what was restarted is drawn nor the others."""
+    places = [(entry.get("member", 0), entry["attempt"]) if "attempt" in entry else None for entry in log]
+    last = max((place for place in places if place), default=(0, 0))
+    entries = [entry for entry, place in zip(log, places, strict=True) if place == last]
+    return [(entry["iteration"], entry[key]) for entry in entries if type(entry.get(key)) in (int, float)]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
