@@ -41,11 +41,11 @@ def bare(layered: LayeredGenerator, images: int) -> None:
             layered.generator.synthesize(layered.generator.draw_ws(0, 2 * index, 0.7))
 
 
-def pairs(layered: LayeredGenerator, count: int, folder: Path, share: Share | None = None, **settings: object) -> None:
+def pairs(layered: LayeredGenerator, count: int, folder: Path, **settings: object) -> None:
     """A data set of its own in a new folder, thrown away afterwards."""
     out = folder / "data"
     config = SampleConfig(filters=NO_FILTERS, **settings)  # type: ignore[arg-type]
-    sample_dataset(layered, out, count, config, share=share)
+    sample_dataset(layered, out, count, config)
     shutil.rmtree(out)
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument(
         "--memory", type=int, default=0, help="pairs of the run that memory is watched in (default none)"
     )
-    parser.add_argument("--workers", action="store_true", help="compare one process with two, too")
+    parser.add_argument("--workers", type=int, default=0, help="pairs on which one process is compared with two (none)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     layered = LayeredGenerator(load_generator(arguments.generator), load_alpha_network(arguments.generator)).eval()
@@ -121,20 +121,34 @@ def main() -> None:
         print(f"{arguments.generator}: {arguments.threads} threads, {os.cpu_count()} cores, load average {load:.1f}")
         show(take_turns(sides, count, arguments.turns), "bare generator, images")
         if arguments.workers:
-            processes(layered, count, arguments.turns, folder)
+            processes(layered, arguments.workers, 2, folder)
         if arguments.memory:
             memory(layered, arguments.memory, folder)
 
 
 def processes(layered: LayeredGenerator, count: int, turns: int, folder: Path) -> None:
-    """One process of one thread against two of them; each turn starts its processes anew."""
+    """One process of one thread against two, started anew each turn: with their start, and from the first tenth on."""
     torch.set_num_threads(1)
-    size = max(1, count // 4)
-    sides: dict[str, Callable[[], None]] = {
-        "one process, one thread": lambda: pairs(layered, count, folder, shard_size=size),
-        "two workers of one thread": lambda: pairs(layered, count, folder, Share(workers=2), shard_size=size),
-    }
-    show(take_turns(sides, count, turns), "one process, one thread")
+    for turn in range(turns):
+        rates = []
+        for workers in (1, 2):
+            marks: list[tuple[int, float]] = []
+
+            def progress(done: int, _: int, marks: list[tuple[int, float]] = marks) -> None:
+                marks.append((done, time.perf_counter()))
+
+            start, out = time.perf_counter(), folder / "data"
+            config = SampleConfig(filters=NO_FILTERS, image_format="jpeg", shard_size=max(1, count // 20))
+            sample_dataset(layered, out, count, config, share=Share(workers=workers), progress=progress)
+            shutil.rmtree(out)
+            first, begun = next(mark for mark in marks if mark[0] >= count // 10)
+            rates.append((count / (marks[-1][1] - start), (marks[-1][0] - first) / (marks[-1][1] - begun)))
+        (one, steady_one), (two, steady_two) = rates
+        print(
+            f"turn {turn}: one process {one:.2f}, two {two:.2f} pairs a second ({two / one:.2f} x); "
+            f"once at work {steady_one:.2f} and {steady_two:.2f} ({steady_two / steady_one:.2f} x)",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.foreign_files import write_ir, write_original
-from tests.tiny import tiny_stylegan2
+from tests.tiny import KEEP_ALL, tiny_stylegan2
 from tests.tiny_run import content, write_generator
 
 from labels4free import cli
@@ -141,7 +141,7 @@ def test_alpha_network_with_its_generator(tmp_path, convert):
     assert out.splitlines()[-1] == f"Next: labels4free sample {alpha} --out DIR --num 16"
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
-    words = ["sample", str(moved / alpha.name), "--out", str(tmp_path / "samples"), "--num", "1"]
+    words = ["sample", str(moved / alpha.name), "--out", str(tmp_path / "samples"), "--num", "1", *KEEP_ALL]
     assert cli.main(words) == cli.SUCCESS
 
 

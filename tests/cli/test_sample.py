@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.tiny import KEEP_ALL
+
 from labels4free import cli
 from labels4free.checkpoints import loading
 from labels4free.checkpoints.native import write_native
@@ -67,7 +69,6 @@ def write_alpha(tmp_path: Path, tiny_generator: Any) -> Any:
     return write
 
 
-ALL = ["--min-coverage", "0", "--max-coverage", "1", "--min-largest-share", "0"]  # the network is not trained
 
 
 def test_writes_samples_and_says_where(
@@ -77,7 +78,7 @@ def test_writes_samples_and_says_where(
     alpha = write_alpha(generator={"name": str(generator_file), "fingerprint": fingerprint})
     out = tmp_path / "out"
     words = ["--num", "2", "--seed", "4", "--truncation-psi", "0.5", "--threshold", "0.8", "--size", "32"]
-    assert cli.main(["sample", alpha, "--out", str(out), *words, *ALL]) == cli.SUCCESS
+    assert cli.main(["sample", alpha, "--out", str(out), *words, *KEEP_ALL]) == cli.SUCCESS
     said = capsys.readouterr().out
     assert f"2 samples in {out}, masks cover" in said
     assert f"Contact sheet: {out / 'contact_sheet.png'}" in said
@@ -100,7 +101,7 @@ def test_says_what_was_dropped_and_what_is_left_to_others(
 ) -> None:
     alpha = write_alpha(generator={"name": str(generator_file)})
     words = ["sample", alpha, "--out", str(tmp_path / "out"), "--num", "4", "--threshold", "0.1"]
-    words += [*ALL, "--shard-size", "2"]
+    words += [*KEEP_ALL, "--shard-size", "2"]
     assert cli.main([*words, "--shards", "1"]) == cli.SUCCESS
     assert "This part is done; 2 of 4 samples are in" in capsys.readouterr().out
     assert not (tmp_path / "out" / "index.html").exists()
@@ -238,7 +239,7 @@ def test_changed_generator_is_refused_unless_it_is_named(
     words = ["sample", alpha, "--out", str(tmp_path / "out"), "--num", "1"]
     assert cli.main(words) == cli.FAILURE
     assert "its weights are others" in capsys.readouterr().err
-    assert cli.main([*words, *ALL, "--generator", str(generator_file)]) == cli.SUCCESS
+    assert cli.main([*words, *KEEP_ALL, "--generator", str(generator_file)]) == cli.SUCCESS
     assert "was trained on other weights" in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tests.tiny import KEEP_ALL
 from tests.tiny_run import SETTINGS, TOTAL, WARMUP, as_settings, content, interrupt_at, outcome
 
 from labels4free import cli
@@ -48,8 +49,7 @@ def test_a_run_from_a_native_checkpoint(
     assert f"{TOTAL}/{TOTAL}" in said.err
     assert "coverage 0." in said.err
     command = shlex.split(masks.removeprefix("Masks: labels4free ").replace("DIR", str(tmp_path / "masks")))
-    everything = ["--min-coverage", "0", "--max-coverage", "1", "--min-largest-share", "0"]  # it has learned nothing
-    assert cli.main([*command[:-1], "2", *everything]) == cli.SUCCESS
+    assert cli.main([*command[:-1], "2", *KEEP_ALL]) == cli.SUCCESS
     assert len(list((tmp_path / "masks" / "masks").iterdir())) == 2
 
 

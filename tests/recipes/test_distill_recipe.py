@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from tests import tiny_distillation
-from tests.tiny import tiny_generator
+from tests.tiny import KEEP_ALL, tiny_generator
 from tests.tiny_run import any_masks_serve, as_settings, tiny_config, write_generator
 
 from labels4free import cli
@@ -36,7 +36,7 @@ def test_train_sample_distill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     write_generator(generator, tiny_generator())
     assert cli.main(["train", str(generator), "--out", str(teacher), *as_settings(TEACHER)]) == 0
     words = ["sample", str(teacher), "--out", str(pairs), "--num", "6", "--size", "32", "--format", form]
-    words += ["--min-coverage", "0", "--max-coverage", "1", "--min-largest-share", "0", "--include", "image,alpha,mask"]
+    words += [*KEEP_ALL, "--include", "image,alpha,mask"]
     assert cli.main([*words, "--uncertainty", "noise:1"]) == 0
     photos = tiny_distillation.write_photos(tmp_path / "photos")
     config = tiny_distillation.changed(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.tiny import tiny_stylegan2
+from tests.tiny import KEEP_ALL, tiny_stylegan2
 from tests.tiny_published import CHANNELS, PUBLISHED, published_config, small_discriminator
 from tests.tiny_run import Killed, any_masks_serve, assert_same, killing, outcome, signalling, write_generator
 
@@ -117,7 +117,10 @@ def test_a_lost_run_starts_over(
     broken.lost = 1  # type: ignore[attr-defined]
     with caplog.at_level(logging.WARNING, "labels4free"):
         assert train().restarts == 1
-    assert caplog.messages == ["Step 1: The discriminator's loss is not finite (nan). Starting over (1 of 3)."]
+    assert caplog.messages == [
+        "Step 1: The discriminator's loss is not finite (nan). Starting over (1 of 3), with foreground coverage weight "
+        "2.4, background 0."
+    ]
     broken.lost = 9  # type: ignore[attr-defined]
     with pytest.raises(RunError, match=r"lost in attempt 4, the last: .* try another --seed, other coverage weights"):
         train("other")
@@ -264,5 +267,5 @@ def test_from_a_file_of_settings_to_masks(tmp_path: Path, capsys: pytest.Capture
     assert (stored["steps"], stored["seed"], stored["batch_size"]) == (2, 5, 2)
     assert stored["loss"]["min_background_coverage"] == 0.4
     assert cli.main(["train", str(generator), "--out", str(run), "--resume"]) == cli.SUCCESS
-    assert cli.main(["sample", str(run), "--out", str(tmp_path / "masks"), "--num", "2"]) == cli.SUCCESS
+    assert cli.main(["sample", str(run), "--out", str(tmp_path / "masks"), "--num", "2", *KEEP_ALL]) == cli.SUCCESS
     assert len(list((tmp_path / "masks" / "masks").iterdir())) == 2

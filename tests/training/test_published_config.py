@@ -142,7 +142,8 @@ def test_a_run_notes_its_recipe(name):
 
 
 def test_runs_of_before_there_were_recipes():
-    assert from_run_json({"train": {"steps": 5}}) == TrainConfig(steps=5)
+    stored = {"steps": 5, "members": 1, "monitor": {"keep": "last"}}
+    assert from_run_json({"train": stored}) == build(TrainConfig, stored)
 
 
 @pytest.mark.parametrize("name", ["magic", 3, None])
