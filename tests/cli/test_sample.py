@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from PIL import Image
-
 from tests.tiny import KEEP_ALL
 
 from labels4free import cli
@@ -67,8 +66,6 @@ def write_alpha(tmp_path: Path, tiny_generator: Any) -> Any:
         return str(path)
 
     return write
-
-
 
 
 def test_writes_samples_and_says_where(

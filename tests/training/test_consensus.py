@@ -8,7 +8,7 @@ import torch
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.training.bank import ReplayBank
 from labels4free.training.config import AlphaConfig, BankConfig, MonitorConfig, TrainConfig
-from labels4free.training.consensus import distil, find_consensus
+from labels4free.training.consensus import distil, find_consensus, sharpened_mean
 from labels4free.training.projection import Projection
 from labels4free.types import FeatureSpec
 
@@ -44,14 +44,22 @@ CONFIG = TrainConfig(
 
 
 def error(network: MergeNetwork, members: list[MergeNetwork], indices: torch.Tensor) -> float:
-    """Mean distance of a network's alpha from the mean alpha of the members."""
+    """Mean distance of a network's alpha from the sharpened mean alpha of the members."""
     levels = bank().take(indices).levels
     with torch.no_grad():
-        mean = torch.stack([member.merge(levels).sigmoid() for member in members]).mean(0)
+        mean = sharpened_mean([member.merge(levels).sigmoid() for member in members])
         return float((network.merge(levels).sigmoid() - mean).abs().mean())
 
 
-def test_the_student_comes_close_to_the_mean_of_alphas_also_where_it_has_not_learned():
+def test_the_mean_is_sharpened_about_one_half():
+    one, other = torch.tensor([0.0, 1.0, 0.5, 0.0, 0.7, 0.3]), torch.tensor([0.0, 1.0, 0.5, 1.0, 0.8, 0.2])
+    mean = sharpened_mean([one, other])
+    odds = (0.75 / 0.25) ** 4
+    expected = torch.tensor([0.0, 1.0, 0.5, 0.5, odds / (1 + odds), 1 / (1 + odds)])
+    torch.testing.assert_close(mean, expected, atol=1e-6, rtol=0)
+
+
+def test_the_student_comes_close_to_the_mean_also_where_it_has_not_learned():
     members = networks(3)
     student = distil(members, bank(), CONFIG)
     for indices in (torch.arange(32), torch.arange(32, 40)):

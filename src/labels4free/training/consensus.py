@@ -2,7 +2,8 @@
 
 How good a network gets varies with its seed, and no number of its own tells (``docs/experiments.md``). What tells is
 whether the others agree: their mistakes differ, what they have right does not. The consensus is a network as small as
-any of them, which learns the mean of their alphas from the bank: as good as that mean, and as fast as one.
+any of them, which learns the mean of their alphas from the bank: as good as that mean, and as fast as one. The mean is
+sharpened first: the members' masks are nearly binary, each with its border elsewhere; their mean's borders are wide.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from labels4free.training.bank import ReplayBank
     from labels4free.training.config import TrainConfig
 
+_SHARPNESS = 4.0  # of the mean's logits: the consensus is then as binary as its members
 _RATE = 2.0  # times the learning rate of training: learning from masks needs no caution
 _DRAWS = 0xD157  # keeps these draws apart from those of training
 _FAR = 0.05  # so far below the others' median: ten good seeds on faces lay within 0.03
@@ -68,9 +70,9 @@ def find_consensus(alphas: Sequence[Tensor], sound: Sequence[bool] | None = None
 def distil(networks: Sequence[MergeNetwork], bank: ReplayBank, config: TrainConfig) -> MergeNetwork:
     """One network that has learned what several find on average.
 
-    It begins as the first of them, sees the bank's training samples in batches of ``config.batch_size``, and learns the
-    mean of their alphas by cross-entropy, for ``config.consensus_steps`` steps of Adam: constant for the first half,
-    then down to 0 along a line.
+    It begins as the first of them, sees the bank's training samples in batches of ``config.batch_size``, and learns
+    their :func:`sharpened_mean` by cross-entropy, for ``config.consensus_steps`` steps of Adam: constant for the first
+    half, then down to 0 along a line.
 
     Args:
         networks: For the bank's maps, of one configuration.
@@ -89,14 +91,27 @@ def distil(networks: Sequence[MergeNetwork], bank: ReplayBank, config: TrainConf
             rng = generator_for(config.seed, _DRAWS, step)
             indices = torch.randint(len(bank) - config.monitor.samples, (config.batch_size,), generator=rng)
             levels = bank.take(indices).levels
-            mean = torch.stack([teacher.merge(levels).sigmoid() for teacher in teachers]).mean(dim=0)
-            loss = F.binary_cross_entropy_with_logits(student.merge(levels), mean)
+            target = sharpened_mean([teacher.merge(levels).sigmoid() for teacher in teachers])
+            loss = F.binary_cross_entropy_with_logits(student.merge(levels), target)
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, 2 * (1 - step / config.consensus_steps))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
     return student.eval().requires_grad_(False)
+
+
+def sharpened_mean(alphas: Sequence[Tensor]) -> Tensor:
+    """The mean of several alphas, its logits multiplied by 4: 0.5 stays where it is, and borders become narrow.
+
+    Args:
+        alphas: Of one shape, in [0, 1].
+
+    Returns:
+        Of that shape, in [0, 1].
+    """
+    mean = torch.stack(list(alphas)).mean(dim=0)
+    return mean.logit(eps=1e-6).mul(_SHARPNESS).sigmoid()
 
 
 def _agreements(alphas: Sequence[Tensor]) -> list[float]:
