@@ -13,6 +13,7 @@ from tests.tiny import tiny_generator, tiny_stylegan2
 from torch.nn.functional import avg_pool2d
 
 from labels4free.data.images import to_uint8
+from labels4free.data.pairs import measure
 from labels4free.errors import DataError
 from labels4free.generators.base import mix_styles
 from labels4free.layered import LayeredGenerator, composite
@@ -246,7 +247,7 @@ def test_uncertainty_and_realism_are_those_of_the_meter_and_the_discriminator(
 
 
 def test_refined_alpha_follows_the_written_image(layered: LayeredGenerator) -> None:
-    """Alpha, mask, composite and cut-out are of the refined alpha; image and uncertainty are not touched."""
+    """Alpha, mask, composite and cut-out are of the refined alpha; image, uncertainty and binarity are not touched."""
     plain = SampleConfig(parts=ALL, size=16, threshold=0.5, alpha_bits=16, uncertainty=UncertaintyConfig(noise=1))
     pair, before = (render_pair(layered, replace(plain, refine=refine), 3) for refine in ("guided", None))
     with single_thread(), torch.inference_mode():
@@ -261,3 +262,5 @@ def test_refined_alpha_follows_the_written_image(layered: LayeredGenerator) -> N
     assert not np.array_equal(pair.pictures["alpha"], before.pictures["alpha"])
     assert np.array_equal(pair.pictures["image"], before.pictures["image"])
     assert pair.record.uncertainty == before.record.uncertainty
+    assert pair.record.binarity == pytest.approx(before.record.binarity, abs=1e-4)  # that is of 65,536 steps
+    assert pair.record.binarity != measure(3, pair.pictures["alpha"], pair.pictures["mask"]).binarity

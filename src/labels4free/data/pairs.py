@@ -41,7 +41,8 @@ class PairRecord:
         index: The candidate's number.
         coverage: Share of the pixels that are foreground in the mask, in [0, 1].
         alpha_mean: Mean alpha, in [0, 1].
-        binarity: 1 where every alpha is 0 or 1, 0 where all are 0.5: ``1 - 2 mean min(alpha, 1 - alpha)``.
+        binarity: 1 where every alpha is 0 or 1, 0 where all are 0.5: ``1 - 2 mean min(alpha, 1 - alpha)``; of alpha
+            before any refinement, which softens hair on purpose.
         polarity: Mean alpha of the middle (the disc of half the width) minus that of the border (the frame of an eighth
             of the width), in [-1, 1]; objects sit in the middle.
         components: Parts of the mask that do not touch (by an edge), each with at least :data:`SPECK` of the pixels.
@@ -146,6 +147,7 @@ def measure(
     label: int | None = None,
     uncertainty: float | None = None,
     realism: float | None = None,
+    binarity: float | None = None,
 ) -> PairRecord:
     """Measure a pair.
 
@@ -157,6 +159,7 @@ def measure(
         label: See :class:`PairRecord`.
         uncertainty: See there.
         realism: See there.
+        binarity: Taken as it is; None measures it here.
 
     Returns:
         The record; fractions are rounded to six digits.
@@ -166,6 +169,8 @@ def measure(
     counts = np.bincount(alpha.ravel(), minlength=top + 1)
     values = np.arange(top + 1)
     total = alpha.size
+    if binarity is None:
+        binarity = 1 - 2 * float(counts @ np.minimum(values, top - values)) / (top * total)
     polarity = 0.0
     if middle.any() and border.any():  # a picture of one pixel has no border
         polarity = (float(alpha[middle].mean(dtype=np.float64)) - float(alpha[border].mean(dtype=np.float64))) / top
@@ -174,7 +179,7 @@ def measure(
     numbers = {
         "coverage": foreground / total,
         "alpha_mean": float(counts @ values) / (top * total),
-        "binarity": 1 - 2 * float(counts @ np.minimum(values, top - values)) / (top * total),
+        "binarity": binarity,
         "polarity": polarity,
         "largest_share": int(sizes.max()) / foreground if foreground else 0.0,
     }

@@ -16,6 +16,7 @@ from labels4free.data.pairs import Pair, measure
 from labels4free.errors import ConfigError
 from labels4free.generators.base import mix_styles, sample_label
 from labels4free.layered import composite
+from labels4free.losses import binarization
 from labels4free.ops.refine import refine_alpha
 from labels4free.sampling.backgrounds import PictureBackgrounds, solid_background
 from labels4free.sampling.config import GENERATED, SampleConfig
@@ -128,7 +129,10 @@ class PairRenderer:
         rows = self._draw_rows(indices)
         front = layered.foreground(rows.ws)
         soft = self._shrink(front.alpha).clamp(0, 1)
+        decided: list[float | None] = [None] * len(indices)
         if config.refine is not None:
+            # How sure the network is; afterwards soft alpha means fine hair, which is no reason to drop a pair.
+            decided = [1 - 2 * float(binarization(one)) for one in soft]
             soft = refine_alpha(self._shrink(front.image), soft, config.refine)
         alpha = soft[:, 0]
         mask = ((alpha > config.threshold) * 255).to(torch.uint8).cpu().numpy()
@@ -162,6 +166,7 @@ class PairRenderer:
                 label=rows.labels[k],
                 uncertainty=self._uncertainty(rows, front, k, index),
                 realism=self._realism(rows, front, k),
+                binarity=decided[k],
             )
             chosen = {part: pictures[part] for part in config.parts if part in pictures}
             candidates.append(Candidate(Pair(record, chosen, self._latents(rows, k)), skipped[k]))
