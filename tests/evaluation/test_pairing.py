@@ -4,7 +4,7 @@ import pytest
 from tests.evaluation.mask_folders import disc, folders, write
 
 from labels4free.errors import DataError
-from labels4free.evaluation.pairing import pair_files
+from labels4free.evaluation.pairing import pair_files, with_predictions
 
 
 def touch(root, *names):
@@ -105,3 +105,15 @@ def test_other_bad_folders(tmp_path):
     touch(gt, "1.bmp")
     with pytest.raises(DataError, match=r"1\.bmp and \S+1\.png differ only in their endings"):
         pair_files(gt)
+
+
+def test_predictions_in_a_folder_to_come(tmp_path):
+    gt = touch(tmp_path / "set" / "Cats" / "gt", "a.b.png", "deep/1.jpg")
+    pairs = with_predictions(pair_files(tmp_path / "set" / "*" / "gt"), tmp_path / "out")
+    assert {pair.truth: pair.prediction for pair in pairs} == {
+        gt / "a.b.png": tmp_path / "out" / "Cats" / "a.b.png",
+        gt / "deep" / "1.jpg": tmp_path / "out" / "Cats" / "deep" / "1.png",
+    }
+    for pair in pairs:
+        write(pair.prediction, disc(2))
+    assert pair_files(tmp_path / "set" / "*" / "gt", tmp_path / "out") == pairs

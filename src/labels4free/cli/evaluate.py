@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from tyro.conf import FlagCreatePairsOff, arg, configure
+from tyro.conf import FlagCreatePairsOff, arg
 
+from labels4free.cli.evaluate_model import Choice, check_image_sizes, check_keep, segmented
 from labels4free.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -15,36 +18,50 @@ if TYPE_CHECKING:
 
     from labels4free.evaluation.config import EvaluationConfig
     from labels4free.evaluation.pairing import MaskPair
+    from labels4free.evaluation.predictor import Predictor
 
 
-@configure(FlagCreatePairsOff)
 def run(
     *,
-    pred: Annotated[Path, arg(metavar="DIR")],
     gt: Annotated[Path, arg(metavar="DIR")],
+    pred: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None,
+    model: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     images: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None,
     json_file: Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")] = None,
     html: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    sheet: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    keep: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None,
+    refine: bool = True,
+    mirrored: Annotated[bool, FlagCreatePairsOff] = False,
+    device: str = "cpu",
     order: Annotated[Literal["name", "natural"] | None, arg(help_behavior_hint="")] = None,
     threshold: float = 0.5,
     void: Annotated[int | None, arg(metavar="VALUE", help_behavior_hint="")] = None,
-    resize: bool = False,
+    resize: Annotated[bool, FlagCreatePairsOff] = False,
     bootstrap: Annotated[int, arg(metavar="N")] = 2000,
     seed: int = 0,
-    faithful: bool = False,
+    faithful: Annotated[bool, FlagCreatePairsOff] = False,
 ) -> None:
-    """Score predicted masks against true ones: IoU, F1, precision, recall and accuracy of foreground and background.
+    """Score predicted masks, or those that a segmenter makes of images, against true ones: IoU, F1, precision, recall.
 
     Beside them means over the images with 95 % intervals, boundary F, S- and E-measure, the error of soft masks, and
     what masks score that never look at the image. White is the object; transparency counts as background, and is itself
     the mask of a cut-out; sub-folders are classes, scored one by one and together.
 
     Args:
-        pred: Folder of the predicted masks. One part of the path may be *, as in 'set/*/pred': each folder a class.
         gt: Folder of the true masks.
-        images: Folder of the images, for the pictures of --html.
+        pred: Folder of the predicted masks. One part of the path may be *, as in 'set/*/pred': each folder a class.
+        model: Instead of --pred: segment the images first. "faces", which ships with this package; a segmenter's file
+            or run folder; or a file that "export" wrote (.onnx).
+        images: Folder of the images, for --model and for the pictures of --html and --sheet.
         json_file: Write all figures here, those of each image too.
         html: Write a page with the figures and pictures of the worst images here.
+        sheet: Write all images with their masks, where these differ and their IoU here, the worst first: .jpg or .png,
+            at most 200 images.
+        keep: Keep what the model predicts in this folder, as PNG.
+        refine: Let the border of what the model predicts follow the image's edges (guided filter).
+        mirrored: Average what the model predicts with what the mirrored image gives, in twice the time.
+        device: Of the model: cpu, cuda, cuda:N or mps.
         order: What belongs together: files of the same name but for the ending, or the first and the first in natural
             order, and so on. By default name; with --faithful natural, as the original does.
         threshold: A predicted pixel is foreground where its grey value, from 0 to 1, exceeds this; a true one above
@@ -60,55 +77,111 @@ def run(
     from labels4free.evaluation.pairing import pair_files
 
     config = EvaluationConfig(threshold=threshold, void=void, resize=resize, bootstrap=bootstrap, seed=seed)
-    for name, file in (("--json", json_file), ("--html", html)):
-        if file is not None and file.is_dir():
-            raise ConfigError(f"{name} names the folder {file}; give the name of a file to write.")
-    if faithful and (config != EvaluationConfig() or html or images):
+    files = _Files(json_file, html, sheet)
+    _check_source(pred, model, images, used_alone=bool(keep or mirrored or not refine or device != "cpu"))
+    _check_files(files, images, keep)
+    if faithful and (config != EvaluationConfig() or html or sheet or (images and not model)):
         raise ConfigError(
-            "--faithful has rules of its own: leave out --threshold, --void, --resize, --bootstrap, --seed, --images "
-            "and --html."
+            "--faithful has rules of its own: leave out --threshold, --void, --resize, --bootstrap, --seed, --html, "
+            "--sheet and, without --model, --images."
         )
     pairs = pair_files(gt, pred, images, order or ("natural" if faithful else "name"))
-    if faithful:
-        _faithful(pairs, json_file)
-    else:
-        _evaluate(pairs, config, json_file, html)
+    predictions: Any = nullcontext((pairs, None))
+    if model is not None:
+        if not resize:
+            check_image_sizes(pairs)
+        choice = Choice(model, "guided" if refine else None, mirrored, device)
+        # The original's table takes white alone for the object: of soft masks next to nothing would be left.
+        predictions = segmented(pairs, choice, hard=faithful, keep=keep)
+    with predictions as (pairs, predictor):
+        if faithful:
+            _faithful(pairs, predictor, json_file)
+        else:
+            _evaluate(pairs, predictor, config, files)
+    if keep is not None:
+        print(f"Predictions: {keep}")
 
 
-def _evaluate(pairs: Sequence[MaskPair], config: EvaluationConfig, json_file: Path | None, html: Path | None) -> None:
+class _Files(NamedTuple):
+    """What is written beside the figures."""
+
+    json: Path | None
+    html: Path | None
+    sheet: Path | None
+
+
+def _check_source(pred: Path | None, model: str | None, images: Path | None, *, used_alone: bool) -> None:
+    from labels4free.errors import ConfigError
+
+    if pred is None and model is None:
+        raise ConfigError("Give the predicted masks with --pred DIR, or a segmenter with --model FILE --images DIR.")
+    if pred is not None and model is not None:
+        raise ConfigError("--model predicts the masks that --pred gives; leave one of them out.")
+    if model is not None and images is None:
+        raise ConfigError("--model segments images: say where they are with --images DIR.")
+    if model is None and used_alone:
+        raise ConfigError("--keep, --no-refine, --mirrored and --device are for --model; leave them out with --pred.")
+
+
+def _check_files(files: _Files, images: Path | None, keep: Path | None) -> None:
+    from labels4free.errors import ConfigError
+    from labels4free.evaluation.sheet import check_sheet_name
+
+    for name, file in files._asdict().items():
+        if file is not None and file.is_dir():
+            raise ConfigError(f"--{name} names the folder {file}; give the name of a file to write.")
+    if files.sheet is not None:
+        check_sheet_name(files.sheet)
+        if images is None:
+            raise ConfigError("--sheet shows the images: say where they are with --images DIR.")
+    if keep is not None:
+        check_keep(keep)
+
+
+def _evaluate(pairs: Sequence[MaskPair], predictor: Predictor | None, config: EvaluationConfig, files: _Files) -> None:
     from labels4free.cli.evaluate_page import format_report, write_page
     from labels4free.evaluation.evaluate import evaluate_pairs
+    from labels4free.evaluation.sheet import write_sheet
 
     with progress_bar("Scoring") as update:
         report = evaluate_pairs(pairs, config, update)
+    if predictor is not None:
+        print(f"{predictor}\n")
     print(format_report(report))
-    if json_file is not None:
-        _write_json(json_file, report.to_json())
-    if html is not None:
-        write_page(html, report, pairs)
-        print(f"Page: {html}")
+    if files.json is not None:
+        _write_json(files.json, predictor, report.to_json())
+    if files.html is not None:
+        write_page(files.html, report, pairs, predictor)
+        print(f"Page: {files.html}")
+    if files.sheet is not None:
+        with progress_bar("Drawing") as update:
+            write_sheet(files.sheet, report, pairs, str(predictor or ""), update)
+        print(f"Sheet: {files.sheet}")
 
 
-def _faithful(pairs: Sequence[MaskPair], json_file: Path | None) -> None:
+def _faithful(pairs: Sequence[MaskPair], predictor: Predictor | None, json_file: Path | None) -> None:
     from labels4free.evaluation.faithful import NOTE, faithful_tables, format_table
 
     with progress_bar("Scoring") as update:
         tables = faithful_tables(pairs, update)
+    if predictor is not None:
+        print(f"{predictor}\n")
     for group, table in tables.items():
         if len(tables) > 1:
             print(group)
         print(f"{format_table(table)}\n")
     print(NOTE)
     if json_file is not None:
-        _write_json(json_file, {"note": NOTE, "groups": tables})
+        _write_json(json_file, predictor, {"note": NOTE, "groups": tables})
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
+def _write_json(path: Path, predictor: Predictor | None, values: dict[str, Any]) -> None:
     from labels4free.errors import RunError
     from labels4free.files import write_atomically, write_failure
 
+    known = {} if predictor is None else {"model": asdict(predictor)}
     try:
-        write_atomically(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+        write_atomically(path, (json.dumps(known | values, indent=1, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise RunError(write_failure(path, error)) from error
     print(f"Figures: {path}")

@@ -11,9 +11,8 @@ from PIL import Image
 
 from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.decoding import decode_image
-from labels4free.data.mask_files import read_mask
 from labels4free.evaluation.config import TRUTH_THRESHOLD
-from labels4free.evaluation.evaluate import fit, predicted_file, read_truth
+from labels4free.evaluation.pictures import LEGEND, compare
 from labels4free.evaluation.report import CLASS_SCORES
 from labels4free.report import Picture, Report, Section, write_report
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from labels4free.evaluation.config import EvaluationConfig
     from labels4free.evaluation.pairing import MaskPair
+    from labels4free.evaluation.predictor import Predictor
     from labels4free.evaluation.report import EvaluationReport, GroupReport, Interval
 
 WORST = 12
@@ -45,8 +45,6 @@ SCORES = {
 }
 """The per-image scores with their titles, in the order in which they are shown."""
 
-_ERROR_COLOURS = ((255, 255, 255), (230, 60, 50), (40, 110, 230), (25, 25, 25))  # tp, fp, fn, tn
-_VOID_COLOUR = (150, 150, 150)
 _CELL = 300
 
 
@@ -56,20 +54,23 @@ def format_report(report: EvaluationReport) -> str:
     return "\n\n".join([*parts, _format_group("All together" if report.groups else "", report.total), _footer(report)])
 
 
-def write_page(path: Path, report: EvaluationReport, pairs: Sequence[MaskPair]) -> None:
+def write_page(
+    path: Path, report: EvaluationReport, pairs: Sequence[MaskPair], predictor: Predictor | None = None
+) -> None:
     """Write the page: one HTML file with everything in it.
 
     Args:
         path: The file.
         report: The figures.
         pairs: The files that were compared, in any order.
+        predictor: What made the predictions, where it is known.
 
     Raises:
         DataError: If a file of a picture can no longer be read.
         RunError: If the page cannot be written.
     """
     total, by_name = report.total, {pair.name: pair for pair in pairs}
-    miou = total.per_image["miou"]
+    miou, made_by = total.per_image["miou"], f"{predictor} " if predictor else ""
     named = [*((f"{name}: ", group) for name, group in report.groups.items())]
     named.append(("All together: " if report.groups else "", total))
     sections = [section for name, group in named for section in _group_sections(name, group)]
@@ -83,16 +84,15 @@ def write_page(path: Path, report: EvaluationReport, pairs: Sequence[MaskPair]) 
             scores = report.images.of(index)
             words = ", ".join(f"{SCORES[key]} {scores[key]:.4f}" for key in ("miou", "iou_foreground", "boundary_f"))
             pictures.append(Picture(picture, f"{name}: {words}"))
-        legend = "White: object found. Black: background found. Red: too much. Blue: missed. Grey: does not count."
         sections.append(
             Section(
-                f"The {len(worst)} images with the lowest mean IoU", f"The worst first. {legend}", pictures, wide=True
+                f"The {len(worst)} images with the lowest mean IoU", f"The worst first. {LEGEND}", pictures, wide=True
             )
         )
         baseline = max(total.baselines.values(), key=lambda entry: entry.miou)
         page = Report(
             title="Masks beside ground truth",
-            headline=f"{total.images} pairs of masks: mean IoU {total.pooled_miou.value:.4f} pooled over all pixels, "
+            headline=f"{made_by}{_pairs(total)}: mean IoU {total.pooled_miou.value:.4f} pooled over all pixels, "
             f"{miou.value:.4f} as the mean over the images. The best mask that never looks at the image scores "
             f"{baseline.miou:.4f}.",
             figures=[
@@ -177,16 +177,8 @@ def _footer(report: EvaluationReport) -> str:
 
 def _picture(pair: MaskPair, config: EvaluationConfig) -> NDArray[np.uint8]:
     """Image (if there is one), true mask, predicted mask and errors, side by side."""
-    truth, valid = read_truth(pair, config)
-    alpha = fit(read_mask(predicted_file(pair)).alpha, truth.alpha, pair, config)
-    true, predicted = truth.alpha > TRUTH_THRESHOLD, alpha > config.threshold
-    errors = np.empty((*true.shape, 3), np.uint8)
-    kinds = (predicted & true, predicted & ~true, ~predicted & true, ~(predicted | true))
-    for colour, where in zip(_ERROR_COLOURS, kinds, strict=True):
-        errors[where] = colour
-    if valid is not None:
-        errors[~valid] = _VOID_COLOUR
-    cells = [(truth.alpha * 255).round().astype(np.uint8), (alpha * 255).round().astype(np.uint8), errors]
+    found = compare(pair, config)
+    cells = [found.truth, found.alpha, found.errors]
     titles = ["true mask", "predicted mask", "errors"]
     if pair.image is not None:
         cells.insert(0, decode_image(pair.image))

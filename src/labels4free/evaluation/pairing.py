@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -71,6 +71,17 @@ def pair_files(
     return [
         MaskPair(_group(name), name, path, *(files.get(name) for files in partners)) for name, path in found.items()
     ]
+
+
+def with_predictions(pairs: Iterable[MaskPair], folder: Path) -> list[MaskPair]:
+    """The same pairs with their predictions in a folder, as PNG named like the true masks, in the groups' sub-folders.
+
+    Args:
+        pairs: Of :func:`pair_files`.
+        folder: Where the predictions are, or will be.
+    """
+    # Not with_suffix, to which the name "a.b" would have an ending.
+    return [replace(pair, prediction=folder / f"{pair.name}.png") for pair in pairs]
 
 
 def _files(folder: str | Path) -> dict[str, Path]:
