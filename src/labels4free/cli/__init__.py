@@ -46,6 +46,9 @@ VERBS = {
         "labels4free.cli.evaluate", "score predicted masks against true ones: every figure with its interval"
     ),
     "segment": Verb("labels4free.cli.segment", "cut people out of photos: masks, alpha, cut-outs, new backgrounds"),
+    "composite": Verb(
+        "labels4free.cli.composite", "keep the background of an edited picture: its person over the original"
+    ),
     "export": Verb("labels4free.cli.export", "write a segmenter or an alpha network for other runtimes, as ONNX"),
     "generate": Verb("labels4free.cli.generate", "write pictures of a generator, grids of mixed styles, and films"),
     "verify": Verb("labels4free.cli.verify", "check a data set against its checksums, make single pairs anew"),
@@ -98,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """Return the help of the command as a whole."""
-    verbs = "\n".join(f"  {name:<8} {verb.help}" for name, verb in VERBS.items())
+    verbs = "\n".join(f"  {name:<9} {verb.help}" for name, verb in VERBS.items())
     return f"""usage: labels4free VERB ...
 
 Foreground masks for free, out of a pretrained image generator.
