@@ -13,7 +13,7 @@ from labels4free.training.draws import Draws
 from labels4free.training.pair_augmentation import SHARES, Example, PairAugmentationConfig, training_example
 from labels4free.training.settings import build
 
-ALL = PairAugmentationConfig(**dict.fromkeys(set(SHARES) - {"surroundings", "textures"}, 1.0))
+ALL = PairAugmentationConfig(empty=0.0, **dict.fromkeys(set(SHARES) - {"surroundings", "textures", "empty"}, 1.0))
 
 
 def only(**on):
@@ -65,6 +65,23 @@ def test_each_change_can_be_made_alone(name):
     # A wall without pattern does not show that it is blurred.
     found = [(example(one, index=i, pairs=pairs), example(base, index=i, pairs=pairs)) for i in range(4)]
     assert any(not torch.equal(changed.image, plain.image) for changed, plain in found)
+
+
+def test_an_empty_example_is_a_background_with_an_empty_mask():
+    config = only(empty=1.0, textures=1.0)
+    image, alpha, weight = example(config, pairs=Discs(size=96), index=3)
+    assert image.shape == (1, 3, 96, 96)
+    assert image.std() > 0.01
+    assert alpha.shape == weight.shape == (1, 1, 96, 96)
+    assert alpha.max() == 0
+    assert weight.min() == 1
+    photo = white_disc(size=96)
+    assert same(example(config, example=photo), photo)  # a photo shows what it shows
+
+
+def test_the_share_of_empty_examples_is_kept():
+    empty = sum(float(example(only(empty=0.3), index=i).alpha.max()) == 0 for i in range(200))
+    assert 40 <= empty <= 80
 
 
 def test_switching_one_off_leaves_the_others_as_they_were():

@@ -45,7 +45,7 @@ _HANGING = 0.6  # least scale of an object that touches the upper edge: less wou
 _TOUCHES = 0.03  # mean alpha of the upper row from which on it does
 _SOLID = 0.92  # alpha from which on a pixel shows the object alone
 _ENOUGH = 0.02  # share of the pixels that must be known for the others to be filled from them
-_STREAMS = ("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file")
+_STREAMS = ("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class PairAugmentationConfig:
     """... the share of details of other pairs, enlarged; ..."""
     pictures: float = 0.4
     """... and the share of the user's background pictures, if there are any. All others are procedural."""
+    empty: float = 0.04
+    """Leave the object out: a background alone, whose mask is empty."""
     defocus: float = 0.35
     """Blur such a background by up to 5 pixels (of 256)."""
     object_tone: float = 0.7
@@ -116,6 +118,7 @@ class PairAugmentationConfig:
 SHARES = (
     "mirror",
     "background",
+    "empty",
     "surroundings",
     "textures",
     "pictures",
@@ -192,6 +195,8 @@ def training_example(
     """
     draws = {name: Draws(seed, index, number) for number, name in enumerate(_STREAMS)}
     image, alpha, weight = example or pairs[draws["pick"].below(len(pairs))]
+    if example is None and draws["empty"].chance(config.empty):
+        return _without_object(image, pairs, config, draws, pictures)
     replace = draws["choice"].chance(config.background)
     cut_out = _object_colours(image, alpha) if replace else image
     place = _placement(draws["place"], config, alpha, replace=replace)
@@ -259,6 +264,16 @@ def _on_another_background(
     if own.chance(config.side_light):
         cut_out = lit_from_a_side(cut_out, own, 0.35)
     return composite(cut_out, background, alpha)
+
+
+def _without_object(
+    image: Tensor, pairs: Examples, config: PairAugmentationConfig, draws: dict[str, Draws], pictures: Pictures | None
+) -> Example:
+    """A background alone, as bad cameras see it."""
+    size = image.shape[-1]
+    background = _background(draws["background"], pairs, config, pictures, size)
+    alpha = torch.zeros_like(background[:, :1])
+    return Example(_photographed(background, config, draws), alpha, torch.ones_like(alpha))
 
 
 def _background(
