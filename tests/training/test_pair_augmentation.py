@@ -60,6 +60,7 @@ def test_an_example_depends_on_seed_and_number_alone():
 def test_each_change_can_be_made_alone(name):
     needs = {"defocus", "object_tone", "background_tone", "side_light"}
     base = only(background=1.0) if name in needs else OFF
+    base = only(background=1.0, geometry=True) if name == "completion" else base
     one = dataclasses.replace(base, **{name: 1.0})
     pairs = Discs(size=96)
     # A wall without pattern does not show that it is blurred.

@@ -22,6 +22,7 @@ from labels4free.errors import ConfigError
 from labels4free.layered import composite
 from labels4free.ops.push_pull import fill_holes
 from labels4free.training.draws import Draws
+from labels4free.training.figures import Window, completed
 from labels4free.training.photo_effects import (
     Placement,
     blurred,
@@ -43,9 +44,10 @@ _REFERENCE = 256  # lengths in pixels are those of an image of this side
 _IN_PLACE = 0.75  # least scale of a picture that keeps its background, whose edges go on around it
 _HANGING = 0.6  # least scale of an object that touches the upper edge: less would show too much of its repeated edge
 _TOUCHES = 0.03  # mean alpha of the upper row from which on it does
+_UNSURE = 2  # pixels at a picture's edge whose alpha refinement may have spoilt
 _SOLID = 0.92  # alpha from which on a pixel shows the object alone
 _ENOUGH = 0.02  # share of the pixels that must be known for the others to be filled from them
-_STREAMS = ("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty")
+_STREAMS = ("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty", "figure")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class PairAugmentationConfig:
     """Largest angle, in degrees; less for objects that touch the upper edge."""
     mirror: float = 0.5
     """Exchange left and right."""
+    completion: float = 0.85
+    """Of the objects that get another background and become smaller: carry on beyond the picture's edges what these cut
+    off, with a rounded top, widening shoulders and a body of some stuff."""
     background: float = 0.7
     """Lay the object over another background: ..."""
     surroundings: float = 0.4
@@ -117,6 +122,7 @@ class PairAugmentationConfig:
 
 SHARES = (
     "mirror",
+    "completion",
     "background",
     "empty",
     "surroundings",
@@ -199,10 +205,19 @@ def training_example(
         return _without_object(image, pairs, config, draws, pictures)
     replace = draws["choice"].chance(config.background)
     cut_out = _object_colours(image, alpha) if replace else image
-    place = _placement(draws["place"], config, alpha, replace=replace)
+    whole = replace and config.geometry and config.min_scale < 1 and draws["figure"].chance(config.completion)
+    place = (
+        _place_figure(draws["place"], config) if whole else _placement(draws["place"], config, alpha, replace=replace)
+    )
     if place is not None:
-        channels = moved(torch.cat((cut_out, alpha, weight), dim=1), place)
+        upright = place._replace(angle=0.0) if whole else place
+        channels = moved(torch.cat((cut_out, alpha, weight), dim=1), upright)
         cut_out, alpha, weight = channels[:, :3], channels[:, 3:4], channels[:, 4:]
+        if whole:
+            window = _window(place, alpha.shape[-1])
+            cut_out, alpha = completed(cut_out, alpha, window, _stuff(draws["figure"], pairs), draws["figure"])
+            turned = moved(torch.cat((cut_out, alpha), dim=1), Placement(1.0, place.angle))
+            cut_out, alpha = turned[:, :3], turned[:, 3:]
     image = _on_another_background(cut_out, alpha, pairs, config, draws, pictures) if replace else cut_out
     if draws["occlusion"].chance(config.occlusion):
         image = _occluded(image, alpha, pairs, draws["occlusion"])
@@ -228,6 +243,34 @@ def _placement(draws: Draws, config: PairAugmentationConfig, alpha: Tensor, *, r
         beyond = draws.uniform(0, 0.1) * draws.chance(0.4)
         down = scale - 1 - beyond if scale < 1 else min(down, scale - 1)
     return Placement(scale, angle, (across, down), mirror)
+
+
+def _place_figure(draws: Draws, config: PairAugmentationConfig) -> Placement:
+    """Where the picture of an object comes to lie that is then completed: smaller, and nowhere in particular."""
+    mirror = draws.chance(config.mirror)
+    scale = math.exp(draws.uniform(math.log(config.min_scale), 0.0))
+    angle = math.radians(config.rotation) * draws.uniform(-1, 1) * draws.chance(0.5)
+    top = draws.uniform(-0.1, 0.5) * (1 if scale < 0.7 else 0.5)
+    return Placement(scale, angle, (draws.uniform(-0.4, 0.4), 2 * top + scale - 1), mirror)
+
+
+def _window(place: Placement, size: int) -> Window:
+    """The whole pixels that a picture covers that is not turned, but for its edge, where alpha is not to be trusted."""
+    x, y = ((1 + shift) / 2 for shift in place.shift)
+    half = place.scale / 2 - _UNSURE / _REFERENCE
+    top, bottom, left, right = (round(size * edge) for edge in (y - half, y + half, x - half, x + half))
+    return Window(top, bottom, left, right)
+
+
+def _stuff(draws: Draws, pairs: Examples) -> Tensor:
+    """What a completed object is made of: a detail of any pair, a pattern, or one colour with some noise."""
+    size = pairs[0].image.shape[-1]
+    kind = draws.uniform(0, 1)
+    if kind < 0.3:
+        return _texture(draws, pairs)
+    if kind < 0.5:
+        return procedural_background(draws, size)
+    return draws.colour() + draws.uniform(0, 0.3) * fractal_noise(draws, size, 1)
 
 
 def _object_colours(image: Tensor, alpha: Tensor) -> Tensor:
