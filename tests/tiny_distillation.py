@@ -48,16 +48,6 @@ def changed(config: SegmenterConfig = SETTINGS, **changes: Any) -> SegmenterConf
     return dataclasses.replace(config, **changes)
 
 
-def as_settings(config: SegmenterConfig) -> list[str]:
-    """The words of the command line that turn the defaults into a configuration."""
-    words = []
-    for name, value in config.to_json().items():
-        fields = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
-        for path, setting in fields.items():
-            words += ["--set", f"{path}={'none' if setting is None else setting}"]
-    return words
-
-
 def disc(size: int = SIZE, radius: float = 0.5, centre: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
     """A disc with a soft edge, [1, 1, size, size] in [0, 1]; lengths in halves of the side, the centre as (x, y)."""
     at = (torch.arange(size) + 0.5) / size * 2 - 1

@@ -58,7 +58,7 @@ def tiny_config(**changes: Any) -> TrainConfig:
     return dataclasses.replace(SETTINGS, **changes)
 
 
-def as_settings(config: TrainConfig) -> list[str]:
+def as_settings(config: Any) -> list[str]:
     """The words of the command line that turn the defaults into a configuration."""
     words = []
     for name, value in config.to_json().items():

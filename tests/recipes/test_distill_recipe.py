@@ -43,7 +43,7 @@ def test_train_sample_distill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
         steps=3,
         self_training={"unlabelled": str(photos), "min_agreement": 0.0, "min_coverage": 0.0, "max_coverage": 1.0},
     )
-    words = ["distill", "--pairs", str(pairs), "--out", str(run), *tiny_distillation.as_settings(config)]
+    words = ["distill", "--pairs", str(pairs), "--out", str(run), *as_settings(config)]
     assert cli.main(words) == 0
     assert [entry["step"] for entry in RunDir(run).read_log()] == [1, 2, 3]
     alpha = load_segmenter(run).segment(torch.zeros(1, 3, 50, 70))

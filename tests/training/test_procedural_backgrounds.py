@@ -8,7 +8,7 @@ from labels4free.training.draws import Draws
 from labels4free.training.procedural_backgrounds import fractal_noise, procedural_background
 
 
-@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("kind", range(13))
 @pytest.mark.parametrize("size", [32, 96])
 def test_each_kind(kind, size, monkeypatch):
     draws = Draws(kind, 7)
@@ -17,6 +17,22 @@ def test_each_kind(kind, size, monkeypatch):
     assert background.shape == (1, 3, size, size)
     assert background.isfinite().all()
     assert background.abs().max() <= 1.2
+
+
+def test_most_backgrounds_are_scenes(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(procedural_backgrounds, "_lit", lambda image, draws: drawn.append(1) or image)
+    for seed in range(60):
+        procedural_background(Draws(seed), 32)
+    assert 0.45 < len(drawn) / 60 < 0.78
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_light_is_uneven_and_keeps_black_black(size):
+    white, black = torch.ones(1, 3, size, size), -torch.ones(1, 3, size, size)
+    spreads = [float(procedural_backgrounds._lit(white, Draws(seed)).std(dim=(2, 3)).max()) for seed in range(10)]
+    assert max(spreads) > 0.1
+    torch.testing.assert_close(procedural_backgrounds._lit(black, Draws(0)), black)
 
 
 def _first_then(below, first):

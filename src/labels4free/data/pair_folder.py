@@ -163,7 +163,7 @@ class FolderFormat(PairFormat):
         return numbered_pictures(out, layout, index, layout.parts)
 
     @classmethod
-    def open(cls, path: Path) -> FolderSet:
+    def open(cls, path: Path) -> PairSet:
         return FolderSet(path)
 
 

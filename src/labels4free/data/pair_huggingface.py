@@ -11,8 +11,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from labels4free.data.pair_files import LATENTS, decode_latents, decode_part
-from labels4free.data.pair_folder import FileShard, JsonLines, encode_files, numbered_pictures, part_path
-from labels4free.data.pair_store import CARD, EncodedPair, PairFormat, PairSet, json_line, write_entry
+from labels4free.data.pair_folder import FolderFormat, JsonLines, part_path
+from labels4free.data.pair_store import CARD, PairSet, json_line, write_entry
 from labels4free.data.pairs import PARTS, FileEntry
 from labels4free.errors import DataError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from labels4free.data.pairs import Pair, PairLayout, PairRecord
+    from labels4free.data.pairs import PairLayout, PairRecord
 
 METADATA = "metadata.jsonl"
 """Name of the file with the pairs' files and measurements."""
@@ -68,18 +68,10 @@ class MetadataSet(PairSet):
         return self.path / name
 
 
-class HuggingFaceFormat(PairFormat):
+class HuggingFaceFormat(FolderFormat):
     """Files in folders with ``metadata.jsonl`` and the header of a data set card."""
 
     needs = ("image",)
-
-    @classmethod
-    def encode(cls, pair: Pair, layout: PairLayout) -> EncodedPair:
-        return EncodedPair(pair.record, encode_files(pair, layout, layout.parts))
-
-    @classmethod
-    def open_shard(cls, out: Path, layout: PairLayout, shard: int) -> FileShard:
-        return FileShard(out, layout, shard)
 
     @classmethod
     def finish(
@@ -105,17 +97,7 @@ class HuggingFaceFormat(PairFormat):
         return (path / METADATA).is_file()
 
     @classmethod
-    def pictures(
-        cls,
-        out: Path,
-        layout: PairLayout,
-        shard: int,  # noqa: ARG003  files are found by the number of the pair
-        index: int,
-    ) -> dict[str, NDArray[Any]]:
-        return numbered_pictures(out, layout, index, layout.parts)
-
-    @classmethod
-    def open(cls, path: Path) -> MetadataSet:
+    def open(cls, path: Path) -> PairSet:
         return MetadataSet(path)
 
 

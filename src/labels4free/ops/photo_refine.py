@@ -15,7 +15,8 @@ from PIL import Image
 from labels4free.ops.photo_scaling import enlarged_rows, reduced, strips, to_bytes, working_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -72,9 +73,26 @@ def local_fits(guide: NDArray[np.float64], values: NDArray[np.float64], radius: 
     mean = _window_mean(values.shape, radius)
     means = mean(np.concatenate((guide, values[None], guide[left] * guide[right], guide * values)))
     colour, value = means[:3], means[3]
-    rr, rg, rb, gg, gb, bb = means[4:10] - colour[left] * colour[right]
-    r, g, b = means[10:] - colour * value
-    # (variances + eps) slope = covariances, by elimination: faster than a solver called for each pixel.
+    slope = np.stack(solve_slopes(means[4:10] - colour[left] * colour[right], means[10:] - colour * value, eps))
+    return mean(np.concatenate((slope, (value - (slope * colour).sum(axis=0))[None])))
+
+
+def solve_slopes(variances: Iterable[Any], covariances: Iterable[Any], eps: float) -> tuple[Any, Any, Any]:
+    """Solve ``(variances + eps) slope = covariances`` at every pixel.
+
+    By elimination: a solver that is called a million times is slower.
+
+    Args:
+        variances: Six arrays or tensors of one shape: those of red with red, green and blue, green with green and
+            blue, and blue with blue.
+        covariances: Three: of the values with red, green and blue.
+        eps: Added to a colour's own variance; above 0.
+
+    Returns:
+        The slopes over red, green and blue.
+    """
+    rr, rg, rb, gg, gb, bb = variances
+    r, g, b = covariances
     rr = rr + eps
     g_r, b_r = rg / rr, rb / rr
     gg, gb, g = gg + eps - g_r * rg, gb - g_r * rb, g - g_r * r
@@ -82,8 +100,7 @@ def local_fits(guide: NDArray[np.float64], values: NDArray[np.float64], radius: 
     bb, b = bb + eps - b_r * rb - b_g * gb, b - b_r * r - b_g * g
     blue = b / bb
     green = g / gg - b_g * blue
-    slope = np.stack((r / rr - g_r * green - b_r * blue, green, blue))
-    return mean(np.concatenate((slope, (value - (slope * colour).sum(axis=0))[None])))
+    return r / rr - g_r * green - b_r * blue, green, blue
 
 
 class Layers(NamedTuple):

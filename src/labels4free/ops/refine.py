@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
+from labels4free.ops.photo_refine import solve_slopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,18 +112,8 @@ def _local_fits(guide: Tensor, alpha: Tensor, radius: int, eps: float) -> tuple[
     guide_mean, alpha_mean = mean(guide), mean(alpha)
     left, right = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
     variances = mean(guide[:, left] * guide[:, right]) - guide_mean[:, left] * guide_mean[:, right]
-    rr, rg, rb, gg, gb, bb = variances.split(1, dim=1)
-    r, g, b = (mean(guide * alpha) - guide_mean * alpha_mean).split(1, dim=1)
-    # (variances + eps) slope = covariances, solved by elimination: a million calls of a solver would be slower.
-    rr = rr + eps
-    g_r, b_r = rg / rr, rb / rr
-    gg, gb, g = gg + eps - g_r * rg, gb - g_r * rb, g - g_r * r
-    b_g = gb / gg
-    bb, b = bb + eps - b_r * rb - b_g * gb, b - b_r * r - b_g * g
-    blue = b / bb
-    green = g / gg - b_g * blue
-    red = r / rr - g_r * green - b_r * blue
-    slope = torch.cat((red, green, blue), dim=1)
+    covariances = mean(guide * alpha) - guide_mean * alpha_mean
+    slope = torch.cat(solve_slopes(variances.split(1, dim=1), covariances.split(1, dim=1), eps), dim=1)
     offset = alpha_mean - (slope * guide_mean).sum(dim=1, keepdim=True)
     return mean(slope), mean(offset)
 

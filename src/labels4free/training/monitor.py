@@ -93,6 +93,21 @@ class Health:
         return {name: value for name, value in asdict(self).items() if name != "problem" and value is not None}
 
 
+def mask_numbers(alpha: Tensor) -> dict[str, float]:
+    """What masks [N, 1, R, R], in [0, 1], look like: coverage, binarity, contrast within an image, polarity."""
+    coverage = alpha.mean(dim=(1, 2, 3))
+    middle, border = middle_and_border(alpha)
+    return {
+        "coverage": float(coverage.mean()),
+        "coverage_sd": float(coverage.std(correction=0)),
+        "coverage_min": float(coverage.min()),
+        "coverage_max": float(coverage.max()),
+        "binarity": 1 - 2 * float(binarization(alpha)),
+        "contrast": float(alpha.flatten(1).std(dim=1, correction=0).mean()),
+        "polarity": float(middle - border),
+    }
+
+
 @torch.no_grad()
 def check_health(
     foreground: Tensor,
@@ -111,20 +126,9 @@ def check_health(
         again: Alpha [K, 1, R, R] of the first K samples rendered again, K <= N: ``noise`` with other noise, ``mixing``
             with another sample's fine styles. Either may be missing.
     """
-    coverage = alpha.mean(dim=(1, 2, 3))
-    middle, border = middle_and_border(alpha)
     right = discriminator(composite(foreground, background, alpha)).mean()
     swapped = discriminator(composite(foreground, background, 1 - alpha)).mean()
-    numbers = {
-        "coverage": float(coverage.mean()),
-        "coverage_sd": float(coverage.std(correction=0)),
-        "coverage_min": float(coverage.min()),
-        "coverage_max": float(coverage.max()),
-        "binarity": 1 - 2 * float(binarization(alpha)),
-        "contrast": float(alpha.flatten(1).std(dim=1, correction=0).mean()),
-        "polarity": float(middle - border),
-        "swap_gain": float(right - swapped),
-    }
+    numbers = {**mask_numbers(alpha), "swap_gain": float(right - swapped)}
     decisive = {name: numbers[name] for name in ("coverage", "contrast", "polarity", "swap_gain")}
     hard = (alpha > 0.5).to(alpha.dtype)
     apart = float(separation(foreground, hard))

@@ -70,7 +70,7 @@ class PairAugmentationConfig:
     off, with a rounded top, widening shoulders and a body of some stuff."""
     background: float = 0.7
     """Lay the object over another background: ..."""
-    surroundings: float = 0.4
+    surroundings: float = 0.3
     """... of those, the share of other pairs' own surroundings, their objects filled in from around them, ..."""
     textures: float = 0.12
     """... the share of details of other pairs, enlarged; ..."""

@@ -1,4 +1,4 @@
-"""Backgrounds out of nothing: plain walls, gradients, clouds, furniture, tiles, lights out of focus.
+"""Backgrounds out of nothing: plain walls, gradients, clouds, furniture, tiles, lights out of focus, cluttered scenes.
 
 None looks like a photo. They are there so that no texture, edge or colour means background, wherever it is.
 """
@@ -12,6 +12,14 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.training.photo_effects import Placement, moved
+from labels4free.training.procedural_scenes import (
+    architecture,
+    dead_leaves,
+    foliage,
+    landscape,
+    log_uniform,
+    smooth_noise,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +40,8 @@ def procedural_background(draws: Draws, size: int) -> Tensor:
     Returns:
         [1, 3, S, S], within [-1.2, 1.2].
     """
-    kinds = (_gradient, _clouds, _furniture, _tiles, _lights)
+    plain = (_gradient, _clouds, _furniture, _tiles, _lights)
+    kinds = plain + (_scene,) * 8  # what a segmenter takes for object is sharp clutter: most are of that
     return kinds[draws.below(len(kinds))](draws, size).clamp(-_BEYOND, _BEYOND)
 
 
@@ -112,6 +121,32 @@ def _lights(draws: Draws, size: int) -> Tensor:
         distance = torch.sqrt((across - x) ** 2 + ((down - y) * stretch) ** 2)
         night = torch.lerp(night, draws.colour(), torch.sigmoid((radius - distance) / edge) * draws.uniform(0.3, 1))
     return night
+
+
+def _scene(draws: Draws, size: int) -> Tensor:
+    """Dead leaves, foliage, architecture or a landscape, at times two of them side by side, lit unevenly."""
+    kinds = (dead_leaves, foliage, architecture, landscape)
+    image = kinds[draws.below(len(kinds))](draws, size)
+    if draws.chance(0.12):
+        where = torch.sigmoid(log_uniform(draws, 4, 60) * (smooth_noise(draws, size) - draws.uniform(-0.5, 0.5)))
+        image = torch.lerp(image, kinds[draws.below(len(kinds))](draws, size), where)
+    return _lit(image, draws)
+
+
+def _lit(image: Tensor, draws: Draws) -> Tensor:
+    """Uneven light: from a side, in patches, with dark corners."""
+    size = image.shape[-1]
+    at = (torch.arange(size) + 0.5) / size * 2 - 1
+    light = torch.full((1, 1, size, size), draws.uniform(0.8, 1.35))
+    if draws.chance(0.5):
+        light = light * (1 + draws.uniform(-0.5, 0.5) * at[None, :] + draws.uniform(-0.4, 0.4) * at[:, None])
+    if draws.chance(0.3):
+        light = light * (1 - draws.uniform(0, 0.35) * (at[None, :] ** 2 + at[:, None] ** 2))
+    if draws.chance(0.3):  # sun through leaves, or the shadow of a house
+        shade = torch.sigmoid(log_uniform(draws, 2, 40) * smooth_noise(draws, size, 3 + draws.below(14)))
+        light = light * (1 - draws.uniform(0.1, 0.6) * shade)
+    tint = 1 + 0.12 * draws.uniform(0, 1) * draws.colour()
+    return (image + 1) * light * tint - 1
 
 
 def _rate(draws: Draws, coarsest: float, finest: float) -> float:

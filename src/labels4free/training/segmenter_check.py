@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from labels4free import metrics
-from labels4free.losses import binarization
 from labels4free.metrics import soft_agreement
 from labels4free.training.draws import Draws, mix
-from labels4free.training.monitor import Health, middle_and_border
+from labels4free.training.monitor import Health, mask_numbers
 from labels4free.training.pair_augmentation import Example, training_example
 from labels4free.training.photo_effects import toned
 from labels4free.training.pseudo_labels import view_photo
@@ -69,18 +68,10 @@ def check_segmenter(
         )
     )
     taught, taught_changed = (torch.cat([x.alpha for x in examples]) for examples in (plain, changed))
-    coverage = alpha.mean(dim=(1, 2, 3))
-    middle, border = middle_and_border(alpha)
     augmented_miou = _miou(on_changed, taught_changed)
     views = [soft_agreement(alpha, on_lit), soft_agreement(alpha, mirrored.flip(-1))]
     numbers = {
-        "coverage": float(coverage.mean()),
-        "coverage_sd": float(coverage.std(correction=0)),
-        "coverage_min": float(coverage.min()),
-        "coverage_max": float(coverage.max()),
-        "binarity": 1 - 2 * float(binarization(alpha)),
-        "contrast": float(alpha.flatten(1).std(dim=1, correction=0).mean()),
-        "polarity": float(middle - border),
+        **mask_numbers(alpha),
         "teacher_miou": _miou(alpha, taught),
         "augmented_miou": augmented_miou,
         "teacher_error": float((on_changed - taught_changed).abs().mean()),
