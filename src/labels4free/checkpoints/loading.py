@@ -284,8 +284,6 @@ def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
             raise CheckpointError(f"{path} holds no segmenter.safetensors: it is no finished run of a segmenter.")
         return found
     if str(source) == SHIPPED_SEGMENTER and not path.exists():
-        if not shipped.exists():
-            raise CheckpointError("No segmenter ships with this version of labels4free; give a file (--model FILE).")
         return shipped
     if not path.exists():
         raise CheckpointError(
