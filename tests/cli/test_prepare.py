@@ -110,8 +110,8 @@ def test_no_source(tmp_path, capsys):
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    source, out = photographs(tmp_path / "in", 400, 128), tmp_path / "out.zip"
-    words = ["prepare", str(source), str(out), "--sizes", "128,256"]
+    source, out = photographs(tmp_path / "in", 300, 128), tmp_path / "out.zip"
+    words = ["prepare", str(source), str(out), "--sizes", "128,640"]
     command = [sys.executable, "-m", "labels4free", *words, "--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     journal = tmp_path / "out.zip.unfinished.jsonl"
@@ -121,8 +121,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, said = process.communicate(timeout=60)
     assert process.returncode == cli.INTERRUPTED
-    assert " of 400 images are done; the same command goes on from about there.\n" in said
+    assert " of 300 images are done; the same command goes on from about there.\n" in said
     assert said.endswith("labels4free: Interrupted.\n")
     assert "Traceback" not in said
     assert cli.main([*words, "--workers", "1"]) == cli.SUCCESS
-    assert len(open_images(out, 128)) == 400
+    assert len(open_images(out, 128)) == 300

@@ -76,7 +76,7 @@ def test_train_and_sample(generator: Path, tmp_path: Path) -> None:
     parts = ("image", "alpha", "mask", "composite", "background")
     assert all(len(list((out / PARTS[part]).glob("*.png"))) == 2 for part in parts)
     manifest = json.loads((out / MANIFEST).read_text())
-    assert manifest["generator"]["name"] == str(generator)
+    assert manifest["generator"]["name"] == str(generator.resolve())
     assert manifest["generator"]["resolution"] == loaded.resolution
     assert manifest["settings"]["label"] == (1 if loaded.c_dim else None)
 
@@ -101,7 +101,7 @@ def test_sample_with_a_whole_checkpoint_of_the_original(tmp_path: Path) -> None:
     words = ["sample", str(checkpoint), "--out", str(out), "--num", "2", "--size", "32", "--preset", "published"]
     assert cli.main(words) == cli.SUCCESS
     manifest = json.loads((out / MANIFEST).read_text())
-    assert manifest["generator"]["name"] == str(checkpoint)
+    assert manifest["generator"]["name"] == str(checkpoint.resolve())
     assert manifest["generator"]["fingerprint"] == generator_fingerprint(load_generator(checkpoint))
 
 
