@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from labels4free.training.pair_augmentation import SHARES, Example, PairAugmentationConfig
+from labels4free.training.pair_augmentation import Example
+from labels4free.training.pair_augmentation_config import SHARES, PairAugmentationConfig
 from labels4free.training.segmenter_config import (
     NetworkConfig,
     OptimizerConfig,

@@ -16,7 +16,8 @@ from PIL import Image
 
 from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.pair_formats import open_pairs
-from labels4free.training.pair_augmentation import PairAugmentationConfig, training_example
+from labels4free.training.pair_augmentation import training_example
+from labels4free.training.pair_augmentation_config import PairAugmentationConfig
 from labels4free.training.pair_bank import build_pair_bank
 
 ROWS, COLUMNS, SIZE, SIDE, SEED = 5, 8, 256, 128, 5

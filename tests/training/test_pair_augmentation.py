@@ -10,7 +10,9 @@ from tests.tiny_distillation import OFF, SIZE, Discs, disc, white_disc
 from labels4free.errors import ConfigError
 from labels4free.training import pair_augmentation
 from labels4free.training.draws import Draws
-from labels4free.training.pair_augmentation import SHARES, Example, PairAugmentationConfig, training_example
+from labels4free.training.pair_augmentation import Example, training_example
+from labels4free.training.pair_augmentation_config import SHARES, PairAugmentationConfig
+from labels4free.training.placements import placement
 from labels4free.training.settings import build
 
 ALL = PairAugmentationConfig(empty=0.0, **dict.fromkeys(set(SHARES) - {"surroundings", "textures", "empty"}, 1.0))
@@ -58,13 +60,14 @@ def test_an_example_depends_on_seed_and_number_alone():
 
 @pytest.mark.parametrize("name", sorted(set(SHARES) - {"surroundings", "textures", "pictures"}))
 def test_each_change_can_be_made_alone(name):
-    needs = {"defocus", "object_tone", "background_tone", "side_light"}
+    needs = {"defocus", "object_tone", "background_tone", "side_light", "things", "company"}
     base = only(background=1.0) if name in needs else OFF
     base = only(background=1.0, geometry=True) if name == "completion" else base
+    base = only(background=1.0, geometry=True, completion=1.0) if name in {"garments", "arms"} else base
     one = dataclasses.replace(base, **{name: 1.0})
-    pairs = Discs(size=96)
+    given = white_disc(size=96, centre=(0.0, 0.7)) if name in {"garments", "arms"} else None  # it goes on below
     # A wall without pattern does not show that it is blurred.
-    found = [(example(one, index=i, pairs=pairs), example(base, index=i, pairs=pairs)) for i in range(4)]
+    found = [[example(c, index=i, pairs=Discs(size=96), example=given) for c in (one, base)] for i in range(4)]
     assert any(not torch.equal(changed.image, plain.image) for changed, plain in found)
 
 
@@ -111,10 +114,7 @@ def test_weights_move_too():
 @pytest.mark.parametrize("replace", [False, True])
 def test_objects_at_the_upper_edge_stay_there(replace):
     hanging = disc(radius=0.6, centre=(0.0, -0.6))
-    places = [
-        pair_augmentation._placement(Draws(index), only(geometry=True), hanging, replace=replace)
-        for index in range(100)
-    ]
+    places = [placement(Draws(index), only(geometry=True), hanging, replace=replace) for index in range(100)]
     assert all(place.shift[1] - place.scale <= -1 + 1e-6 for place in places)  # where the picture begins
     assert min(place.scale for place in places) >= 0.6
     assert max(abs(place.angle) for place in places) <= math.radians(17 / 4)
@@ -122,9 +122,7 @@ def test_objects_at_the_upper_edge_stay_there(replace):
 
 
 def test_others_stand_on_the_lower_edge_or_near_it():
-    places = [
-        pair_augmentation._placement(Draws(index), only(geometry=True), disc(), replace=True) for index in range(100)
-    ]
+    places = [placement(Draws(index), only(geometry=True), disc(), replace=True) for index in range(100)]
     small = [place for place in places if place.scale < 1]
     assert min(place.scale for place in small) < 0.5
     standing = [place.shift[1] + place.scale == pytest.approx(1) for place in small]
@@ -192,6 +190,18 @@ def test_what_stands_before_the_object_is_part_of_it():
     outside = (disc(radius=0.95) == 0).expand(1, 3, -1, -1)
     assert all((x.image[outside] + 1).abs().max() < 0.05 for x in changed)
     assert any(x.image[0, :, 12:20, 12:20].min() < 0.9 for x in changed)
+
+
+def test_company_is_object_as_well():
+    config = only(background=1.0)
+    photo = white_disc(size=96, radius=0.3)
+    alone = [example(config, index=i, example=photo, pairs=Discs(size=96)).alpha for i in range(8)]
+    both = [
+        example(dataclasses.replace(config, company=1.0), index=i, example=photo, pairs=Discs(size=96)).alpha
+        for i in range(8)
+    ]
+    assert all((more >= one).all() for more, one in zip(both, alone, strict=True))
+    assert sum(float(more.sum() / one.sum()) > 1.2 for more, one in zip(both, alone, strict=True)) > 4
 
 
 # Settings

@@ -88,6 +88,19 @@ def test_side_light_has_no_mean():
     assert 0 < float(lit.abs().max()) <= 0.35 * math.sqrt(2)
 
 
+def test_a_spot_lights_what_is_near_it():
+    white = torch.ones(1, 3, 32, 32)
+    darkest = []
+    for seed in range(20):
+        lit = (effects.lit_by_a_spot(white, Draws(seed), 0.9) + 1) / 2
+        share = lit / lit.amax(dim=(2, 3), keepdim=True)
+        assert share.min() >= 0.1 - 1e-6
+        darkest.append(float(share.min()))
+    assert min(darkest) < 0.4
+    black = -torch.ones(1, 3, 32, 32)
+    assert torch.equal(effects.lit_by_a_spot(black, Draws(0), 0.9), black)
+
+
 def test_grey_has_three_equal_colours():
     grey = effects.grey(picture())
     assert grey.shape == (1, 3, 32, 32)

@@ -88,7 +88,7 @@ def _mean_below(colours: Tensor, window: Window) -> Tensor:
     return colours[..., row : row + 1, max(0, window.left) : max(1, min(size, window.right))].mean(dim=3, keepdim=True)
 
 
-def _span(line: Tensor) -> tuple[int, int] | None:
+def object_span(line: Tensor) -> tuple[int, int] | None:
     """First and last pixel of the object on an edge, [n]; None where it does not touch it."""
     found = (line > _INSIDE).nonzero()
     return (int(found[0]), int(found[-1])) if len(found) else None
@@ -97,7 +97,7 @@ def _span(line: Tensor) -> tuple[int, int] | None:
 def _top(alpha: Tensor, window: Window, draws: Draws) -> Tensor:
     """A rounded top over what the upper edge cuts off, [1, 1, S, S]."""
     size = alpha.shape[-1]
-    span = _span(alpha[0, 0, window.top]) if 0 < window.top < size else None
+    span = object_span(alpha[0, 0, window.top]) if 0 < window.top < size else None
     if span is None:
         return torch.zeros_like(alpha)
     middle, half = (span[0] + span[1]) / 2, (span[1] - span[0] + 1) / 2
@@ -115,7 +115,7 @@ def _body(alpha: Tensor, window: Window, draws: Draws) -> Tensor:
     """What goes on at the sides and below, [1, 1, S, S]: between an outline at the left and one at the right."""
     size = alpha.shape[-1]
     bottom = min(window.bottom, size) - 1
-    below = _span(alpha[0, 0, bottom]) if bottom >= 0 else None
+    below = object_span(alpha[0, 0, bottom]) if bottom >= 0 else None
     if below is None:
         return torch.zeros_like(alpha)
     # Where one side has not begun yet, it bounds nothing but the picture, which is left out anyway.
@@ -141,7 +141,7 @@ def _outline(alpha: Tensor, window: Window, where: tuple[int, int, int], rest: i
     size, side = alpha.shape[-1], window.bottom - window.top
     edge, end, away = where
     top, bottom = max(0, window.top), min(window.bottom, size)
-    cut = _span(alpha[0, 0, top:bottom, edge])
+    cut = object_span(alpha[0, 0, top:bottom, edge])
     if cut is not None and cut[1] - cut[0] >= _LEAST_SPAN * side and abs(end - edge) < _LEAST_SPAN * side:
         start, origin, most = top + cut[0], edge, 0.45
     else:

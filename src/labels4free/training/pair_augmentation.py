@@ -11,22 +11,21 @@ switching one off leaves the others as they were.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch.nn import functional as F
 
-from labels4free.errors import ConfigError
 from labels4free.layered import composite
 from labels4free.ops.push_pull import fill_holes
 from labels4free.training.draws import Draws
-from labels4free.training.figures import Window, completed
+from labels4free.training.figure_parts import dressed, frame_of, with_a_thing, with_arms
+from labels4free.training.figures import completed
 from labels4free.training.photo_effects import (
     Placement,
     blurred,
     grey,
+    lit_by_a_spot,
     lit_from_a_side,
     moved,
     noisy,
@@ -34,113 +33,22 @@ from labels4free.training.photo_effects import (
     through_jpeg,
     toned,
 )
+from labels4free.training.placements import place_figure, placement, window_of
 from labels4free.training.procedural_backgrounds import fractal_noise, procedural_background
-from labels4free.training.settings import check_types, positive, share
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from labels4free.training.figure_parts import Frame
+    from labels4free.training.pair_augmentation_config import PairAugmentationConfig
+
 _REFERENCE = 256  # lengths in pixels are those of an image of this side
-_IN_PLACE = 0.75  # least scale of a picture that keeps its background, whose edges go on around it
-_HANGING = 0.6  # least scale of an object that touches the upper edge: less would show too much of its repeated edge
-_TOUCHES = 0.03  # mean alpha of the upper row from which on it does
-_UNSURE = 2  # pixels at a picture's edge whose alpha refinement may have spoilt
 _SOLID = 0.92  # alpha from which on a pixel shows the object alone
 _ENOUGH = 0.02  # share of the pixels that must be known for the others to be filled from them
-_STREAMS = ("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty", "figure")
-
-
-@dataclass(frozen=True)
-class PairAugmentationConfig:
-    """What is changed, and in which share of the examples, in [0, 1]; 0 switches it off."""
-
-    geometry: bool = True
-    """Scale, turn and shift the picture; edges go on beyond the border. Objects that touch the upper edge stay there:
-    nobody's head is cut off by nothing."""
-    min_scale: float = 0.42
-    """Least side of the picture in sides of the canvas, where it gets another background; 0.75 where it keeps it."""
-    max_scale: float = 1.35
-    """Greatest side of the picture, which is then cropped."""
-    rotation: float = 17.0
-    """Largest angle, in degrees; less for objects that touch the upper edge."""
-    mirror: float = 0.5
-    """Exchange left and right."""
-    completion: float = 0.85
-    """Of the objects that get another background and become smaller: carry on beyond the picture's edges what these cut
-    off, with a rounded top, widening shoulders and a body of some stuff."""
-    background: float = 0.7
-    """Lay the object over another background: ..."""
-    surroundings: float = 0.3
-    """... of those, the share of other pairs' own surroundings, their objects filled in from around them, ..."""
-    textures: float = 0.12
-    """... the share of details of other pairs, enlarged; ..."""
-    pictures: float = 0.4
-    """... and the share of the user's background pictures, if there are any. All others are procedural."""
-    empty: float = 0.04
-    """Leave the object out: a background alone, whose mask is empty."""
-    defocus: float = 0.35
-    """Blur such a background by up to 5 pixels (of 256)."""
-    object_tone: float = 0.7
-    """Change light and colour of an object on another background, apart from it."""
-    background_tone: float = 0.5
-    """Change light and colour of such a background alone."""
-    side_light: float = 0.3
-    """Light such an object from one side."""
-    occlusion: float = 0.12
-    """Put a patch of texture before the middle of the object, of which it then is a part."""
-    tone: float = 0.8
-    """Change light and colour of the whole picture: gamma, exposure, white balance, saturation, brightness."""
-    grey: float = 0.06
-    """Take the colour away."""
-    blur: float = 0.3
-    """Blur the whole picture by up to 1.8 pixels (of 256)."""
-    resampling: float = 0.3
-    """Shrink the picture to a quarter of its side or more, and enlarge it again."""
-    noise: float = 0.4
-    """Add noise of up to 0.12, in units of the image range [-1, 1]."""
-    jpeg: float = 0.4
-    """Write and read the picture as JPEG of a quality from 25 to 94."""
-
-    def __post_init__(self) -> None:
-        check_types(self, "augmentation.")
-        for name in SHARES:
-            share(f"augmentation.{name}", getattr(self, name))
-        positive("augmentation.min_scale", self.min_scale)
-        if not self.min_scale <= self.max_scale <= 4:
-            raise ConfigError(
-                "augmentation.min_scale and augmentation.max_scale must satisfy 0 < min <= max <= 4, got "
-                f"{self.min_scale} and {self.max_scale}."
-            )
-        if not 0 <= self.rotation <= 180:
-            raise ConfigError(f"augmentation.rotation must lie in [0, 180] degrees, got {self.rotation}.")
-        if self.surroundings + self.textures > 1:
-            raise ConfigError(
-                "augmentation.surroundings and augmentation.textures are shares of the backgrounds and must not exceed "
-                f"1 together, got {self.surroundings} and {self.textures}."
-            )
-
-
-SHARES = (
-    "mirror",
-    "completion",
-    "background",
-    "empty",
-    "surroundings",
-    "textures",
-    "pictures",
-    "defocus",
-    "object_tone",
-    "background_tone",
-    "side_light",
-    "occlusion",
-    "tone",
-    "grey",
-    "blur",
-    "resampling",
-    "noise",
-    "jpeg",
+_STREAMS = (
+    *("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty", "figure"),
+    *("parts", "company", "light", "things"),
 )
-"""The fields of :class:`PairAugmentationConfig` that are shares of the examples."""
 
 
 class Example(NamedTuple):
@@ -205,61 +113,67 @@ def training_example(
         return _without_object(image, pairs, config, draws, pictures)
     replace = draws["choice"].chance(config.background)
     cut_out = _object_colours(image, alpha) if replace else image
-    whole = replace and config.geometry and config.min_scale < 1 and draws["figure"].chance(config.completion)
-    place = (
-        _place_figure(draws["place"], config) if whole else _placement(draws["place"], config, alpha, replace=replace)
-    )
-    if place is not None:
-        upright = place._replace(angle=0.0) if whole else place
-        channels = moved(torch.cat((cut_out, alpha, weight), dim=1), upright)
-        cut_out, alpha, weight = channels[:, :3], channels[:, 3:4], channels[:, 4:]
-        if whole:
-            window = _window(place, alpha.shape[-1])
-            cut_out, alpha = completed(cut_out, alpha, window, _stuff(draws["figure"], pairs), draws["figure"])
-            turned = moved(torch.cat((cut_out, alpha), dim=1), Placement(1.0, place.angle))
-            cut_out, alpha = turned[:, :3], turned[:, 3:]
+    cut_out, alpha, weight = _placed(Example(cut_out, alpha, weight), pairs, config, draws, replace=replace)
+    if replace and draws["things"].chance(config.things):
+        cut_out, alpha = with_a_thing(cut_out, alpha, _stuff(draws["things"], pairs), draws["things"])
+    if replace and draws["company"].chance(config.company):
+        cut_out, alpha = _in_company(cut_out, alpha, pairs, config, (seed, index))
     image = _on_another_background(cut_out, alpha, pairs, config, draws, pictures) if replace else cut_out
     if draws["occlusion"].chance(config.occlusion):
         image = _occluded(image, alpha, pairs, draws["occlusion"])
     return Example(_photographed(image, config, draws), alpha, weight)
 
 
-def _placement(draws: Draws, config: PairAugmentationConfig, alpha: Tensor, *, replace: bool) -> Placement | None:
-    """Where the picture comes to lie; None where it stays."""
-    mirror = draws.chance(config.mirror)
-    if not config.geometry:
-        return Placement(1.0, mirror=True) if mirror else None
-    least = config.min_scale if replace else min(max(config.min_scale, _IN_PLACE), config.max_scale)
-    scale = math.exp(draws.uniform(math.log(least), math.log(config.max_scale)))
-    most = math.radians(config.rotation)
-    angle = draws.uniform(-most, most) * draws.chance(0.7)
-    across, down = draws.uniform(-0.35, 0.35), draws.uniform(-0.3, 0.3)
-    hangs = bool(alpha[0, 0, 0].mean() > _TOUCHES)
-    if scale < 1:  # most objects stand on something, or go on below the picture
-        down = 1 - scale if draws.chance(0.8) else draws.uniform(-0.1, 1 - scale)
-    if hangs:
-        scale = max(scale, _HANGING)
-        angle *= 0.25
-        beyond = draws.uniform(0, 0.1) * draws.chance(0.4)
-        down = scale - 1 - beyond if scale < 1 else min(down, scale - 1)
-    return Placement(scale, angle, (across, down), mirror)
+def _placed(
+    example: Example, pairs: Examples, config: PairAugmentationConfig, draws: dict[str, Draws], *, replace: bool
+) -> Example:
+    """The picture where it comes to lie; its object completed, if it is to be."""
+    whole = replace and config.geometry and config.min_scale < 1 and draws["figure"].chance(config.completion)
+    place = (
+        place_figure(draws["place"], config)
+        if whole
+        else placement(draws["place"], config, example.alpha, replace=replace)
+    )
+    if place is None:
+        return example
+    channels = moved(torch.cat(example, dim=1), place._replace(angle=0.0) if whole else place)
+    image, alpha, weight = channels[:, :3], channels[:, 3:4], channels[:, 4:]
+    if whole:
+        window = window_of(place, alpha.shape[-1])
+        image, alpha = completed(image, alpha, window, _stuff(draws["figure"], pairs), draws["figure"])
+        image, alpha = _with_parts(image, alpha, frame_of(alpha, window), pairs, config, draws["parts"])
+        turned = moved(torch.cat((image, alpha), dim=1), Placement(1.0, place.angle))
+        image, alpha = turned[:, :3], turned[:, 3:]
+    return Example(image, alpha, weight)
 
 
-def _place_figure(draws: Draws, config: PairAugmentationConfig) -> Placement:
-    """Where the picture of an object comes to lie that is then completed: smaller, and nowhere in particular."""
-    mirror = draws.chance(config.mirror)
-    scale = math.exp(draws.uniform(math.log(config.min_scale), 0.0))
-    angle = math.radians(config.rotation) * draws.uniform(-1, 1) * draws.chance(0.5)
-    top = draws.uniform(-0.1, 0.5) * (1 if scale < 0.7 else 0.5)
-    return Placement(scale, angle, (draws.uniform(-0.4, 0.4), 2 * top + scale - 1), mirror)
+def _with_parts(
+    image: Tensor, alpha: Tensor, frame: Frame | None, pairs: Examples, config: PairAugmentationConfig, draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Clothes and arms for a completed object; ``frame`` is None for one that ends within its picture."""
+    if frame is None:
+        return image, alpha
+    garment = _stuff(draws, pairs)
+    if draws.chance(config.garments):
+        image = dressed(image, frame, (garment, _stuff(draws, pairs)), draws)
+    if draws.chance(config.arms):
+        image, alpha = with_arms(image, alpha, frame, garment, draws)
+    return image, alpha
 
 
-def _window(place: Placement, size: int) -> Window:
-    """The whole pixels that a picture covers that is not turned, but for its edge, where alpha is not to be trusted."""
-    x, y = ((1 + shift) / 2 for shift in place.shift)
-    half = place.scale / 2 - _UNSURE / _REFERENCE
-    top, bottom, left, right = (round(size * edge) for edge in (y - half, y + half, x - half, x + half))
-    return Window(top, bottom, left, right)
+def _in_company(
+    cut_out: Tensor, alpha: Tensor, pairs: Examples, config: PairAugmentationConfig, number: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Another object before or behind this one."""
+    draws = {name: Draws(*number, stream, 1) for stream, name in enumerate(_STREAMS)}
+    image, other, weight = pairs[draws["pick"].below(len(pairs))]
+    example = Example(_object_colours(image, other), other, weight)
+    image, other, _ = _placed(example, pairs, config, draws, replace=True)
+    if draws["object"].chance(config.object_tone):
+        image = toned(image, draws["object"], 0.25)
+    if draws["company"].chance(0.5):
+        return composite(image, cut_out, other), torch.maximum(alpha, other)
+    return composite(cut_out, image, alpha), torch.maximum(alpha, other)
 
 
 def _stuff(draws: Draws, pairs: Examples) -> Tensor:
@@ -359,6 +273,8 @@ def _photographed(image: Tensor, config: PairAugmentationConfig, draws: dict[str
     tone, lens, file, pixel = draws["tone"], draws["lens"], draws["file"], image.shape[-1] / _REFERENCE
     if tone.chance(config.tone):
         image = toned(image, tone, 0.3)
+    if draws["light"].chance(config.uneven_light):
+        image = lit_by_a_spot(image, draws["light"], 0.9)
     if tone.chance(config.grey):
         image = grey(image)
     if lens.chance(config.blur):

@@ -98,6 +98,16 @@ def lit_from_a_side(image: Tensor, draws: Draws, strength: float) -> Tensor:
     return image + draws.uniform(0, strength) * slope
 
 
+def lit_by_a_spot(image: Tensor, draws: Draws, strength: float) -> Tensor:
+    """Light by one soft spot of some colour: what is far from it loses up to ``strength``, in [0, 1], of its light."""
+    at = torch.linspace(0, 1, image.shape[-1])
+    x, y, radius = draws.uniform(0, 1), draws.uniform(0, 1), draws.uniform(0.2, 0.8)
+    spot = torch.exp(-((at[None, :] - x) ** 2 + (at[:, None] - y) ** 2) / (2 * radius * radius))
+    light = torch.lerp(torch.tensor(1 - draws.uniform(0.3, 1) * strength), torch.tensor(1.0), spot)
+    tint = 1 + draws.uniform(0, 0.4) * draws.colour()
+    return ((image + 1) * light * tint - 1).clamp(-1, 1)
+
+
 def resampled(image: Tensor, share: float) -> Tensor:
     """Shrink to a share of the side, in (0, 1], and enlarge again: detail is lost, as in a small photo."""
     side = image.shape[-1]
