@@ -106,11 +106,12 @@ def test_flags_are_settings(seen: list[Any], pairs: Path, tmp_path: Path, monkey
     write_photos(tmp_path / "photos")
     words = ["distill", "--out", "run", "--pairs", "pairs", "--config", "own.toml", "--unlabelled", "photos"]
     words += ["--backgrounds", "photos", "--size", "64", "--steps", "9", "--seed", "5", "--set", "augmentation.jpeg=1"]
+    words += ["--pretrained", "faces"]
     assert cli.main(words) == cli.SUCCESS
     (((out, made, config), options),) = seen
     assert (out, made) == (Path("run"), Path("pairs"))
     photos = str(tmp_path / "photos")  # in full: the run may be resumed from elsewhere
-    expected = SegmenterConfig(steps=9, batch_size=4, size=64, seed=5)
+    expected = SegmenterConfig(steps=9, batch_size=4, size=64, seed=5, pretrained="faces")
     expected = dataclasses.replace(
         expected,
         loss=dataclasses.replace(expected.loss, iou=2.0),

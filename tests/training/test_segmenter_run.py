@@ -127,6 +127,26 @@ def test_without_photos_there_is_no_self_training(train, tmp_path):
     assert not any("photo_share" in entry or "check_agreement_photos" in entry for entry in log)
 
 
+def test_it_may_begin_with_a_segmenter(train, tmp_path, pairs):
+    first = tmp_path / "first"
+    train_segmenter(first, pairs, SETTINGS)
+    still = changed(pretrained=str(first), seed=7, optimizer={"learning_rate": 1e-12})
+    train(still)
+    before, after = (dict(load_segmenter(run).named_parameters()) for run in (first, tmp_path / "run"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_a_segmenter_of_another_size_is_not_begun_with(train, tmp_path, pairs):
+    first = tmp_path / "first"
+    train_segmenter(first, pairs, changed(network={"width": 3}))
+    sentence = r"has widths \(3, 6, .*but the settings ask for widths \(2, 4, .*change the section network"
+    with pytest.raises(ConfigError, match=sentence):
+        train(changed(pretrained=str(first)))
+    with pytest.raises(CheckpointError, match="nothing"):
+        train(changed(pretrained=str(tmp_path / "nothing")))
+    assert not (tmp_path / "run").exists()
+
+
 def test_it_can_be_watched(whole):
     status = RunWatcher(whole["result"].alpha_file.parent).look()
     assert (status.state, status.recipe, status.done, status.total) == (State.FINISHED, "segmenter", 4, 4)

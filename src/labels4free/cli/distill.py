@@ -32,6 +32,7 @@ def run(
     generator: Annotated[str | None, arg(metavar="NAME_OR_FILE", help_behavior_hint="")] = None,
     unlabelled: Annotated[Path | None, arg(metavar="IMAGES", help_behavior_hint="")] = None,
     backgrounds: Annotated[Path | None, arg(metavar="IMAGES", help_behavior_hint="")] = None,
+    pretrained: Annotated[str | None, arg(metavar="SEGMENTER", help_behavior_hint="")] = None,
     config: Annotated[Path | None, arg(metavar="FILE.toml", help_behavior_hint="")] = None,
     size: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 256)")] = None,
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 6000)")] = None,
@@ -60,6 +61,7 @@ def run(
             folder, zip file, LMDB or WebDataset shards.
         backgrounds: Pictures to lay objects over, of the same kinds; other pairs' surroundings and procedural ones
             serve otherwise.
+        pretrained: Segmenter to begin with: "faces", which ships, a file, or a run's folder.
         config: Settings in a TOML file. The flags below count more, and --set most.
         size: Side of the training images in pixels, a multiple of 32; photos are later scaled to it.
         steps: Steps of the optimiser.
@@ -78,6 +80,7 @@ def run(
         "pairs.num": num,
         "pairs.background_pictures": backgrounds and str(backgrounds.resolve()),
         "self_training.unlabelled": unlabelled and str(unlabelled.resolve()),
+        "pretrained": pretrained and in_full(pretrained),
         "size": size,
         "steps": steps,
         "batch_size": batch_size,

@@ -15,7 +15,7 @@ class PairAugmentationConfig:
     geometry: bool = True
     """Scale, turn and shift the picture; edges go on beyond the border. Objects that touch the upper edge stay there:
     nobody's head is cut off by nothing."""
-    min_scale: float = 0.42
+    min_scale: float = 0.36
     """Least side of the picture in sides of the canvas, where it gets another background; 0.75 where it keeps it."""
     max_scale: float = 1.35
     """Greatest side of the picture, which is then cropped."""
@@ -34,7 +34,7 @@ class PairAugmentationConfig:
     """Of the objects that get another background: put something before their border, of which it then is a part."""
     company: float = 0.1
     """Of the objects that get another background: put another one beside them, which is object as well."""
-    background: float = 0.7
+    background: float = 0.75
     """Lay the object over another background: ..."""
     surroundings: float = 0.3
     """... of those, the share of other pairs' own surroundings, their objects filled in from around them, ..."""
@@ -42,7 +42,7 @@ class PairAugmentationConfig:
     """... the share of details of other pairs, enlarged; ..."""
     pictures: float = 0.4
     """... and the share of the user's background pictures, if there are any. All others are procedural."""
-    empty: float = 0.04
+    empty: float = 0.02
     """Leave the object out: a background alone, whose mask is empty."""
     defocus: float = 0.35
     """Blur such a background by up to 5 pixels (of 256)."""

@@ -190,6 +190,8 @@ class SegmenterConfig:
     """Side of the training images in pixels, a multiple of 32; photos are scaled to it when they are segmented."""
     seed: int = 0
     """Decides the first weights, every draw and, unless pairs.seed does, the latents."""
+    pretrained: str | None = None
+    """The segmenter to begin with: ``faces``, which ships, a file or a run's folder; None: random weights."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the network computes in; auto: bfloat16 or float16 on CUDA devices, float32 on all others."""
     checkpoint_interval: int = 250

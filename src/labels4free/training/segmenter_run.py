@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from labels4free.checkpoints.loading import load_segmenter
 from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.pair_formats import open_pairs
 from labels4free.data.photos import open_photos, open_shared
@@ -25,7 +26,7 @@ from labels4free.training.run_dir import RunDir
 from labels4free.training.run_loop import finished_run, run_loop
 from labels4free.training.segmenter_check import checked_example, network_alpha
 from labels4free.training.segmenter_config import SegmenterConfig
-from labels4free.training.segmenter_trainer import Drawn, SegmenterData, SegmenterTrainer
+from labels4free.training.segmenter_trainer import Drawn, SegmenterData, SegmenterTrainer, new_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,7 @@ PAIRS_FOLDER = "pairs"
 """Where rendered pairs lie in the run's folder."""
 
 _PREVIEWS = 4
+_SIZES = ("widths", "decoder_widths", "detail_width", "head_width")
 
 
 def train_segmenter(
@@ -115,7 +117,8 @@ class SegmenterRecipe:
         device: Where to train.
 
     Raises:
-        ConfigError: If the device cannot serve.
+        CheckpointError: If the segmenter to begin with cannot be read.
+        ConfigError: If the device cannot serve, or that segmenter is of another size.
         DataError: If photos or background pictures cannot be read.
     """
 
@@ -128,6 +131,7 @@ class SegmenterRecipe:
         pictures, photos = config.pairs.background_pictures, config.self_training.unlabelled
         self._pictures = open_shared(pictures, config.size) if pictures else None
         self._photos = open_photos(photos, config.size) if photos else None
+        self._pretrained = _pretrained(config)
         self._pairs: PairSet | None = None
         self._stream: ExampleStream[Drawn] | None = None
 
@@ -155,7 +159,9 @@ class SegmenterRecipe:
     def attempt(self, number: int, member: int = 0) -> SegmenterTrainer:  # noqa: ARG002  there is one member
         """Start an attempt."""
         assert self._stream is not None  # prepare() comes first
-        return SegmenterTrainer(self.data, self.config, self._stream, attempt=number, device=self.device)
+        return SegmenterTrainer(
+            self.data, self.config, self._stream, attempt=number, pretrained=self._pretrained, device=self.device
+        )
 
     def close(self) -> None:
         """End what prepares the examples."""
@@ -193,6 +199,20 @@ class SegmenterRecipe:
 
 def _row(network: SegmenterNetwork, image: Tensor, alpha: Tensor) -> list[Tensor]:
     return [image, alpha, network_alpha(network, image)]
+
+
+def _pretrained(config: SegmenterConfig) -> SegmenterNetwork | None:
+    """The segmenter to begin with, if there is one."""
+    if config.pretrained is None:
+        return None
+    network, wanted = load_segmenter(config.pretrained), new_network(config)
+    if any(getattr(network, name) != getattr(wanted, name) for name in _SIZES):
+        its, ours = (", ".join(f"{name} {getattr(one, name)}" for name in _SIZES) for one in (network, wanted))
+        raise ConfigError(
+            f"{config.pretrained}, the segmenter to begin with, has {its}, but the settings ask for {ours}: change "
+            "the section network, or begin with random weights (pretrained=none)."
+        )
+    return network
 
 
 def _check_enough(pairs: PairSet, count: int, config: SegmenterConfig) -> None:

@@ -89,6 +89,7 @@ class SegmenterTrainer:
         stream: ExampleStream[Drawn],
         *,
         attempt: int = 0,
+        pretrained: SegmenterNetwork | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """Start an attempt.
@@ -98,6 +99,7 @@ class SegmenterTrainer:
             config: Settings.
             stream: Makes the examples.
             attempt: Number of the attempt.
+            pretrained: The network to begin with, of the size that the settings ask for; None for random weights.
             device: Where to train.
         """
         config = config.guarded(attempt)
@@ -110,6 +112,8 @@ class SegmenterTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, attempt, -1))
             self.network = new_network(config)
+        if pretrained is not None:
+            self.network.load_state_dict(pretrained.state_dict())
         # Convolutions of few channels are much faster so on CPUs.
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # lacks this form
         self.average = Ema(self.network, config.optimizer.ema_half_life, ramp=_RAMP, average_buffers=True)
