@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -110,10 +111,18 @@ def test_no_source(tmp_path, capsys):
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    source, out = photographs(tmp_path / "in", 300, 128), tmp_path / "out.zip"
+    source, out = photographs(tmp_path / "in", 100, 128), tmp_path / "out.zip"
     words = ["prepare", str(source), str(out), "--sizes", "128,640"]
     command = [sys.executable, "-m", "labels4free", *words, "--workers", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # Background jobs of a shell begin deaf to SIGINT, and so would their children.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=listening,  # noqa: PLW1509  no other thread runs here
+    )
     journal = tmp_path / "out.zip.unfinished.jsonl"
     deadline = time.monotonic() + 60
     while (not journal.exists() or journal.read_bytes().count(b"\n") < 2) and time.monotonic() < deadline:
@@ -121,8 +130,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, said = process.communicate(timeout=60)
     assert process.returncode == cli.INTERRUPTED
-    assert " of 300 images are done; the same command goes on from about there.\n" in said
+    assert " of 100 images are done; the same command goes on from about there.\n" in said
     assert said.endswith("labels4free: Interrupted.\n")
     assert "Traceback" not in said
     assert cli.main([*words, "--workers", "1"]) == cli.SUCCESS
-    assert len(open_images(out, 128)) == 300
+    assert len(open_images(out, 128)) == 100
