@@ -73,7 +73,7 @@ def train_and_score(
     command = [sys.executable, "-m", "labels4free", "train", generator, "--out", str(run)]
     command += ["--resume"] if (run / "config.json").exists() else ["--seed", str(seed)]
     command += [part for setting in settings for part in ("--set", setting)]
-    subprocess.run(command, check=True, env=environment)
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)  # the table comes alone
     report = run / "quality.json"
     score = [sys.executable, str(HERE / "alpha_quality.py"), str(run), str(faces), "--json", str(report)]
     subprocess.run(score, check=True, env=environment, stdout=subprocess.DEVNULL)
