@@ -57,11 +57,17 @@ def main(  # noqa: PLR0913  parameters are flags
             f"{seed:4d} {row['miou']:7.4f} {row['iou_foreground']:7.4f} {row['iou_background']:7.4f} "
             f"{row['coverage']:8.4f} {row['restarts']:8d}  {row['state']}"
         )
+    (mean, spread, least, most), lost = summary(rows)
+    print(f"mIoU mean {mean:.4f}, sd {spread:.4f}, least {least:.4f}, most {most:.4f}")
+    print(f"{lost} of {seeds} lost; {sum(row['restarts'] for row in rows)} automatic restarts")
+
+
+def summary(rows: list[dict[str, Any]]) -> tuple[tuple[float, float, float, float], int]:
+    """Mean, standard deviation, least and most of the runs' mIoU, and how many runs are lost."""
     scores = [row["miou"] for row in rows]
     spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
     lost = sum(row["state"] != "fine" for row in rows)
-    print(f"mIoU mean {statistics.mean(scores):.4f}, sd {spread:.4f}, least {min(scores):.4f}, most {max(scores):.4f}")
-    print(f"{lost} of {seeds} lost; {sum(row['restarts'] for row in rows)} automatic restarts")
+    return (statistics.mean(scores), spread, min(scores), max(scores)), lost
 
 
 def train_and_score(

@@ -17,7 +17,7 @@ from pathlib import Path  # noqa: TC003  read by tyro
 from typing import Annotated, Any
 
 import tyro
-from alpha_seeds import train_and_score
+from alpha_seeds import summary, train_and_score
 
 from labels4free.training.presets import PRESETS
 from labels4free.training.published_config import PublishedConfig
@@ -62,13 +62,10 @@ def main(
 
         with ThreadPoolExecutor(jobs) as pool:
             rows = list(pool.map(score, range(seeds)))
-        found = [row["miou"] for row in rows]
-        spread = statistics.stdev(found) if seeds > 1 else 0.0
+        (mean, spread, least, most), lost = summary(rows)
         coverage = statistics.mean(row["coverage"] for row in rows)
-        lost = sum(row["state"] != "fine" for row in rows)
         print(
-            f"{name:>12} {statistics.mean(found):7.4f} {spread:7.4f} {min(found):7.4f} {max(found):7.4f} "
-            f"{coverage:8.3f}  {lost} of {seeds}",
+            f"{name:>12} {mean:7.4f} {spread:7.4f} {least:7.4f} {most:7.4f} {coverage:8.3f}  {lost} of {seeds}",
             flush=True,
         )
 

@@ -2,7 +2,7 @@
 
 python tools/ship_segmenter.py RUN [NAME]
 
-NAME is "faces" unless given. Where the pairs lay on the machine that trained it is left out of the file.
+NAME is "faces" unless given. Where things lay on the machine that trained it is left out of the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ if __name__ == "__main__":
     run, name = sys.argv[1], (sys.argv[2:] or [SHIPPED_SEGMENTER])[0]
     network, file = load_segmenter(run), segmenter_file(run)
     info = dict(read_native_header(file, "segmenter").info)
-    for places, key in ((info["train"]["pairs"], "background_pictures"), (info["source"], "name")):
+    train = info["train"]
+    for places, key in (
+        (train, "pretrained"),
+        (train["pairs"], "background_pictures"),
+        (train["self_training"], "unlabelled"),
+        (info["source"], "name"),
+    ):
         if places.get(key):
             places[key] = Path(places[key]).name
     target = WEIGHTS / f"{name}.segmenter.safetensors"

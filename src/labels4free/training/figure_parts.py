@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from labels4free.training.figures import object_span
+from labels4free.training.figures import INSIDE, object_span
 from labels4free.training.procedural_backgrounds import fractal_noise
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from labels4free.training.draws import Draws
     from labels4free.training.figures import Window
-
-_INSIDE = 0.5  # alpha from which on a pixel belongs to the object
 
 
 class Frame(NamedTuple):
@@ -138,7 +136,7 @@ def with_a_thing(colours: Tensor, alpha: Tensor, stuff: Tensor, draws: Draws) ->
         Colours and alpha, of the same shapes; those given where there is no object.
     """
     size = alpha.shape[-1]
-    inside = (alpha[0, 0] > _INSIDE).to(alpha.dtype)[None, None]
+    inside = (alpha[0, 0] > INSIDE).to(alpha.dtype)[None, None]
     border = (F.max_pool2d(inside, 3, 1, 1) > inside)[0, 0].nonzero()
     if not len(border):
         return colours, alpha
@@ -150,9 +148,7 @@ def with_a_thing(colours: Tensor, alpha: Tensor, stuff: Tensor, draws: Draws) ->
     first = (x * math.cos(angle) + y * math.sin(angle)).abs() / long
     second = (y * math.cos(angle) - x * math.sin(angle)).abs() / short
     depth = (1 - (first**power + second**power) ** (1 / power))[None, None]
-    shade = 1 - draws.uniform(0, 0.5) * (1 - depth).clamp(0, 1) ** 2
-    cover = (depth * short + 0.5).clamp(0, 1)
-    return torch.lerp(colours, ((stuff + 1) * shade - 1).clamp(-1, 1), cover), torch.maximum(alpha, cover)
+    return _laid_over(colours, alpha, stuff, (depth, 1.0, short), draws)
 
 
 class _Limb(NamedTuple):
@@ -167,11 +163,28 @@ class _Limb(NamedTuple):
 def _painted(
     colours: Tensor, alpha: Tensor, frame: Frame, limbs: list[_Limb], stuff: Tensor, draws: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Lay strokes of some stuff over a figure, darker toward their borders, as round things are."""
+    """Lay strokes of some stuff over a figure."""
     across, down = _coordinates(colours.shape[-1], frame)
     depth = torch.stack([_depth(limb, across, down) for limb in limbs]).amax(dim=0)
-    cover = (depth * frame.side + 0.5).clamp(0, 1)
     thickest = max(max(limb.start_radius, limb.end_radius) for limb in limbs)
+    return _laid_over(colours, alpha, stuff, (depth, thickest, frame.side), draws)
+
+
+def _laid_over(
+    colours: Tensor, alpha: Tensor, stuff: Tensor, shape: tuple[Tensor, float, float], draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Lay a shape of some stuff over a figure, darker toward its border, as round things are.
+
+    Args:
+        colours: [1, 3, S, S].
+        alpha: [1, 1, S, S].
+        stuff: [1, 3, S, S].
+        shape: How far inside it each pixel lies, [1, 1, S, S], negative outside; how far its deepest one may lie; and
+            the unit of both, in pixels.
+        draws: Decides how dark its border is.
+    """
+    depth, thickest, unit = shape
+    cover = (depth * unit + 0.5).clamp(0, 1)
     shade = 1 - draws.uniform(0, 0.5) * (1 - depth / thickest).clamp(0, 1) ** 2
     return torch.lerp(colours, ((stuff + 1) * shade - 1).clamp(-1, 1), cover), torch.maximum(alpha, cover)
 

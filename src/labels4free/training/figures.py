@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from labels4free.training.draws import Draws
 
-_INSIDE = 0.5  # alpha from which on a pixel of the edge belongs to the object
+INSIDE = 0.5
+"""Alpha from which on a pixel belongs to the object."""
+
 _LEAST_SPAN = 0.04  # of the picture's side: what touches an edge by less, is not cut off by it
 _RISE = 0.62  # of its half width: how high a rounded top is on average
 
@@ -90,7 +92,7 @@ def _mean_below(colours: Tensor, window: Window) -> Tensor:
 
 def object_span(line: Tensor) -> tuple[int, int] | None:
     """First and last pixel of the object on an edge, [n]; None where it does not touch it."""
-    found = (line > _INSIDE).nonzero()
+    found = (line > INSIDE).nonzero()
     return (int(found[0]), int(found[-1])) if len(found) else None
 
 
