@@ -60,7 +60,7 @@ def test_an_example_depends_on_seed_and_number_alone():
 
 @pytest.mark.parametrize("name", sorted(set(SHARES) - {"surroundings", "textures", "pictures"}))
 def test_each_change_can_be_made_alone(name):
-    needs = {"defocus", "object_tone", "background_tone", "side_light", "things", "company"}
+    needs = {"defocus", "object_tone", "background_tone", "camouflage", "side_light", "things", "company"}
     base = only(background=1.0) if name in needs else OFF
     base = only(background=1.0, geometry=True) if name == "completion" else base
     base = only(background=1.0, geometry=True, completion=1.0) if name in {"garments", "arms"} else base
@@ -182,6 +182,32 @@ def test_a_pair_that_is_all_object_has_no_surroundings():
 
     image, alpha, _ = example(only(background=1.0, surroundings=1.0), pairs=Full(), example=white_disc())
     assert image[(alpha == 0).expand_as(image)].isfinite().all()
+
+
+def test_camouflage_brings_the_background_near_the_object_alone():
+    config = only(background=1.0, pictures=1.0)
+    black = -torch.ones(1, 3, SIZE, SIZE)
+    photo = white_disc(centre=(0.0, 0.3))
+    for index in range(6):
+        plain, near = (
+            example(dataclasses.replace(config, camouflage=c), index=index, example=photo, pictures=black)
+            for c in (0.0, 1.0)
+        )
+        inside, outside = (photo.alpha == 1).expand(1, 3, -1, -1), (photo.alpha == 0).expand(1, 3, -1, -1)
+        assert torch.equal(near.alpha, plain.alpha)
+        assert torch.equal(near.image[inside], plain.image[inside])
+        assert plain.image[outside].max() < -0.99
+        assert near.image[outside].min() > -1 + 0.4 * 2 - 1e-3  # at least 0.4 of the way from black to white
+
+
+def test_camouflage_takes_the_colour_of_the_lower_end():
+    red, blue = torch.zeros(2, 1, 3, 16, 16)
+    red[:, 0], blue[:, 2] = 1, 1
+    colours = torch.cat((red[..., :8, :], blue[..., 8:, :]), dim=2)
+    mean = pair_augmentation._lower_colour(colours, torch.ones(1, 1, 16, 16)).flatten()
+    top = sum((row / 15) ** 2 for row in range(8)) / sum((row / 15) ** 2 for row in range(16))
+    torch.testing.assert_close(mean, torch.tensor([top, 0.0, 1 - top]))
+    assert pair_augmentation._lower_colour(colours, torch.zeros(1, 1, 16, 16)).abs().max() == 0
 
 
 def test_what_stands_before_the_object_is_part_of_it():

@@ -82,6 +82,18 @@ def test_no_strength_is_no_change():
     torch.testing.assert_close(effects.toned(picture(), Draws(0), 0.0), picture())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_recolouring_moves_the_mean_a_share_of_the_way(share):
+    colour = torch.tensor([0.1, -0.1, 0.0]).view(1, 3, 1, 1)
+    before = picture() / 4  # far from the ends of the range, where colours would be cut off
+    after = effects.recoloured(before, colour, share).mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(after, torch.lerp(before.mean(dim=(2, 3), keepdim=True), colour, share))
+
+
+def test_recolouring_stays_in_range():
+    assert effects.recoloured(picture(), torch.ones(1, 3, 1, 1), 1.0).max() <= 1
+
+
 def test_side_light_has_no_mean():
     lit = effects.lit_from_a_side(picture(), Draws(3), 0.35) - picture()
     assert abs(float(lit.mean())) < 1e-6

@@ -29,6 +29,7 @@ from labels4free.training.photo_effects import (
     lit_from_a_side,
     moved,
     noisy,
+    recoloured,
     resampled,
     through_jpeg,
     toned,
@@ -47,7 +48,7 @@ _SOLID = 0.92  # alpha from which on a pixel shows the object alone
 _ENOUGH = 0.02  # share of the pixels that must be known for the others to be filled from them
 _STREAMS = (
     *("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty", "figure"),
-    *("parts", "company", "light", "things"),
+    *("parts", "company", "light", "things", "camouflage"),
 )
 
 
@@ -220,7 +221,15 @@ def _on_another_background(
         cut_out = toned(cut_out, own, 0.25)
     if own.chance(config.side_light):
         cut_out = lit_from_a_side(cut_out, own, 0.35)
+    if draws["camouflage"].chance(config.camouflage):
+        background = recoloured(background, _lower_colour(cut_out, alpha), draws["camouflage"].uniform(0.4, 1))
     return composite(cut_out, background, alpha)
+
+
+def _lower_colour(colours: Tensor, alpha: Tensor) -> Tensor:
+    """The mean colour of the object, [1, 3, 1, 1], whose lower rows count most: clothes, not the face."""
+    weight = alpha * torch.linspace(0, 1, alpha.shape[-1])[:, None] ** 2
+    return (colours * weight).sum(dim=(2, 3), keepdim=True) / weight.sum().clamp_min(1e-6)
 
 
 def _without_object(

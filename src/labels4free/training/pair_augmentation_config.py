@@ -28,9 +28,9 @@ class PairAugmentationConfig:
     off, with a rounded top, widening shoulders and a body of some stuff."""
     garments: float = 0.5
     """Of the completed objects: paint clothes of some stuff over them, from a neckline down."""
-    arms: float = 0.3
+    arms: float = 0.45
     """Of the completed objects: give them arms and hands."""
-    things: float = 0.15
+    things: float = 0.2
     """Of the objects that get another background: put something before their border, of which it then is a part."""
     company: float = 0.1
     """Of the objects that get another background: put another one beside them, which is object as well."""
@@ -50,6 +50,8 @@ class PairAugmentationConfig:
     """Change light and colour of an object on another background, apart from it."""
     background_tone: float = 0.5
     """Change light and colour of such a background alone."""
+    camouflage: float = 0.2
+    """Bring the mean colour of such a background near that of the object, toward its lower end."""
     side_light: float = 0.3
     """Light such an object from one side."""
     occlusion: float = 0.12
@@ -103,6 +105,7 @@ SHARES = (
     "defocus",
     "object_tone",
     "background_tone",
+    "camouflage",
     "side_light",
     "occlusion",
     "tone",

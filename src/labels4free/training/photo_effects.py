@@ -90,6 +90,12 @@ def toned(image: Tensor, draws: Draws, strength: float) -> Tensor:
     return (image + 0.6 * draws.uniform(-k, k)).clamp(-1, 1)
 
 
+def recoloured(image: Tensor, colour: Tensor, share: float) -> Tensor:
+    """Shift the colours so that their mean goes a share of the way, in [0, 1], to a colour, [1, 3, 1, 1]."""
+    mean = image.mean(dim=(2, 3), keepdim=True)
+    return (image + share * (colour - mean)).clamp(-1, 1)
+
+
 def lit_from_a_side(image: Tensor, draws: Draws, strength: float) -> Tensor:
     """Make one side, whichever, brighter and the other darker, by up to ``strength`` of the image range."""
     at = torch.linspace(-1, 1, image.shape[-1])
