@@ -4,11 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.data import pair_sets
 from tests.data.picture_files import jpeg
 
+from labels4free.data.decoding import decode_image
 from labels4free.data.image_formats import FORMATS, open_source
 from labels4free.data.image_store import MANIFEST, StoreLayout, best_size, check_finished, spoken
+from labels4free.data.pair_formats import FORMATS as PAIR_FORMATS
+from labels4free.data.pair_manifest import MANIFEST as PAIR_MANIFEST
 from labels4free.errors import DataError
 
 FINISHED = b'{"kind": "labels4free_images", "settings": {"sizes": [8, 16]}}'
@@ -65,6 +70,28 @@ def test_a_damaged_manifest(tmp_path):
         (tmp_path / MANIFEST).write_text(text)
         with pytest.raises(DataError, match=rf"manifest {MANIFEST} of .* is damaged"):
             open_source(tmp_path)
+
+
+@pytest.mark.parametrize("name", PAIR_FORMATS)
+def test_a_data_set_of_pairs_serves_with_its_images(tmp_path, name):
+    """Without its masks, cut-outs and contact sheets, which are images too."""
+    pair_sets.write(name, tmp_path)
+    (tmp_path / PAIR_MANIFEST).write_text('{"kind": "labels4free_samples"}')
+    (tmp_path / "contact_sheet.png").write_bytes(jpeg(0, 8))
+    source = open_source(tmp_path)
+    assert len(source) == len(pair_sets.INDICES)
+    for number, index in enumerate(pair_sets.INDICES):
+        image = np.asarray(decode_image(source.read(number), None, source.label(number)))
+        assert np.array_equal(image, pair_sets.pair(index).pictures["image"])
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"kind": "something"}'])
+def test_another_manifest_means_nothing(tmp_path, content):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(jpeg(0, 8))
+    (tmp_path / "b.jpg").write_bytes(jpeg(1, 8))
+    (tmp_path / PAIR_MANIFEST).write_bytes(content)
+    assert len(open_source(tmp_path)) == 2
 
 
 def test_nothing_and_something_else(tmp_path):

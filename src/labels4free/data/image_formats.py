@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from labels4free.data.folder_store import FolderSource, FolderWriter
 from labels4free.data.image_store import check_finished
 from labels4free.data.lmdb_store import LmdbSource, LmdbWriter
+from labels4free.data.pair_manifest import is_data_set
+from labels4free.data.pairs import PARTS
 from labels4free.data.shard_store import ShardSource, ShardWriter
 from labels4free.data.zip_store import ZipSource, ZipWriter
 from labels4free.errors import DataError
@@ -35,6 +37,8 @@ FORMATS = {
 def open_source(path: str | Path, resolution: int | None = None, *, check_headers: bool = False) -> ImageSource:
     """Open a store of images, whichever format it has.
 
+    Of a data set of pairs, its images are opened, not its masks.
+
     Args:
         path: A folder of images, a zip file, an LMDB, a folder of tar shards, a shard or a pattern of shards.
         resolution: The size wanted, where a store keeps several; None takes the largest.
@@ -45,6 +49,8 @@ def open_source(path: str | Path, resolution: int | None = None, *, check_header
     """
     path = Path(path)
     check_finished(path)
+    if is_data_set(path) and (path / PARTS["image"]).is_dir():
+        path /= PARTS["image"]
     try:
         found = next((kind.source for kind in FORMATS.values() if kind.source.matches(path)), None)
     except OSError as error:

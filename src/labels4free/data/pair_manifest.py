@@ -55,6 +55,15 @@ def write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
         raise RunError(write_failure(out / MANIFEST, error)) from error
 
 
+def is_data_set(folder: Path) -> bool:
+    """Whether it is the folder of a data set of pairs, of any version."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+
+
 def read_manifest(out: Path) -> dict[str, Any]:
     """Read the manifest of a data set of this version.
 

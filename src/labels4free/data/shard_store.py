@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from labels4free.data.decoding import LARGEST_FILE, is_image_name, natural_key, too_large
 from labels4free.data.image_store import ImageSource, ImageWriter, StoreLayout, best_size, write_folder_manifest
+from labels4free.data.pair_manifest import is_data_set
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,10 +63,13 @@ class ShardSource(ImageSource):
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether it is a tar file, a pattern of them, or a folder that has some and no images beside them."""
+        """Whether it is a tar file, a pattern of them, or a folder that has some and no images beside them.
+
+        The contact sheet beside the shards of a data set of pairs does not count.
+        """
         if path.is_dir():
             names = [entry.name for entry in path.iterdir()]
-            return any(map(_is_shard_name, names)) and not any(map(is_image_name, names))
+            return any(map(_is_shard_name, names)) and (is_data_set(path) or not any(map(is_image_name, names)))
         return path.suffix.lower() == _SUFFIX or (path.is_file() and tarfile.is_tarfile(path))
 
     def read(self, index: int) -> bytes:
