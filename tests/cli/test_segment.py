@@ -11,6 +11,7 @@ from PIL import Image
 from tests.data.picture_files import cut, noise_png
 
 from labels4free import cli
+from labels4free.segmenting.segmenter import Segmenter
 
 GREEN, RED = (10, 160, 40), (230, 30, 20)
 
@@ -90,6 +91,39 @@ def test_pictures_that_are_there_stay_unless_they_are_to_be_replaced(segment):
     assert read("out/a.png")[0] == "RGBA"
 
 
+def test_a_sheet_of_the_photos(segment, tmp_path):
+    picture().save("a.png")
+    picture(person=False).save("b.png")
+    said = segment("a.png", "b.png", "--out", "out", "--what", "mask", "--sheet", "look/sheet.png")
+    assert said[:2] == (0, ["2 pictures in out; to look at: look/sheet.png"])
+    mode, pixels = read("look/sheet.png")
+    assert mode == "RGB"
+    first, second = (pixels[-100, 6 + 198 * column + 96] for column in (1, 4))
+    assert first.tolist() == list(GREEN)  # nobody there
+    assert second.tolist() == list(RED)
+    # Nothing new, nothing to look at.
+    assert segment("a.png", "--out", "out", "--sheet", "other.png")[1] == [
+        "0 pictures in out; 1 from before kept (--overwrite replaces them)"
+    ]
+    assert not (tmp_path / "other.png").exists()
+
+
+def test_a_sheet_of_what_was_done_before_ctrl_c(segment, tmp_path, monkeypatch):
+    picture().save("a.png")
+    picture().save("b.png")
+    whole = Segmenter.segment
+
+    def interrupted(self, image, **options):
+        if image.name == "b.png":
+            raise KeyboardInterrupt
+        return whole(self, image, **options)
+
+    monkeypatch.setattr(Segmenter, "segment", interrupted)
+    segment("a.png", "b.png", "--out", "out", "--sheet", "sheet.jpg")
+    assert (tmp_path / "out" / "a.png").exists()
+    assert (tmp_path / "sheet.jpg").exists()
+
+
 def test_bad_photos_are_listed_and_the_others_done(segment, tmp_path):
     noise_png(tmp_path / "cut.png")
     cut(tmp_path / "cut.png")
@@ -149,11 +183,17 @@ def test_a_pipe(red_file, monkeypatch, capsysbinary):
         (["a.png", "--out", "out", "--background", "text.jpg"], "text.jpg cannot be read as an image"),
         (["a.png", "--out", "out", "--closed-form", "--no-refine"], "leave out --no-refine"),
         (["a.png", "--out", "out", "--device", "abacus"], "Unknown device 'abacus'"),
+        (["a.png", "--out", "out", "--sheet", "a.gif"], "must end in .jpg, .jpeg, .png, got a.gif"),
+        (["a.png", "--out", "out", "--sheet", "a.png"], "--sheet names a.png, which is a photo or its picture"),
+        (["a.png", "--out", "out", "--sheet", "out/a.png"], "--sheet names out/a.png, which is a photo or its picture"),
+        (["a.png", "--out", "out", "--sheet", "folder.jpg"], "--sheet names the folder folder.jpg"),
+        (["-", "--sheet", "a.jpg"], "--sheet is for files"),
     ],
 )
 def test_bad_input_is_one_sentence(segment, words, message, tmp_path):
     picture().save("a.png")
     (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "folder.jpg").mkdir()
     code, out, err = segment(*words)
     assert (code, out, len(err)) == (cli.FAILURE, [], 1)
     assert message in err[0]
@@ -174,10 +214,10 @@ code = main(sys.argv[1:])
 assert "torch" not in sys.modules
 sys.exit(code)
 """
-    words = ["segment", "a.png", "--out", "bare", "--model", str(red_onnx)]
+    words = ["segment", "a.png", "--out", "bare", "--sheet", "bare.png", "--model", str(red_onnx)]
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "1 picture in bare\n"
+    assert done.stdout == "1 picture in bare; to look at: bare.png\n"
     segment("a.png", "--out", "out")
     bare, whole = (read(f"{folder}/a.png")[1].astype(int) for folder in ("bare", "out"))
     assert np.abs(bare - whole).max() <= 1

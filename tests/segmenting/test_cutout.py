@@ -4,9 +4,11 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from labels4free.errors import ConfigError, DataError
+from labels4free.metrics import soft_agreement
 from labels4free.segmenting.cutout import Cutout, parse_colour
 
 RED, GREEN = (220, 40, 30), (20, 180, 60)
@@ -31,6 +33,31 @@ def test_mask_and_coverage(cutout):
     assert not Cutout(cutout.photo, np.where(cutout.alpha == 255, 0, cutout.alpha - (cutout.alpha > 0))).found
     with pytest.raises(ConfigError, match=r"from 0 to below 1, such as 0\.5; got 1"):
         cutout.mask(1)
+
+
+def test_certainty_by_hand(cutout):
+    full, half, all_ = 40 * 40, 40 * 4, 60 * 80
+    share = 128 / 255
+    foreground = (full + half * share) / (full + half)
+    background = (all_ - full - half) / (all_ - full - half * share)
+    assert cutout.certainty == pytest.approx((foreground + background) / 2)
+    # What lies outside the mask without being background lowers both.
+    grey = np.where(cutout.alpha == 128, 127, cutout.alpha).astype(np.uint8)
+    foreground = full / (full + half * 127 / 255)
+    background = (all_ - full - half * 127 / 255) / (all_ - full)
+    assert Cutout(cutout.photo, grey).certainty == pytest.approx((foreground + background) / 2)
+
+
+@pytest.mark.parametrize(("alpha", "certainty"), [(255, 1.0), (0, 0.0), (127, 0.0), (128, (128 / 255 + 0) / 2)])
+def test_certainty_where_alpha_is_the_same_everywhere(cutout, alpha, certainty):
+    assert Cutout(cutout.photo, np.full_like(cutout.alpha, alpha)).certainty == pytest.approx(certainty)
+
+
+def test_certainty_is_that_of_the_metrics(cutout):
+    alpha = np.random.default_rng(0).integers(0, 256, cutout.alpha.shape, dtype=np.uint8)
+    soft = torch.from_numpy(alpha / 255)
+    expected = soft_agreement(soft, (torch.from_numpy(alpha) > 127).double())
+    assert Cutout(cutout.photo, alpha).certainty == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_cut_out_has_alpha_and_no_old_background(cutout):

@@ -35,6 +35,7 @@ def run(
     refine: bool = True,
     closed_form: Annotated[bool, FlagCreatePairsOff] = False,
     mirrored: Annotated[bool, FlagCreatePairsOff] = False,
+    sheet: Annotated[Path | None, arg(metavar="FILE.jpg", help_behavior_hint="")] = None,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,
     device: str = "cpu",
 ) -> int | None:
@@ -58,6 +59,8 @@ def run(
         closed_form: Refine by closed-form matting instead: finer hair, many seconds, the extra "matting", and at most 4
             million pixels.
         mirrored: Average with what the mirrored photo gives, in twice the time.
+        sheet: Also write a contact sheet of the photos that are segmented beside their cut-outs (JPEG or PNG): those
+            first of which the network is least sure, which is where to look for failures.
         overwrite: Replace pictures that are there already.
         device: cpu, cuda, cuda:N or mps.
     """
@@ -65,6 +68,7 @@ def run(
 
     method: Refinement | None = ("closed-form" if closed_form else "guided") if refine else None
     _check(photos, out, what, background, refine=refine, closed_form=closed_form)
+    _check_sheet(photos, sheet)
     output: Output = what or ("composite" if background is not None else "cutout")
     behind = _background(background)
     if photos == (PIPE,):
@@ -74,8 +78,9 @@ def run(
 
     assert out is not None
     found = find_photos(photos, out)
+    _check_replaces_nothing(sheet, found)
     work = _Work(Segmenter.load(model, device), output, behind, method, mirrored) if found.photos else None
-    return _batch(work, found, out, overwrite=overwrite)
+    return _batch(work, found, out, sheet, overwrite=overwrite)
 
 
 class _Work(NamedTuple):
@@ -115,6 +120,26 @@ def _check(
         raise ConfigError("--closed-form is a way to refine; leave out --no-refine.")
 
 
+def _check_sheet(photos: tuple[str, ...], sheet: Path | None) -> None:
+    from labels4free.data.sheets import check_sheet_name
+    from labels4free.errors import ConfigError
+
+    if sheet is None:
+        return
+    check_sheet_name(sheet)
+    if sheet.is_dir():
+        raise ConfigError(f"--sheet names the folder {sheet}; give the name of a file to write.")
+    if PIPE in photos:
+        raise ConfigError("--sheet is for files; leave it out for a photo from standard input.")
+
+
+def _check_replaces_nothing(sheet: Path | None, found: Found) -> None:
+    from labels4free.errors import ConfigError
+
+    if sheet is not None and sheet.resolve() in {path.resolve() for pair in found.photos for path in pair}:
+        raise ConfigError(f"--sheet names {sheet}, which is a photo or its picture; give another name.")
+
+
 def _background(text: str | None) -> Image.Image | str:
     """A picture, if there is such a file; else a colour or ``blur``, checked before any work is done."""
     from PIL import Image
@@ -141,12 +166,15 @@ def _pipe(work: _Work) -> None:
     sys.stdout.buffer.flush()
 
 
-def _batch(work: _Work | None, found: Found, out: Path, *, overwrite: bool) -> int:
+def _batch(work: _Work | None, found: Found, out: Path, sheet: Path | None, *, overwrite: bool) -> int:
     """Segment photos one after the other; a word on stderr for each that fails or needs one."""
     from labels4free.cli import FAILURE, SUCCESS
+    from labels4free.data.sheets import save_sheet
     from labels4free.errors import DataError
+    from labels4free.segmenting.sheet import LeastCertain
 
     problems, notes, done, there = list(found.problems), list[str](), 0, 0
+    seen = LeastCertain()
     try:
         with progress_bar("Segmenting") as update:
             for count, (path, target) in enumerate(found.photos, start=1):
@@ -157,6 +185,8 @@ def _batch(work: _Work | None, found: Found, out: Path, *, overwrite: bool) -> i
                     else:
                         cutout = work.segmenter.segment(path, refine=work.refine, mirrored=work.mirrored)
                         cutout.save(target, work.output, work.background)
+                        if sheet is not None:
+                            seen.add(str(path), cutout)
                         notes += [f"{path}: {note}." for note in cutout.notes]
                         done += 1
                 except (DataError, MemoryError) as error:
@@ -165,8 +195,10 @@ def _batch(work: _Work | None, found: Found, out: Path, *, overwrite: bool) -> i
     finally:
         for line in (*notes, *problems):
             print(f"labels4free: {line}", file=sys.stderr)
+        if sheet is not None and len(seen):
+            save_sheet(sheet, seen.draw())
     before = f"; {there} from before kept (--overwrite replaces them)" if there else ""
-    print(f"{done} picture{'' if done == 1 else 's'} in {out}{before}")
+    print(f"{done} picture{'' if done == 1 else 's'} in {out}{before}{f'; to look at: {sheet}' if len(seen) else ''}")
     if problems:
         print(f"labels4free: {len(problems)} of {len(found.photos) + len(found.problems)} failed.", file=sys.stderr)
     return FAILURE if problems else SUCCESS

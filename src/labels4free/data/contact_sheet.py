@@ -1,13 +1,14 @@
-"""Contact sheets: pictures side by side in a labelled grid, and masks laid over images."""
+"""Contact sheets: pictures side by side in a labelled grid, and masks laid over images.
+
+Arrays need no PyTorch, which is imported where there are tensors.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch.nn import functional as F
 
 from labels4free.errors import DataError
 
@@ -93,6 +94,8 @@ def overlay(image: Tensor, mask: Tensor) -> Tensor:
     Raises:
         DataError: If the mask is not boolean or does not lie on the image.
     """
+    import torch
+
     if mask.dtype != torch.bool:
         raise DataError(f"An overlay needs a boolean mask, got {mask.dtype}: threshold the alpha first.")
     if (
@@ -112,6 +115,9 @@ def overlay(image: Tensor, mask: Tensor) -> Tensor:
 
 def _outline(mask: Tensor) -> Tensor:
     """The object's pixels next to the background, boolean like ``mask``; about 1/128 of the shorter side wide."""
+    import torch
+    from torch.nn import functional as F
+
     width = max(1, min(mask.shape[-2:]) // 128)
     outside = (~mask).to(torch.float32)
     near = F.max_pool2d(outside.reshape(-1, *outside.shape[-3:]), 2 * width + 1, stride=1, padding=width)
@@ -125,6 +131,8 @@ def _to_rgb(picture: Tensor | NDArray[np.uint8]) -> Image.Image:
                 f"A picture array must be uint8 [H, W, 3] or [H, W], got {picture.dtype} {list(picture.shape)}."
             )
         return Image.fromarray(picture).convert("RGB")
+    import torch
+
     pixels = picture.detach()
     if pixels.ndim == 4 and len(pixels) == 1:
         pixels = pixels[0]

@@ -57,6 +57,28 @@ class Cutout:
         """Share of the pixels whose alpha is above 0.5, in [0, 1]."""
         return sum(int((self.alpha[a:b] > 127).sum()) for a, b in self._strips()) / self.alpha.size
 
+    @cached_property
+    def certainty(self) -> float:
+        """How decided alpha is, in [0, 1]: its soft mean IoU with its own mask (``metrics.py:soft_agreement``).
+
+        Low where the segmenter hesitates, which is where masks are bad more often; 0 where nothing was found. A mask
+        that is wrong for sure is certain all the same.
+        """
+        if not self.found:
+            return 0.0
+        full = 255 * self.alpha.size
+        inside = outside = pixels = 0  # alpha of the mask's pixels and of all others, in 255ths; the mask's pixels
+        for top, bottom in self._strips():
+            rows = self.alpha[top:bottom]
+            mask = rows > 127
+            inside += int(rows.sum(where=mask, dtype=np.int64))
+            outside += int(rows.sum(where=~mask, dtype=np.int64))
+            pixels += int(mask.sum())
+        foreground = inside / (255 * pixels + outside)
+        union = full - inside
+        background = (full - 255 * pixels - outside) / union if union else 1.0
+        return (foreground + background) / 2
+
     def mask(self, threshold: float = 0.5) -> NDArray[np.bool_]:
         """Where alpha, in [0, 1], exceeds a threshold: [H, W].
 
