@@ -3,12 +3,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torch.nn import functional as F
 
 from labels4free.data.images import from_uint8
 from labels4free.ops import photo_scaling
-from labels4free.ops.photo_scaling import alpha_from_logits, reduced, sigmoid, strips, working_copy, working_shape
+from labels4free.ops.photo_scaling import (
+    alpha_from_logits,
+    decided,
+    reduced,
+    sigmoid,
+    strips,
+    working_copy,
+    working_shape,
+)
 
 
 def pixels(height, width, seed=0):
@@ -77,6 +88,39 @@ def test_alpha_is_the_sigmoid_of_logits_enlarged_as_pytorch_does():
     logits = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32) * 3
     expected = F.interpolate(torch.from_numpy(logits)[None, None], (50, 75), mode="bilinear").sigmoid()[0, 0] * 255
     np.testing.assert_allclose(alpha_from_logits(logits, 75, 50), expected, atol=0.51)
+
+
+@pytest.mark.parametrize("value", [-1e9, -2.0, 0.0, 0.5, 1e9])
+def test_what_is_the_same_all_around_is_decided_three_times_as_much(value):
+    np.testing.assert_allclose(decided(np.full((3, 40), value, np.float32)), np.float32(3 * value))
+
+
+def test_a_border_stays_as_soft_as_it_is():
+    logits = np.linspace(-30, 30, 61, dtype=np.float32)[None].repeat(5, 0)[:, 10:-10]  # 41 wide: 2 pixels to each side
+    found = decided(logits)
+    assert np.array_equal(found, found[:1].repeat(5, 0))
+    alpha = np.float64(1) / (1 + np.exp(-logits[0].astype(np.float64)))
+    for column in (2, 19, 20, 22, 38):
+        spread = alpha[column - 2 : column + 3].max() - alpha[column - 2 : column + 3].min()
+        assert found[0, column] == pytest.approx(logits[0, column] * (3 - 2 * spread), rel=1e-5)
+
+
+def test_deciding_sees_as_far_as_a_32nd_of_the_longer_side_along_both_axes():
+    logits = np.full((40, 64), -20, np.float32)
+    logits[20, 30] = 20
+    near = decided(logits) > -30  # a factor of 1; elsewhere 3
+    expected = np.zeros((40, 64), bool)
+    expected[18:23, 28:33] = True
+    assert np.array_equal(near, expected)
+    assert np.array_equal(decided(logits.T), decided(logits).T)
+
+
+@given(arrays(np.float32, (7, 9), elements=st.floats(-50, 50, width=32, allow_subnormal=False)))
+def test_deciding_leaves_the_mask_and_makes_nothing_less_certain(logits):
+    found = decided(logits)
+    assert np.array_equal(np.sign(found), np.sign(logits))
+    assert (np.abs(found) >= np.abs(logits) * 0.9999).all()
+    assert (np.abs(found) <= np.abs(logits) * 3.0001).all()
 
 
 def test_strips_change_nothing(monkeypatch):

@@ -55,7 +55,7 @@ def run(
             or blur, the photo's own background blurred, which is the default.
         model: "faces", which ships with this package; a segmenter's file or run folder; or a file that "export" wrote
             (.onnx), which needs onnxruntime and no PyTorch.
-        refine: Let the border follow the photo's edges (guided filter).
+        refine: Decide where alpha is grey over an area, and let the border follow the photo's edges (guided filter).
         closed_form: Refine by closed-form matting instead: finer hair, many seconds, the extra "matting", and at most 4
             million pixels.
         mirrored: Average with what the mirrored photo gives, in twice the time.

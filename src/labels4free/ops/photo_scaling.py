@@ -21,6 +21,8 @@ _LARGE = 1 << 24  # pixels from which on a photo is reduced before it is scaled
 _AHEAD = 8  # to this many times the size that it is scaled to
 _AT_ONCE = 1 << 22  # pixels that are reduced at a time
 _STRIP_PIXELS = 1 << 18  # a few float maps of a strip stay in a core's cache
+_BORDER_PART = 32  # how far a border's blur may reach, as a part of the longer side
+_DECISION = 3.0  # what logits are multiplied by where alpha is the same all around
 
 
 def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:
@@ -76,6 +78,37 @@ def reduced(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
         box = (0.0, first * step - top, float(part.width), min(last * step - top, part.height))
         result[first:last] = np.asarray(part.resize((width, last - first), Image.Resampling.BOX, box=box))
     return result
+
+
+def decided(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make up a segmenter's mind over areas it hesitates about, and leave its borders as soft as they are.
+
+    Logits grow by a factor of 1 where alpha runs from 0 to 1 within a 32nd of the longer side (edges, hair), of 3 where
+    it is the same all around: what was half there in the middle of nowhere is then there or not. Signs, and with them
+    the mask, stay.
+
+    Args:
+        logits: [h, w], without padding.
+
+    Returns:
+        [h, w].
+    """
+    alpha = sigmoid(logits)
+    reach = math.ceil(max(logits.shape) / _BORDER_PART)
+    spread = _neighbourhood(alpha, reach, np.maximum) - _neighbourhood(alpha, reach, np.minimum)
+    return logits * (np.float32(1) + np.float32(_DECISION - 1) * (np.float32(1) - spread))
+
+
+def _neighbourhood(values: NDArray[np.float32], reach: int, of_two: np.ufunc) -> NDArray[np.float32]:
+    """The largest or smallest value up to ``reach`` pixels away along both axes, [h, w]."""
+    for _ in range(2):
+        rows = len(values)
+        padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
+        values = padded[:rows]
+        for shift in range(1, 2 * reach + 1):
+            values = of_two(values, padded[shift : shift + rows])
+        values = values.T
+    return values
 
 
 def alpha_from_logits(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from labels4free.errors import ConfigError
 from labels4free.ops.photo_refine import refine_guided
-from labels4free.ops.photo_scaling import alpha_from_logits, to_bytes, working_copy
+from labels4free.ops.photo_scaling import alpha_from_logits, decided, to_bytes, working_copy
 from labels4free.segmenting.cutout import Cutout
 from labels4free.segmenting.photo import read_photo
 from labels4free.segmenting.runtimes import ONNX_SUFFIX, OnnxRuntime, TorchRuntime
@@ -76,8 +76,9 @@ class Segmenter:
         Args:
             image: A file, its content, a picture, or pixels [H, W, 3], uint8 RGB. ``segmenting/photo.py`` says how
                 files are read.
-            refine: Let alpha follow the photo's edges: ``guided``, by the guided filter; ``closed-form``, by matting,
-                which takes seconds and the extra "matting"; None leaves it as smooth as the network made it.
+            refine: Decide where alpha is grey over an area, and let it follow the photo's edges: ``guided``, by the
+                guided filter; ``closed-form``, by matting, which takes seconds and the extra "matting". None leaves
+                alpha as smooth as the network made it.
             mirrored: Average with the mirrored photo: twice the time.
             name: What the photo is called in messages.
 
@@ -88,7 +89,9 @@ class Segmenter:
         if refine is not None and refine not in get_args(Refinement):
             raise ConfigError(f"Alpha can be refined by {', '.join(get_args(Refinement))}; got {refine!r}.")
         photo = read_photo(image, name)
-        alpha = self._alpha(photo.pixels, mirrored)
+        logits = self._logits(photo.pixels, mirrored)
+        height, width = photo.pixels.shape[:2]
+        alpha = alpha_from_logits(logits if refine is None else decided(logits), width, height)
         if refine is not None:
             alpha = refine_guided(photo.pixels, alpha) if refine == "guided" else _closed_form(photo.pixels, alpha)
         cutout = Cutout(photo.pixels, alpha, photo.notes, photo.icc_profile)
@@ -96,16 +99,15 @@ class Segmenter:
             return cutout
         return replace(cutout, alpha=np.zeros_like(alpha), notes=(*photo.notes, NOTHING_FOUND))
 
-    def _alpha(self, photo: NDArray[np.uint8], mirrored: bool) -> NDArray[np.uint8]:
-        """[H, W, 3] to [H, W]."""
-        height, width = photo.shape[:2]
+    def _logits(self, photo: NDArray[np.uint8], mirrored: bool) -> NDArray[np.float32]:
+        """[H, W, 3] to [h, w] at the network's working size."""
         x, (w, h) = working_copy(photo, self.runtime.working_size, self.runtime.multiple)
         logits = self.runtime.logits(x)[0, 0, :h, :w]
         if mirrored:  # without the padding, which then lies at the right again
             turned = np.pad(x[..., w - 1 :: -1], ((0, 0), (0, 0), (0, 0), (0, x.shape[-1] - w)), mode="edge")
             other = self.runtime.logits(np.ascontiguousarray(turned))[0, 0, :h, w - 1 :: -1]
             logits = np.float32(0.5) * (logits + other)
-        return alpha_from_logits(logits, width, height)
+        return logits
 
 
 def _closed_form(photo: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
