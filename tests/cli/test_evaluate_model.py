@@ -127,8 +127,8 @@ def test_classes_by_a_star_and_what_is_kept_scores_the_same(evaluate):
 def test_the_page_and_the_sheet_show_the_images_and_name_the_model(evaluate, red_file, monkeypatch):
     from labels4free.evaluation import sheet
 
-    headings, heading = [], sheet._heading
-    monkeypatch.setattr(sheet, "_heading", lambda words, width: headings.append(words[0]) or heading(words, width))
+    headings, heading = [], sheet.heading
+    monkeypatch.setattr(sheet, "heading", lambda words, width: headings.append(words[0]) or heading(words, width))
     code, out, _ = evaluate(*photos(), "--html", "a.html", "--sheet", "a.jpg", "--no-refine")
     assert code == cli.SUCCESS
     assert out.endswith("Page: a.html\nSheet: a.jpg\n")
