@@ -28,6 +28,8 @@ from labels4free.training.settings import build
         ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
         ({"size": 100}, "size must be a multiple of 32 pixels, at least that, got 100"),
         ({"size": 0}, "size must be a multiple of 32 pixels, at least that, got 0"),
+        ({"working_size": 100}, "working_size must be a multiple of 32 pixels, at least that, got 100"),
+        ({"working_size": 0}, "working_size must be a multiple of 32 pixels, at least that, got 0"),
         ({"seed": 1.5}, "seed must be int, got 1.5"),
         ({"pairs": {"num": 0}}, "pairs.num must be at least 1"),
         ({"pairs": {"min_truncation_psi": 2.0}}, "must satisfy 0 <= min <= max <= 2, got 2.0 and 1.0"),
@@ -55,6 +57,14 @@ def test_wrong_values_are_refused(values, sentence):
 def test_the_default_network_is_the_segmenters_own():
     assert new_network(SegmenterConfig()).config() == SegmenterNetwork().config()
     assert NetworkConfig(width=1).decoder_widths == (1, 1, 3, 6)
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "expected"), [(256, None, 288), (32, None, 32), (320, None, 352), (512, None, 576), (256, 320, 320)]
+)
+def test_photos_are_seen_up_to_an_eighth_larger_than_training_images(size, asked, expected):
+    config = changed(size=size, working_size=asked)
+    assert new_network(config).working_size == config.photo_size == expected
 
 
 def test_rounds_cut_the_steps_into_equal_parts():

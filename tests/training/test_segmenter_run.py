@@ -104,7 +104,7 @@ def test_what_it_logs(whole):
 
 def test_the_segmenter_serves(whole):
     network = load_segmenter(whole["result"].alpha_file)
-    assert network.working_size == SETTINGS.size
+    assert network.working_size == SETTINGS.photo_size
     assert network.segment(torch.zeros(1, 3, 20, 50)).shape == (1, 1, 20, 50)
 
 

@@ -62,7 +62,7 @@ class SegmenterNetwork(nn.Module):
         *,
         detail_width: int = 12,
         head_width: int = 16,
-        working_size: int = 256,
+        working_size: int = 288,
     ) -> None:
         super().__init__()
         self.widths, self.decoder_widths = tuple(widths), tuple(decoder_widths)

@@ -187,7 +187,10 @@ class SegmenterConfig:
     batch_size: int = 8
     """Images a step, at least 2: batch normalisation compares them."""
     size: int = 256
-    """Side of the training images in pixels, a multiple of 32; photos are scaled to it when they are segmented."""
+    """Side of the training images in pixels, a multiple of 32."""
+    working_size: int | None = None
+    """Longer side that photos are scaled to when they are segmented, a multiple of 32; None: up to an eighth more than
+    size, which serves a little better (docs/experiments.md)."""
     seed: int = 0
     """Decides the first weights, every draw and, unless pairs.seed does, the latents."""
     pretrained: str | None = None
@@ -213,6 +216,10 @@ class SegmenterConfig:
         at_least("batch_size", self.batch_size, 2)
         if self.size < SIZE_MULTIPLE or self.size % SIZE_MULTIPLE:
             raise ConfigError(f"size must be a multiple of {SIZE_MULTIPLE} pixels, at least that, got {self.size}.")
+        if self.photo_size < SIZE_MULTIPLE or self.photo_size % SIZE_MULTIPLE:
+            raise ConfigError(
+                f"working_size must be a multiple of {SIZE_MULTIPLE} pixels, at least that, got {self.photo_size}."
+            )
         parts = self.self_training.rounds + 1
         if self.self_training.unlabelled is not None and self.steps < parts:
             raise ConfigError(
@@ -229,6 +236,13 @@ class SegmenterConfig:
     def keeps_best(self) -> bool:
         """Whether the best check's network is kept, and not the last step's."""
         return self.monitor.keep == "best"
+
+    @property
+    def photo_size(self) -> int:
+        """Longer side in pixels that the segmenter scales photos to."""
+        if self.working_size is not None:
+            return self.working_size
+        return self.size * 9 // 8 // SIZE_MULTIPLE * SIZE_MULTIPLE
 
     @property
     def pairs_seed(self) -> int:

@@ -236,7 +236,7 @@ def new_network(config: SegmenterConfig) -> SegmenterNetwork:
         network.decoder_widths,
         detail_width=network.detail_width,
         head_width=network.head_width,
-        working_size=config.size,
+        working_size=config.photo_size,
     )
 
 
