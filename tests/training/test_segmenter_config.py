@@ -60,7 +60,8 @@ def test_the_default_network_is_the_segmenters_own():
 
 
 @pytest.mark.parametrize(
-    ("size", "asked", "expected"), [(256, None, 288), (32, None, 32), (320, None, 352), (512, None, 576), (64, 320, 320)]
+    ("size", "asked", "expected"),
+    [(256, None, 288), (32, None, 32), (320, None, 352), (512, None, 576), (64, 320, 320)],
 )
 def test_photos_are_seen_up_to_an_eighth_larger_than_training_images(size, asked, expected):
     config = changed(size=size, working_size=asked)
