@@ -79,7 +79,7 @@ def dressed(colours: Tensor, frame: Frame, stuffs: tuple[Tensor, Tensor], draws:
 
 
 def with_arms(colours: Tensor, alpha: Tensor, frame: Frame, sleeve: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Give a figure an arm or two, before its body: hanging, bent, raised, whichever.
+    """Give a figure an arm or two, before its body: hanging, folded, bent, raised, whichever.
 
     Args:
         colours: [1, 3, S, S]: those of the object.
@@ -103,12 +103,17 @@ def _arm(
     """One arm: the upper part and the lower one, a palm and fingers."""
     sleeve, skin = stuffs
     half = min(max(frame.half / frame.side, 0.3), 0.7)
-    shoulder = complex(direction * half * draws.uniform(0.6, 1.0), draws.uniform(0.95, 1.3))
-    raised = draws.uniform(-0.4, 2.9)  # radians from hanging, outward
+    if draws.chance(0.5):  # at rest: hands in the lap, in pockets, folded, on the hips
+        shoulder = complex(direction * half * draws.uniform(0.8, 1.3), draws.uniform(0.95, 1.3))
+        raised = draws.uniform(-0.1, 0.8)  # radians from hanging, outward
+        bent, thick = raised - draws.uniform(0.0, 2.3), draws.uniform(0.11, 0.22)
+    else:
+        shoulder = complex(direction * half * draws.uniform(0.6, 1.0), draws.uniform(0.95, 1.3))
+        raised = draws.uniform(-0.4, 2.9)
+        bent = raised + draws.uniform(-0.4, 2.6) * (1 if raised < 1.2 or draws.chance(0.5) else -1)
+        thick = draws.uniform(0.09, 0.17)
     elbow = shoulder + draws.uniform(0.5, 0.9) * _heading(raised, direction)
-    bent = raised + draws.uniform(-0.4, 2.6) * (1 if raised < 1.2 or draws.chance(0.5) else -1)
     wrist = elbow + draws.uniform(0.4, 0.75) * _heading(bent, direction)
-    thick = draws.uniform(0.09, 0.17)
     upper = _Limb(shoulder, elbow, thick, thick * 0.8)
     lower = _Limb(elbow, wrist, thick * 0.8, draws.uniform(0.05, 0.08))
     bare = draws.chance(0.4)
