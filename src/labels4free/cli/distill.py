@@ -63,8 +63,7 @@ def run(
             serve otherwise.
         pretrained: Segmenter to begin with: "faces", which ships, a file, or a run's folder.
         config: Settings in a TOML file. The flags below count more, and --set most.
-        size: Side of the training images in pixels, a multiple of 32. Photos are later scaled to that and up to an
-            eighth more.
+        size: Side of the training images in pixels, a multiple of 32; photos are later scaled to 9/8 of it at most.
         steps: Steps of the optimiser.
         batch_size: Images a step.
         seed: Decides the latents, the first weights and every draw.

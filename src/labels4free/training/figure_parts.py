@@ -103,12 +103,13 @@ def _arm(
     """One arm: the upper part and the lower one, a palm and fingers."""
     sleeve, skin = stuffs
     half = min(max(frame.half / frame.side, 0.3), 0.7)
-    if draws.chance(0.5):  # at rest: hands in the lap, in pockets, folded, on the hips
-        shoulder = complex(direction * half * draws.uniform(0.8, 1.3), draws.uniform(0.95, 1.3))
+    at_rest = draws.chance(0.5)  # hands in the lap, in pockets, folded, on the hips
+    reach = draws.uniform(0.8, 1.3) if at_rest else draws.uniform(0.6, 1.0)
+    shoulder = complex(direction * half * reach, draws.uniform(0.95, 1.3))
+    if at_rest:
         raised = draws.uniform(-0.1, 0.8)  # radians from hanging, outward
         bent, thick = raised - draws.uniform(0.0, 2.3), draws.uniform(0.11, 0.22)
     else:
-        shoulder = complex(direction * half * draws.uniform(0.6, 1.0), draws.uniform(0.95, 1.3))
         raised = draws.uniform(-0.4, 2.9)
         bent = raised + draws.uniform(-0.4, 2.6) * (1 if raised < 1.2 or draws.chance(0.5) else -1)
         thick = draws.uniform(0.09, 0.17)

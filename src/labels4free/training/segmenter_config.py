@@ -214,12 +214,9 @@ class SegmenterConfig:
         for name in ("steps", "checkpoint_interval", "picture_interval"):
             at_least(name, getattr(self, name), 1)
         at_least("batch_size", self.batch_size, 2)
-        if self.size < SIZE_MULTIPLE or self.size % SIZE_MULTIPLE:
-            raise ConfigError(f"size must be a multiple of {SIZE_MULTIPLE} pixels, at least that, got {self.size}.")
-        if self.photo_size < SIZE_MULTIPLE or self.photo_size % SIZE_MULTIPLE:
-            raise ConfigError(
-                f"working_size must be a multiple of {SIZE_MULTIPLE} pixels, at least that, got {self.photo_size}."
-            )
+        for name, side in (("size", self.size), ("working_size", self.photo_size)):
+            if side < SIZE_MULTIPLE or side % SIZE_MULTIPLE:
+                raise ConfigError(f"{name} must be a multiple of {SIZE_MULTIPLE} pixels, at least that, got {side}.")
         parts = self.self_training.rounds + 1
         if self.self_training.unlabelled is not None and self.steps < parts:
             raise ConfigError(
