@@ -23,7 +23,7 @@ import tyro
 from PIL import Image
 from torch.nn import functional as F
 
-from labels4free.cli.sample import load_layered
+from labels4free.checkpoints.loading import load_layered
 from labels4free.data.contact_sheet import contact_sheet, overlay
 from labels4free.data.images import read_image
 from labels4free.errors import DataError, Labels4FreeError

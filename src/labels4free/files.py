@@ -1,4 +1,4 @@
-"""Writing files that appear complete or not at all."""
+"""Files that appear complete or not at all, and sentences for those that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -140,6 +140,20 @@ def write_failure(path: str | Path, error: OSError) -> str:
     if error.errno in _NOT_ALLOWED:
         return f"{path} cannot be written: {error.strerror}; make its folder writable or choose another one."
     return f"{path} cannot be written: {error.strerror or error}."
+
+
+def unreadable(path: str | Path, error: OSError) -> str:
+    """One sentence on why a checkpoint or model file of any format cannot be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return f"There is no checkpoint at {path}."
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a folder, expected a checkpoint file."
+    return f"{path} cannot be read: {error.strerror or error}."
+
+
+def in_full(source: str) -> str:
+    """A file or folder by its full path, since work may go on from another folder; any other word as it is."""
+    return str(Path(source).resolve()) if source and Path(source).exists() else source
 
 
 def _sync_folder(folder: Path) -> None:

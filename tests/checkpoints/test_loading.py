@@ -8,9 +8,9 @@ import torch
 from tests.tiny import tiny_generator as build_tiny_generator
 
 from labels4free.checkpoints import loading, model_zoo
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.loading import (
     alpha_network_file,
-    generator_fingerprint,
     load_alpha_network,
     load_generator,
     resolve_device,
@@ -177,32 +177,32 @@ def test_fingerprint_by_hand():
     generator.state_dict = lambda: {"w_avg": torch.ones(3), "b": torch.tensor(1.0), "a": torch.tensor([[0.0, 2.0]])}
     expected = b"a torch.float32 [1, 2]\n" + bytes([0, 0, 0, 0, 0, 0, 0, 0x40])
     expected += b"b torch.float32 []\n" + bytes([0, 0, 0x80, 0x3F])
-    assert generator_fingerprint(generator) == hashlib.sha256(expected).hexdigest()
+    assert state_hash(generator) == hashlib.sha256(expected).hexdigest()
 
 
 def test_fingerprint_is_that_of_the_weights(write, tiny_generator):
-    fingerprint = generator_fingerprint(tiny_generator)
-    assert generator_fingerprint(load_generator(write())) == fingerprint
+    fingerprint = state_hash(tiny_generator)
+    assert state_hash(load_generator(write())) == fingerprint
     other = build_tiny_generator()
-    assert generator_fingerprint(other) == fingerprint
+    assert state_hash(other) == fingerprint
     other.w_avg.add_(1)
-    assert generator_fingerprint(other) == fingerprint
+    assert state_hash(other) == fingerprint
     other.blocks[1].conv2.noise[0, 0, 0, 0] += 1e-6
-    assert generator_fingerprint(other) != fingerprint
-    assert generator_fingerprint(build_tiny_generator(seed=1)) != fingerprint
+    assert state_hash(other) != fingerprint
+    assert state_hash(build_tiny_generator(seed=1)) != fingerprint
 
 
 def test_fingerprint_ignores_the_memory_layout(tiny_generator):
     other = build_tiny_generator()
     other.conv1.weight = other.conv1.weight.to(memory_format=torch.channels_last)
     assert not other.conv1.weight.is_contiguous()
-    assert generator_fingerprint(other) == generator_fingerprint(tiny_generator)
+    assert state_hash(other) == state_hash(tiny_generator)
 
 
 def test_real_generator_is_the_one_that_was_converted(zoo_generator):
     """Its fingerprint is what trained alpha networks name: it must be the same on every machine."""
     assert zoo_generator.resolution == 1024
-    assert generator_fingerprint(zoo_generator) == "dd79e5e702a4be756ca1877ef22047fd8c52a965dfa3895b4214f9c3b17fd682"
+    assert state_hash(zoo_generator) == "dd79e5e702a4be756ca1877ef22047fd8c52a965dfa3895b4214f9c3b17fd682"
 
 
 def test_load_state_fills_in_place():

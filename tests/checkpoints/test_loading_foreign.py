@@ -7,15 +7,15 @@ import torch
 from tests.foreign_files import write_ir, write_original
 from tests.tiny_run import write_generator
 
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.foreign import read_foreign
 from labels4free.checkpoints.loading import (
     beside,
-    generator_fingerprint,
     generator_name_of,
     load_alpha_network,
     load_discriminator,
     load_generator,
-    read_alpha_network,
+    read_checkpoint,
 )
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
@@ -51,8 +51,8 @@ def test_foreign_generator_and_discriminator(name, shared):
     path = shared / "fixtures" / name
     found = read_foreign(path)
     generator, discriminator = load_generator(str(path)), load_discriminator(path)
-    assert generator_fingerprint(generator) == generator_fingerprint(found.generator)
-    assert generator_fingerprint(discriminator) == generator_fingerprint(found.discriminator)
+    assert state_hash(generator) == state_hash(found.generator)
+    assert state_hash(discriminator) == state_hash(found.discriminator)
     assert not generator.training
     assert list(generator.parameters()) == []
     assert all(parameter.requires_grad for parameter in discriminator.parameters())
@@ -66,21 +66,21 @@ def test_openvino_ir(tiny_generator, tmp_path):
 
 def test_original_alpha_network(shared):
     path = shared / "fixtures" / "alpha" / "labels4free_checkpoint_256.pt"
-    loaded = read_alpha_network(path)
-    assert isinstance(loaded.network, PaperNetwork)
-    assert generator_fingerprint(loaded.network) == generator_fingerprint(read_foreign(path).alpha_network)
-    assert not loaded.network.training
-    assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+    loaded = read_checkpoint(path, "alpha_network")
+    assert isinstance(loaded.alpha_network, PaperNetwork)
+    assert state_hash(loaded.alpha_network) == state_hash(read_foreign(path).alpha_network)
+    assert not loaded.alpha_network.training
+    assert not any(parameter.requires_grad for parameter in loaded.alpha_network.parameters())
     assert (loaded.generator, loaded.made_for, loaded.path) == (None, {}, path)
     assert generator_name_of(loaded) is None
 
 
 def test_original_checkpoint_with_its_generator(tmp_path):
     path = write_original(tmp_path / "original.pt")
-    loaded = read_alpha_network(path)
+    loaded = read_checkpoint(path, "alpha_network")
     assert loaded.generator is not None
-    loaded.network.check_fits(loaded.generator.feature_specs)
-    assert generator_fingerprint(load_generator(path)) == generator_fingerprint(loaded.generator)
+    loaded.alpha_network.check_fits(loaded.generator.feature_specs)
+    assert state_hash(load_generator(path)) == state_hash(loaded.generator)
 
 
 def test_parts_that_a_file_has_not(shared):
@@ -137,7 +137,7 @@ def test_native_discriminator_lies_beside_its_generator(tiny_generator, tmp_path
     for given in (path, other):
         loaded = load_discriminator(given)
         assert loaded.config() == config
-        assert generator_fingerprint(loaded) == generator_fingerprint(discriminator)
+        assert state_hash(loaded) == state_hash(discriminator)
     write_native(other, kind="discriminator", family="biggan", config=config, state=state)
     with pytest.raises(CheckpointError, match="a discriminator of family 'biggan'; the families are stylegan2"):
         load_discriminator(other)
@@ -153,10 +153,10 @@ def test_discriminator_of_an_alpha_network(write_alpha):
 
 def test_generator_of_an_alpha_network_is_found_beside_it_too(write_alpha, tmp_path):
     path = write_alpha(generator={"name": "/gone/g.pkl"})
-    assert generator_name_of(read_alpha_network(path)) is None
+    assert generator_name_of(read_checkpoint(path, "alpha_network")) is None
     (tmp_path / "a" / "g.pkl").write_bytes(b"")
-    assert generator_name_of(read_alpha_network(path)) == str(tmp_path / "a" / "g.pkl")
+    assert generator_name_of(read_checkpoint(path, "alpha_network")) == str(tmp_path / "a" / "g.pkl")
     write_alpha(generator={"name": "mobilestylegan-ffhq-1024"})
-    assert generator_name_of(read_alpha_network(path)) == "mobilestylegan-ffhq-1024"
+    assert generator_name_of(read_checkpoint(path, "alpha_network")) == "mobilestylegan-ffhq-1024"
     write_alpha(generator={"name": 3})
-    assert generator_name_of(read_alpha_network(path)) is None
+    assert generator_name_of(read_checkpoint(path, "alpha_network")) is None

@@ -6,7 +6,7 @@ from tests.small_segmenters import tiny_segmenter, write_segmenter
 
 from labels4free.checkpoints import loading
 from labels4free.checkpoints.loading import load_segmenter
-from labels4free.checkpoints.native import read_native, write_native
+from labels4free.checkpoints.native import read_tensors, write_native
 from labels4free.errors import CheckpointError
 
 
@@ -26,7 +26,7 @@ def test_a_segmenter_comes_back_from_its_file(network, tmp_path):
 def test_half_precision_takes_half_the_bytes_and_loads_as_float(network, tmp_path):
     whole = write_segmenter(tmp_path / "whole.safetensors", network)
     half = write_segmenter(tmp_path / "half.safetensors", network, half=True)
-    stored, before = read_native(half).state, read_native(whole).state
+    stored, before = read_tensors(half), read_tensors(whole)
     for name, value in stored.items():
         assert value.dtype == (torch.float16 if value.ndim > 1 else before[name].dtype)
     sizes = [sum(v.nbytes for v in s.values() if v.ndim > 1) for s in (before, stored)]

@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from labels4free.checkpoints import native
 from labels4free.checkpoints.native import (
-    read_native,
+    NativeHeader,
+    is_native,
     read_native_header,
+    read_tensors,
     write_atomically,
     write_failure,
     write_native,
@@ -52,25 +53,25 @@ def path(tmp_path):
 
 def test_round_trip(path):
     write(path)
-    read = read_native(path, "generator")
-    assert (read.kind, read.family, read.config, read.info) == ("generator", "f", HEADER["config"], HEADER["info"])
-    assert read.state.keys() == {"x", "y"}
-    assert torch.equal(read.state["x"], torch.tensor([[0.0, 1, 2], [3, 4, 5]]))
-    assert read.state["y"].shape == ()
-    assert read.state["y"].dtype == torch.int64
+    header, state = read_native_header(path, "generator"), read_tensors(path, "generator")
+    assert header == NativeHeader("generator", "f", HEADER["config"], HEADER["info"])
+    assert state.keys() == {"x", "y"}
+    assert torch.equal(state["x"], torch.tensor([[0.0, 1, 2], [3, 4, 5]]))
+    assert state["y"].shape == ()
+    assert state["y"].dtype == torch.int64
 
 
 def test_header_alone(path):
     write(path, info=None)
     header = read_native_header(str(path))
-    assert header == native.NativeHeader("generator", "f", HEADER["config"], {})
+    assert header == NativeHeader("generator", "f", HEADER["config"], {})
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.bool])
 def test_types_are_kept(path, dtype):
     value = torch.tensor([0, 1, 1]).to(dtype)
     write(path, state={"x": value})
-    read = read_native(path).state["x"]
+    read = read_tensors(path)["x"]
     assert read.dtype == dtype
     assert torch.equal(read, value)
 
@@ -80,14 +81,14 @@ def test_views_and_shared_storage_are_written_out(path):
     channels_last = torch.arange(16.0).view(1, 2, 2, 4).to(memory_format=torch.channels_last)
     state = {"all": base, "turned": base.T, "row": base[1], "spread": base[:1].expand(5, 4), "last": channels_last}
     write(path, state=state)
-    read = read_native(path).state
+    read = read_tensors(path)
     for name, value in state.items():
         assert torch.equal(read[name], value), name
 
 
 def test_no_tensors(path):
     write(path, state={})
-    assert read_native(path).state == {}
+    assert read_tensors(path) == {}
 
 
 def test_same_content_same_bytes(tmp_path):
@@ -129,7 +130,7 @@ def test_values_that_are_no_json(path, config):
 
 
 def reject(path, message, kind=None):
-    for read in (read_native_header, read_native):
+    for read in (read_native_header, read_tensors):
         with pytest.raises(CheckpointError, match=message) as caught:
             read(path, kind)
         assert str(path) in str(caught.value)
@@ -155,7 +156,7 @@ def test_truncated_anywhere(path):
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match="is truncated: it"):
-            read_native(path)
+            read_tensors(path)
 
 
 def test_longer_than_it_says(path):
@@ -217,7 +218,7 @@ def test_damaged_metadata(path, text):
 
 def test_other_kind(path):
     write(path)
-    assert read_native(path, None).kind == "generator"
+    assert read_native_header(path, None).kind == "generator"
     reject(path, "holds a checkpoint of kind 'generator', expected kind 'alpha_network'", "alpha_network")
 
 
@@ -228,7 +229,7 @@ def test_damaged_table(path):
     path.write_bytes(content.replace(b'"F32"', b'"F99"'))
     read_native_header(path)  # which does not look at types
     with pytest.raises(CheckpointError, match=r"a\.safetensors is damaged: .*; write or fetch it again"):
-        read_native(path)
+        read_tensors(path)
 
 
 def test_any_changed_byte_of_the_header_is_understood_or_reported(path):
@@ -241,7 +242,17 @@ def test_any_changed_byte_of_the_header_is_understood_or_reported(path):
             damaged[position] ^= change
             path.write_bytes(damaged)
             with suppress(CheckpointError):  # no other error, and no crash
-                read_native(path, "generator")
+                read_tensors(path, "generator")
+
+
+def test_is_native(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"\x80\2}.")
+    assert not is_native(tmp_path / "a.pt")
+    assert not is_native(tmp_path)
+    assert not is_native(tmp_path / "nowhere.pt")
+    assert is_native(tmp_path / "nowhere.safetensors")  # its reader knows best what is wrong with it
+    (tmp_path / "b.pt").write_bytes((1 << 40).to_bytes(8, "little") + b"{")
+    assert not is_native(tmp_path / "b.pt")
 
 
 # Writing where it is not possible
@@ -249,13 +260,13 @@ def test_any_changed_byte_of_the_header_is_understood_or_reported(path):
 
 def test_folders_are_made(tmp_path):
     write(tmp_path / "a" / "b" / "c.safetensors")
-    assert read_native(tmp_path / "a" / "b" / "c.safetensors").family == "f"
+    assert read_native_header(tmp_path / "a" / "b" / "c.safetensors").family == "f"
 
 
 def test_an_older_file_is_replaced(path):
     write(path, family="old")
     write(path, family="new")
-    assert read_native(path).family == "new"
+    assert read_native_header(path).family == "new"
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -277,7 +288,7 @@ def test_a_failed_write_leaves_the_older_file_and_nothing_else(path, monkeypatch
         with pytest.raises(CheckpointError, match=message):
             write(path, family="new")
     assert os.listdir(path.parent) == [path.name]
-    assert read_native(path).family == "old"
+    assert read_native_header(path).family == "old"
 
 
 def test_an_interrupt_leaves_no_half_file(path, monkeypatch):

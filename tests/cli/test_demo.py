@@ -43,8 +43,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_generator: Any, _clock: None) 
     monkeypatch.setattr(demo, "_fetch", lambda name: tiny_generator)
     monkeypatch.setattr(demo, "_train", train)
     monkeypatch.setattr(
-        demo,
-        "load_layered",
+        "labels4free.checkpoints.loading.load_layered",
         lambda source, generator, device: (LayeredGenerator(tiny_generator, SoftDisc()), generator),
     )
     return calls

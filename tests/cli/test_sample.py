@@ -71,7 +71,7 @@ def write_alpha(tmp_path: Path, tiny_generator: Any) -> Any:
 def test_writes_samples_and_says_where(
     tmp_path: Path, write_alpha: Any, generator_file: Path, tiny_generator: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fingerprint = loading.generator_fingerprint(tiny_generator)
+    fingerprint = loading.state_hash(tiny_generator)
     alpha = write_alpha(generator={"name": str(generator_file), "fingerprint": fingerprint})
     out = tmp_path / "out"
     words = ["--num", "2", "--seed", "4", "--truncation-psi", "0.5", "--threshold", "0.8", "--size", "32"]

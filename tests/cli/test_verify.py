@@ -89,12 +89,13 @@ def test_recreates_a_pair(data_set: Path, tmp_path: Path, capsys: pytest.Capture
 def test_flags_of_a_manifest_give_its_settings(flags: Any, preset: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     import tyro
 
+    from labels4free.checkpoints import loading
     from labels4free.cli import sample
 
     config = settings_of(preset, *flags, Work(shard_size=7))
     words = sample_flags(config.to_json() | {"noise": "fixed"})
     given: dict[str, Any] = {}
-    monkeypatch.setattr(sample, "load_layered", lambda *a: (_ for _ in ()).throw(RuntimeError("far enough")))
+    monkeypatch.setattr(loading, "load_layered", lambda *a: (_ for _ in ()).throw(RuntimeError("far enough")))
     monkeypatch.setattr("labels4free.cli.sample.settings_of", lambda *a: given.setdefault("config", settings_of(*a)))
     with pytest.raises(RuntimeError, match="far enough"):
         tyro.cli(sample.run, args=["SOURCE", "--out", "x", "--num", "1", *words])

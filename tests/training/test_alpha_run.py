@@ -24,8 +24,9 @@ from tests.tiny_run import (
     tiny_config,
 )
 
-from labels4free.checkpoints.loading import generator_fingerprint, load_alpha_network
-from labels4free.checkpoints.native import read_native
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.loading import load_alpha_network
+from labels4free.checkpoints.native import read_native_header, read_tensors
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator
@@ -49,7 +50,7 @@ def test_what_a_run_leaves(whole):
 
 def test_config_of_the_run(whole, tiny_generator):
     config = json.loads((whole["result"].alpha_file.parent / "config.json").read_text())
-    fingerprint = generator_fingerprint(tiny_generator)
+    fingerprint = state_hash(tiny_generator)
     assert config == {
         "generator": {"name": "tiny", "family": "mobile_stylegan", "fingerprint": fingerprint},
         "train": SETTINGS.to_json(),
@@ -92,9 +93,9 @@ def test_progress_tells_of_samples_then_of_steps(train):
 
 def test_the_generator_is_not_touched(train):
     generator = build_tiny_generator()
-    before = generator_fingerprint(generator)
+    before = state_hash(generator)
     train(generator=generator)
-    assert generator_fingerprint(generator) == before
+    assert state_hash(generator) == before
     assert list(generator.parameters()) == []
     assert all(buffer.grad is None for buffer in generator.buffers())
 
@@ -105,7 +106,7 @@ def test_the_average_is_what_is_saved(whole, tiny_generator, tmp_path):
     levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
     projection = build_bank(tiny_generator, levels, SETTINGS, tmp_path)[0].projection
     network = MergeNetwork(projection.specs(tiny_generator.feature_specs), 64, width=SETTINGS.alpha.width)
-    saved = read_native(run / "alpha.safetensors", "alpha_network").state
+    saved = read_tensors(run / "alpha.safetensors", "alpha_network")
     folded = {}
     for name in ("average", "network"):
         network.load_state_dict(state[name])
@@ -122,8 +123,8 @@ def test_the_finished_network_serves_the_generator(whole, tiny_generator):
     image = LayeredGenerator(tiny_generator, network)(tiny_generator.map(sample_z(8, 3, 0)[None]))
     assert image.alpha.shape == (1, 1, 64, 64)
     assert image.alpha.std() > 1e-4
-    info = read_native(run / "alpha.safetensors").info
-    assert info["generator"]["fingerprint"] == generator_fingerprint(tiny_generator)
+    info = read_native_header(run / "alpha.safetensors").info
+    assert info["generator"]["fingerprint"] == state_hash(tiny_generator)
     assert info["generator"]["name"] == "tiny"
     assert info["train"] == SETTINGS.to_json()
     assert info["restarts"] == 0

@@ -22,7 +22,7 @@ from tests.tiny_run import (
     tiny_config,
 )
 
-from labels4free.checkpoints.native import read_native
+from labels4free.checkpoints.native import read_native_header
 from labels4free.errors import RunError
 from labels4free.training import bank as bank_module
 from labels4free.training import monitor
@@ -176,7 +176,7 @@ def test_a_lost_run_starts_over_by_itself(train, lost, tmp_path, caplog):
         f"Step 4: the masks are empty (mean alpha 0.001). Starting over ({k} of 3), with {SETTINGS.guards(k)}."
         for k in (1, 2)
     ]
-    info = read_native(tmp_path / "run" / "alpha.safetensors").info
+    info = read_native_header(tmp_path / "run" / "alpha.safetensors").info
     assert info["restarts"] == 2
     pictures = {p.name.split("_step")[0] for p in (tmp_path / "run" / "pictures").iterdir()}
     assert pictures == {"attempt_0", "attempt_1", "attempt_2"}

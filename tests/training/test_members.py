@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from tests.tiny_run import (
 )
 
 from labels4free.checkpoints.loading import load_alpha_network
-from labels4free.checkpoints.native import read_native
+from labels4free.checkpoints.native import read_native_header, read_tensors
 from labels4free.training import alpha_run
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.consensus import Consensus, distil
@@ -56,7 +57,8 @@ def scored(monkeypatch, score):
 
 
 def saved(run):
-    return read_native(run / "alpha.safetensors", "alpha_network")
+    path = run / "alpha.safetensors"
+    return SimpleNamespace(info=read_native_header(path, "alpha_network").info, state=read_tensors(path))
 
 
 # Members

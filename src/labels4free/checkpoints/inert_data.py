@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 import numpy as np
 import torch
 
-from labels4free.checkpoints.native import unreadable
 from labels4free.errors import CheckpointError
+from labels4free.files import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def opened(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
     except MemoryError as error:
         raise CheckpointError(f"{path} needs more memory than there is; use a machine that has more.") from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise CheckpointError(unreadable(path, error)) from error
 
 
 def check_view(

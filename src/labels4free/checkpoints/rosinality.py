@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from labels4free.checkpoints.contents import Checkpoint
 from labels4free.checkpoints.conversion import (
     MEAN_W_NOTE,
-    Conversion,
     Place,
     TensorSource,
     build,
@@ -84,7 +84,7 @@ def is_discriminator(state: object) -> bool:
     return unwrapped(state).keys() >= _DISCRIMINATOR_MARKS
 
 
-def convert(data: dict[str, Any], what: str) -> Conversion:
+def convert(data: dict[str, Any], what: str) -> Checkpoint:
     """Convert a checkpoint, or a bare state dict of a generator or discriminator.
 
     Args:
@@ -103,7 +103,7 @@ def convert(data: dict[str, Any], what: str) -> Conversion:
     if "g" in data and "g_ema" not in data:
         notes.append("There is no running average g_ema; g, the generator as it was last trained, is used.")
     ignored = found.ignored | ignore_entries(data, WITHOUT_USE, ("g_ema", "g", "d", "latent_avg"), what)
-    return Conversion(NAME, found.generator, found.discriminator, None, ignored, tuple(notes))
+    return Checkpoint(found.generator, found.discriminator, ignored=ignored, notes=tuple(notes))
 
 
 def convert_networks(data: dict[str, Any], what: str) -> Networks:

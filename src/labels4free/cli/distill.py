@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from tyro.conf import Positional, UseAppendAction, arg
 
 from labels4free.cli.progress import progress_bar
-from labels4free.cli.sample import in_full, load_layered
+from labels4free.files import in_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,14 +115,16 @@ class _Teacher(NamedTuple):
 
     @classmethod
     def load(cls, source: str, generator: str | None, device: str) -> _Teacher:
+        from labels4free.checkpoints.loading import load_layered
+
         layered, name = load_layered(source, generator, device)
         return cls(layered, in_full(source), in_full(name))
 
     def note(self) -> dict[str, Any]:
         """What the run notes of it."""
-        from labels4free.checkpoints.loading import generator_fingerprint
+        from labels4free.checkpoints.fingerprint import state_hash
 
-        of_generator, of_alpha = map(generator_fingerprint, (self.layered.generator, self.layered.alpha_network))
+        of_generator, of_alpha = map(state_hash, (self.layered.generator, self.layered.alpha_network))
         return {
             "name": self.source,
             "fingerprint": f"{of_generator} {of_alpha}",

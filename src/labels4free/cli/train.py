@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from tyro.conf import Positional, UseAppendAction, arg
 
 from labels4free.cli.progress import progress_bar
+from labels4free.files import in_full
 
 if TYPE_CHECKING:
     from labels4free.training.alpha_run import TrainResult
@@ -80,7 +81,7 @@ def run(
         "batch_size": batch_size,
         "resolution": resolution,
         "seed": seed,
-        "discriminator.pretrained": _in_full(discriminator),
+        "discriminator.pretrained": discriminator and in_full(discriminator),
     }
     flags = [f"{name}={value}" for name, value in given.items() if value is not None]
     wanted: bool | Literal["auto"] = False if resume is None else "auto" if resume else True
@@ -176,11 +177,6 @@ def _config(asked: _Asked, resumed: Path | None) -> AnyConfig | None:
         )
     # All at once: a flag may only be possible together with a setting.
     return assemble(base, found, [*flags, *settings])
-
-
-def _in_full(file: str | None) -> str | None:
-    """A file by its full path, since the run may be resumed from another folder; any other word as it is."""
-    return str(Path(file).resolve()) if file and Path(file).exists() else file
 
 
 def _describe(result: TrainResult) -> str:

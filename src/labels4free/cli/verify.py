@@ -65,7 +65,7 @@ def run(
 def _recreate(
     data_set: Path, index: int, out: Path | None, source: str | None, generator: str | None, device: str
 ) -> int | None:
-    from labels4free.cli.sample import load_layered
+    from labels4free.checkpoints.loading import load_layered
     from labels4free.data.pair_manifest import read_manifest
     from labels4free.errors import ConfigError
     from labels4free.sampling.verify import recreate_pair, write_recreation

@@ -18,7 +18,7 @@ import PIL
 import torch
 
 from labels4free import __version__
-from labels4free.checkpoints.loading import generator_fingerprint
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.data.pair_formats import FORMATS
 from labels4free.data.pair_manifest import FORMAT, KIND, open_data_set, write_manifest
 from labels4free.data.shard_records import SHARD_FOLDER, ShardRecord, file_entry, shard_path
@@ -202,12 +202,12 @@ class _DataSet:
                 "name": generator_name,
                 "family": generator.family,
                 "resolution": generator.resolution,
-                "fingerprint": generator_fingerprint(generator),
+                "fingerprint": state_hash(generator),
             },
             "alpha_network": {
                 "name": alpha_name,
                 "parameters": sum(p.numel() for p in alpha_network.parameters()),
-                "fingerprint": generator_fingerprint(alpha_network),
+                "fingerprint": state_hash(alpha_network),
             },
             "latents": latents,
             "versions": {

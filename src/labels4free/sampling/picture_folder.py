@@ -14,7 +14,7 @@ import torch
 from PIL import Image, features
 
 from labels4free import __version__
-from labels4free.checkpoints.loading import generator_fingerprint
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.data.images import write_png
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.files import TEMPORARY_SUFFIX, remove_leftovers, write_atomically, write_failure
@@ -165,7 +165,7 @@ def _describe(
             "name": generator_name,
             "family": generator.family,
             "resolution": generator.resolution,
-            "fingerprint": generator_fingerprint(generator),
+            "fingerprint": state_hash(generator),
         },
         "seeds": "seed s: generator.draw_ws(s, 0)",
         "versions": {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labels4free.checkpoints.loading import generator_fingerprint
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.data.pair_formats import FORMATS
 from labels4free.data.pair_manifest import MANIFEST, read_manifest
 from labels4free.data.pair_store import CARD
@@ -144,7 +144,7 @@ def recreate_pair(out: str | Path, index: int, layered: LayeredGenerator) -> Rec
     if not 0 <= index < manifest["num"]:
         raise ConfigError(f"{out} has the pairs 0 to {manifest['num'] - 1}, there is no number {index}.")
     for part, network in (("generator", layered.generator), ("alpha_network", layered.alpha_network)):
-        if generator_fingerprint(network) != manifest[part]["fingerprint"]:
+        if state_hash(network) != manifest[part]["fingerprint"]:
             raise RunError(
                 f"{out} was made with another {part.replace('_', ' ')} than this one: its weights are others. Name the "
                 f"right one ({manifest[part].get('name') or 'the manifest does not say which'})."

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
-from labels4free.checkpoints.loading import generator_fingerprint, load_discriminator
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.loading import load_discriminator
 from labels4free.data.contact_sheet import contact_sheet
 from labels4free.errors import ConfigError, RunError
 from labels4free.layered import composite
@@ -93,7 +94,7 @@ def train_alpha_network(
         RunError: If the folder cannot be used, the run was lost more often than ``monitor.max_restarts``, or another
             process of the run has ended.
     """
-    fingerprint = generator_fingerprint(generator)
+    fingerprint = state_hash(generator)
     world.check_same("generator", fingerprint)
     source = {"name": generator_name, "family": generator.family, "fingerprint": fingerprint}
     begun = world.from_lead(lambda: _begin(Path(out), config, resume, source))
@@ -108,7 +109,7 @@ def train_alpha_network(
     else:
         pretrained = _pretrained(begun.config, begun.source["name"])
         if pretrained is not None:
-            notes["discriminator"] = {"fingerprint": generator_fingerprint(pretrained)}
+            notes["discriminator"] = {"fingerprint": state_hash(pretrained)}
             if begun.run is not None and begun.stored.get("discriminator") != notes["discriminator"]:
                 raise ConfigError(
                     f"{begun.path} was started with another discriminator than the one that "

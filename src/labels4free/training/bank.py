@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from labels4free.checkpoints.loading import generator_fingerprint
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
 from labels4free.training.chunks import read_chunk, write_chunk
@@ -209,7 +209,7 @@ def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: 
     """
     names = [[generator.feature_specs[i].name for i in level] for level in levels]
     contents = {
-        "generator": generator_fingerprint(generator),
+        "generator": state_hash(generator),
         "levels": names,
         "resolution": config.resolution,
         "background": config.background.mode or generator.default_background,
