@@ -275,9 +275,9 @@ def test_what_is_no_checkpoint(tmp_path, refused):
     destination = str(tmp_path / "out.safetensors")
     assert "is a web page" in refused(["convert", str(tmp_path / "page.pkl"), destination])
     assert "is neither a file nor a model of the zoo" in refused(["convert", "nothing.pt", destination])
-    write_native(tmp_path / "s.safetensors", kind="segmenter", family="unet", config={}, state={})
+    write_native(tmp_path / "s.safetensors", kind="landscape", family="unet", config={}, state={})
     said = refused(["convert", str(tmp_path / "s.safetensors"), str(tmp_path / "s.pt"), "--to", "rosinality"])
-    assert "of kind 'segmenter'; generator, alpha_network and discriminator are known" in said
+    assert "of kind 'landscape'; generator, discriminator, alpha_network and segmenter are known" in said
 
 
 # Nothing half-written

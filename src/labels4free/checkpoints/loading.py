@@ -311,17 +311,20 @@ def _read_native(path: Path, part: str | None) -> Checkpoint:
         path = beside_it
     header = read_native_header(path, part)
     if header.kind not in _PARTS:
-        raise CheckpointError(f"{path} holds a checkpoint of kind {header.kind!r}; known are {', '.join(_PARTS)}.")
-    parts, others = {header.kind: _build(path, header)}, {}
+        *others, last = _PARTS
+        known = f"{', '.join(others)} and {last} are known"
+        raise CheckpointError(f"{path} holds a checkpoint of kind {header.kind!r}; {known}.")
+    parts = {header.kind: _build(path, header)}
+    besides = {}
     if header.kind == "generator" and part is None and beside_it.exists():
-        others = {"discriminator": beside_it}
+        besides = {"discriminator": beside_it}
         parts["discriminator"] = _build(beside_it, read_native_header(beside_it, "discriminator"))
     return Checkpoint(
         **parts,  # type: ignore[arg-type]  # each of the kind that its name says
         path=path,
         format=NATIVE,
         title=f"native checkpoint of labels4free, version {FORMAT}",
-        beside=others,
+        beside=besides,
         info=header.info,
         settings=header.info.get("train") or {},
     )
