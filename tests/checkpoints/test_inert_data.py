@@ -88,7 +88,7 @@ def test_inert_data_pass():
     data = OrderedDict(
         one=shared,
         two=(shared, b),
-        net=PersistentObject("G", "m", {"c": c}),
+        net=PersistentObject("G", {"c": c}),
         tf=TensorflowNetwork({"a": a}),
         args=settings,
     )
@@ -97,7 +97,7 @@ def test_inert_data_pass():
 
 @pytest.mark.parametrize("value", [print, int, object(), torch, lambda: 1, range(3), 1j, torch.nn.Linear(1, 1)])
 def test_anything_else_is_refused(value):
-    for data in (value, {"a": [value]}, PersistentObject("G", "m", {"a": value}), argparse.Namespace(a=value)):
+    for data in (value, {"a": [value]}, PersistentObject("G", {"a": value}), argparse.Namespace(a=value)):
         with pytest.raises(RefusedError, match="it holds something that is neither a number"):
             check_data(data)
 
@@ -118,7 +118,7 @@ def test_bytes_of_the_file_are_refused():
 def test_cycles_are_refused():
     loop: list = []
     loop.append({"a": (1, loop)})
-    network = PersistentObject("G", "m", {})
+    network = PersistentObject("G", {})
     network.state["self"] = network
     settings = argparse.Namespace()
     settings.me = [settings]

@@ -20,7 +20,6 @@ from labels4free.checkpoints.native import (
     read_native_header,
     read_tensors,
     write_atomically,
-    write_failure,
     write_native,
 )
 from labels4free.errors import CheckpointError
@@ -67,26 +66,17 @@ def test_header_alone(path):
     assert header == NativeHeader("generator", "f", HEADER["config"], {})
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.bool])
-def test_types_are_kept(path, dtype):
-    value = torch.tensor([0, 1, 1]).to(dtype)
-    write(path, state={"x": value})
-    read = read_tensors(path)["x"]
-    assert read.dtype == dtype
-    assert torch.equal(read, value)
-
-
-def test_views_and_shared_storage_are_written_out(path):
+def test_types_are_kept_views_and_shared_storage_are_written_out(path):
     base = torch.arange(12.0).view(3, 4)
     channels_last = torch.arange(16.0).view(1, 2, 2, 4).to(memory_format=torch.channels_last)
     state = {"all": base, "turned": base.T, "row": base[1], "spread": base[:1].expand(5, 4), "last": channels_last}
+    kinds = (torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.bool)
+    state |= {str(kind): torch.tensor([0, 1, 1]).to(kind) for kind in kinds}
     write(path, state=state)
     read = read_tensors(path)
     for name, value in state.items():
+        assert read[name].dtype == value.dtype
         assert torch.equal(read[name], value), name
-
-
-def test_no_tensors(path):
     write(path, state={})
     assert read_tensors(path) == {}
 
@@ -136,16 +126,60 @@ def reject(path, message, kind=None):
         assert str(path) in str(caught.value)
 
 
-def test_missing(path):
+OTHER = "is not a safetensors file; expected a checkpoint written by labels4free"
+DAMAGED = "is damaged: its labels4free metadata cannot be understood; write or fetch it again"
+UNMARKED = "is a safetensors file without labels4free's metadata; expected a checkpoint written by labels4free"
+NO_FILES = [
+    pickle.dumps({"g_ema": [1.0] * 50}),
+    b"PK\x03\x04" + bytes(100),
+    b"a text that is longer than eight bytes",
+    struct.pack("<Q", 12) + b"[1, 2, 3, 4]",
+    struct.pack("<Q", 12) + b"{not json..}",
+    struct.pack("<Q", 8) + b'{"x": 1}',
+    struct.pack("<Q", 25) + b'{"x": {"data_offsets":1}}',
+    struct.pack("<Q", 36) + b'{"x": {"data_offsets":[0, "many"]}}  ',
+    struct.pack("<Q", 2**63) + b"{" * 100,
+    struct.pack("<Q", 50_000) + b'{"x":' * 10_000,
+]
+NO_HEADERS = [
+    *("not json", "[]", "{}", "3", "[" * 100_000),
+    *(json.dumps({k: v for k, v in HEADER.items() if k != missing}) for missing in HEADER),
+    *(json.dumps({**HEADER, "format": version}) for version in (0, "1", None, 1.5, -1)),
+    *(json.dumps({**HEADER, field: 3}) for field in ("kind", "family", "config", "info")),
+]
+LATER = json.dumps({"format": 2, "kind": {"changed": True}})
+REFUSED = {
+    **{f"file {i}": (content, OTHER) for i, content in enumerate(NO_FILES)},
+    **{f"metadata {i}": ({"labels4free": text}, DAMAGED) for i, text in enumerate(NO_HEADERS)},
+    "no metadata": (None, UNMARKED),
+    "metadata of others": ({"format": "pt"}, UNMARKED),
+    "later format": (
+        {"labels4free": LATER},
+        "is in format 2 of a later labels4free, this one reads up to 1; upgrade it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_native_checkpoint(path, name):
+    """Of other files their content is given, of safetensors files their metadata."""
+    content, message = REFUSED[name]
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        foreign(path, content)
+    reject(path, message)
+
+
+def test_files_that_cannot_be_read_or_are_others(path, tmp_path, monkeypatch):
     reject(path, "There is no checkpoint at")
-
-
-def test_folder(tmp_path):
     reject(tmp_path, "is a folder, expected a checkpoint file")
-
-
-def test_unreadable(path, monkeypatch):
     write(path)
+    assert read_native_header(path, None).kind == "generator"
+    reject(path, "holds a checkpoint of kind 'generator', expected kind 'alpha_network'", "alpha_network")
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"\0")
+    reject(path, f"is damaged: it has {size + 1} bytes, its header lists {size}; write or fetch it again")
     monkeypatch.setattr("pathlib.Path.open", fail_with(PermissionError(errno.EACCES, "Permission denied")))
     reject(path, "cannot be read: Permission denied")
 
@@ -157,69 +191,6 @@ def test_truncated_anywhere(path):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match="is truncated: it"):
             read_tensors(path)
-
-
-def test_longer_than_it_says(path):
-    write(path)
-    size = path.stat().st_size
-    path.write_bytes(path.read_bytes() + b"\0")
-    reject(path, f"is damaged: it has {size + 1} bytes, its header lists {size}; write or fetch it again")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pickle.dumps({"g_ema": [1.0] * 50}),
-        b"PK\x03\x04" + bytes(100),
-        b"a text that is longer than eight bytes",
-        struct.pack("<Q", 12) + b"[1, 2, 3, 4]",
-        struct.pack("<Q", 12) + b"{not json..}",
-        struct.pack("<Q", 8) + b'{"x": 1}',
-        struct.pack("<Q", 25) + b'{"x": {"data_offsets":1}}',
-        struct.pack("<Q", 36) + b'{"x": {"data_offsets":[0, "many"]}}  ',
-        struct.pack("<Q", 2**63) + b"{" * 100,
-        struct.pack("<Q", 50_000) + b'{"x":' * 10_000,
-    ],
-)
-def test_other_file(path, content):
-    path.write_bytes(content)
-    reject(path, "is not a safetensors file; expected a checkpoint written by labels4free")
-
-
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-def test_safetensors_of_others(path, metadata):
-    foreign(path, metadata)
-    reject(path, "is a safetensors file without labels4free's metadata; expected a checkpoint written by labels4free")
-
-
-def test_later_format(path):
-    foreign(path, {"labels4free": json.dumps({"format": 2, "kind": {"changed": True}})})
-    reject(path, "is in format 2 of a later labels4free, this one reads up to 1; upgrade it")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "not json",
-        "[]",
-        "{}",
-        "3",
-        "[" * 100_000,
-        *(json.dumps({k: v for k, v in HEADER.items() if k != missing}) for missing in HEADER),
-        *(json.dumps({**HEADER, "format": version}) for version in (0, "1", None, 1.5, -1)),
-        *(json.dumps({**HEADER, field: 3}) for field in ("kind", "family", "config", "info")),
-    ],
-    ids=lambda text: text[:40],
-)
-def test_damaged_metadata(path, text):
-    foreign(path, {"labels4free": text})
-    reject(path, "is damaged: its labels4free metadata cannot be understood; write or fetch it again")
-
-
-def test_other_kind(path):
-    write(path)
-    assert read_native_header(path, None).kind == "generator"
-    reject(path, "holds a checkpoint of kind 'generator', expected kind 'alpha_network'", "alpha_network")
 
 
 def test_damaged_table(path):
@@ -258,11 +229,6 @@ def test_is_native(tmp_path):
 # Writing where it is not possible
 
 
-def test_folders_are_made(tmp_path):
-    write(tmp_path / "a" / "b" / "c.safetensors")
-    assert read_native_header(tmp_path / "a" / "b" / "c.safetensors").family == "f"
-
-
 def test_an_older_file_is_replaced(path):
     write(path, family="old")
     write(path, family="new")
@@ -291,13 +257,6 @@ def test_a_failed_write_leaves_the_older_file_and_nothing_else(path, monkeypatch
     assert read_native_header(path).family == "old"
 
 
-def test_an_interrupt_leaves_no_half_file(path, monkeypatch):
-    monkeypatch.setattr("os.fsync", fail_with(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        write(path)
-    assert os.listdir(path.parent) == []
-
-
 def test_leftovers_of_killed_writers_are_removed_after_an_hour(path):
     names = (f".{path.name}.7-ab.tmp", f".{path.name}.8-cd.tmp", ".b.tmp")
     old, recent, other = (path.with_name(name) for name in names)
@@ -321,20 +280,6 @@ def test_a_disk_that_is_really_full(path):
     assert os.listdir(path.parent) == []
 
 
-def test_a_file_where_a_folder_should_be(path):
-    path.write_text("in the way")
-    with pytest.raises(CheckpointError, match=r"b\.safetensors cannot be written: .*"):
-        write(path / "b.safetensors")
-    assert path.read_text() == "in the way"
-
-
-def test_a_folder_where_the_file_should_be(path):
-    path.mkdir()
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        write(path)
-    assert os.listdir(path.parent) == [path.name]
-
-
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
 def test_readable_by_whom_the_user_says(path):
     mask = os.umask(0o027)
@@ -345,5 +290,13 @@ def test_readable_by_whom_the_user_says(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_write_failure_without_a_code():
-    assert write_failure("a", OSError("the cable is out")) == "a cannot be written: the cable is out."
+def test_a_file_where_a_folder_should_be_and_the_other_way_round(path):
+    path.write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"b\.safetensors cannot be written: .*"):
+        write(path / "b.safetensors")
+    assert path.read_text() == "in the way"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        write(path)
+    assert os.listdir(path.parent) == [path.name]

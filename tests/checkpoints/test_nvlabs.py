@@ -271,7 +271,7 @@ def test_other_families_are_named(data, changes, text):
     if changes.pop("no_synthesis", False):
         del network.state["_modules"]["synthesis"]
     for name, kind in changes.items():
-        module(network, "synthesis").state["_modules"][name] = PersistentObject(kind, "", {})
+        module(network, "synthesis").state["_modules"][name] = PersistentObject(kind, {})
     refused(data, text)
 
 

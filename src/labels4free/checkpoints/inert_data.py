@@ -54,15 +54,12 @@ class PersistentObject:
 
     Attributes:
         class_name: Its class: ``Generator``, ``SynthesisBlock``, ...
-        module: The module that the file names for rebuilding it; never imported.
         state: Its attributes by name. Sub-modules are in ``_modules``, tensors in ``_parameters`` and ``_buffers``.
-        has_source: Whether the file carries Python source for it. The source is dropped, never run.
+            Python source that the file carries for it is dropped, never run.
     """
 
     class_name: str
-    module: str
     state: dict[str, Any] = field(repr=False)
-    has_source: bool = False
 
 
 @dataclass(eq=False)
@@ -71,11 +68,10 @@ class TensorflowNetwork:
 
     Attributes:
         state: ``name``, ``static_kwargs``, ``components``, ``build_func_name``, ``variables``: list of (name, array).
-        has_source: Whether the file carries Python source for it. The source is dropped, never run.
+            Python source that the file carries for it is dropped, never run.
     """
 
     state: dict[str, Any] = field(default_factory=dict, repr=False)
-    has_source: bool = False
 
 
 _LEAVES: frozenset[type] = frozenset(

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["PersistentObject", "TensorflowNetwork", "read_pickle"]
-
 _PERSISTENCE = "torch_utils.persistence"
 _NUMBER = re.compile(r"[iuf][248]|[iub]1")
 
@@ -148,14 +146,14 @@ class _Grantor(Allowance):
             raise RefusedError("is damaged: it has a persistent object that is not of a class; fetch it again.")
         # A copy: what is checked here must not change afterwards.
         state = dict(self.attributes(meta.get("state")))
-        return PersistentObject(name, _PERSISTENCE, state, has_source=_has_text(meta.get("module_src")))
+        return PersistentObject(name, state)
 
     def set_network(self, target: TensorflowNetwork, state: object) -> None:
         """The attributes of a network, without its source."""
         if target.state:
             raise TypeError
         target.state = dict(self.attributes(state))
-        target.has_source = _has_text(target.state.pop("build_module_src", None))
+        target.state.pop("build_module_src", None)
 
     def set_of(self, items: object = ()) -> set[Any]:
         """A set, written as a list."""
@@ -203,11 +201,6 @@ class _Grantor(Allowance):
             TensorflowNetwork: self.set_network,
         }
         return Grants(names, build)
-
-
-def _has_text(value: object) -> bool:
-    """Whether a value is text, and not empty."""
-    return type(value) is str and bool(value)
 
 
 def _new_network() -> TensorflowNetwork:
