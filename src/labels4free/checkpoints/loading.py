@@ -44,7 +44,7 @@ class _Part(NamedTuple):
     Attributes:
         families: Its classes, by their names in native files.
         words: What it is, for messages.
-        advice: What to do where a foreign file holds none; ``{path}`` is the file.
+        advice: What to do where a foreign file holds none, as some may; ``{path}`` is the file.
     """
 
     families: Mapping[str, type[nn.Module]]
@@ -57,7 +57,7 @@ _PARTS = {
     "generator": _Part(FAMILIES, "a generator", "Give the file of the generator that it belongs to."),
     "discriminator": _Part(DISCRIMINATORS, "a discriminator", _HAVE_DISCRIMINATORS),
     "alpha_network": _Part(ALPHA_NETWORKS, "an alpha network", "Train one: labels4free train {path} --out RUN"),
-    "segmenter": _Part(SEGMENTERS, "a segmenter", "Train one with labels4free distill."),
+    "segmenter": _Part(SEGMENTERS, "a segmenter", ""),
 }
 
 
@@ -301,9 +301,8 @@ def _load(source: str | Path, part: str, device: str | torch.device) -> nn.Modul
 
 def _read_native(path: Path, part: str | None) -> Checkpoint:
     """Read a native file, or the discriminator beside it."""
-    header = read_native_header(path)
     beside_it = beside(path, "discriminator")
-    if header.kind == "generator" and part == "discriminator":
+    if part == "discriminator" and read_native_header(path).kind == "generator":
         if not beside_it.exists():
             raise CheckpointError(
                 f"{path} is a generator without a discriminator: there is no {beside_it}. {_HAVE_DISCRIMINATORS}"
