@@ -13,10 +13,10 @@ from tests.soft_disc import SoftDisc
 from labels4free import cli
 from labels4free.checkpoints.native import write_native
 from labels4free.cli import demo
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.images import write_png
 from labels4free.errors import ConfigError, RunError
 from labels4free.layered import LayeredGenerator
+from labels4free.pictures.contact_sheet import contact_sheet
+from labels4free.pictures.pixels import write_png
 from labels4free.training import alpha_trainer, monitor
 from labels4free.training import config as train_config
 from labels4free.training.config import AlphaConfig, BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig

@@ -25,7 +25,7 @@ from labels4free.cli.sample_flags import (
     parse_views,
     settings_of,
 )
-from labels4free.data.pair_manifest import MANIFEST
+from labels4free.data.names import MANIFEST
 from labels4free.errors import ConfigError
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.sampling import dataset

@@ -16,7 +16,7 @@ from tests.soft_disc import SoftDisc
 from tests.tiny import tiny_generator
 
 from labels4free.cli.sample_page import DOUBTFUL, SAMPLES, Spread, _cell, _cells, write_sample_page
-from labels4free.data.pair_formats import FORMATS
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.data.pair_manifest import read_manifest
 from labels4free.data.pairs import PairRecord
 from labels4free.data.shard_records import ShardRecord, read_shard, write_shard
@@ -53,7 +53,7 @@ def _captions(page: str, title: str) -> list[str]:
     return re.findall(r"<figcaption>([^<]*)</figcaption>", section)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", PAIR_FORMATS)
 def test_every_format_has_the_same_pictures(name: str, tmp_path: Path) -> None:
     page = _page(_sample(tmp_path / "set", format=name))
     _page(_sample(tmp_path / "folder"))
@@ -195,7 +195,7 @@ def test_the_page_is_small_however_grainy_the_pictures_are(tmp_path: Path, monke
     Image.fromarray(grain).save(out / "contact_sheet_dropped.png")
     grain = grain[:160, :160]
     pictures = {part: grain if part not in ("alpha", "mask") else grain[..., 0] for part in parts}
-    monkeypatch.setattr(FORMATS["folder"], "pictures", lambda *_: pictures)
+    monkeypatch.setattr(PAIR_FORMATS["folder"], "pictures", lambda *_: pictures)
     page = _page(out)
     assert len(_captions(page, "Samples")) + len(_captions(page, "Look at these first")) == SAMPLES + DOUBTFUL
     assert len(page) < 3_000_000

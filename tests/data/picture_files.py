@@ -8,6 +8,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
+import lmdb
 import numpy as np
 import torch
 from PIL import Image
@@ -70,3 +71,13 @@ def pixels_in_another_process(store: ImageStore) -> Tensor:
     os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as file:
         return torch.frombuffer(bytearray(file.read()), dtype=torch.float32).view(3, store.resolution, -1)
+
+
+def store_content(out: Path) -> dict[str, bytes]:
+    """Every file of a store of images by name; of an LMDB its entries."""
+    files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    if files.pop("data.mdb", None) is not None:
+        files.pop("lock.mdb", None)
+        with lmdb.open(str(out), readonly=True, lock=False) as environment, environment.begin() as transaction:
+            files |= {bytes(key).decode(): bytes(value) for key, value in transaction.cursor()}
+    return files

@@ -7,11 +7,16 @@ import shutil
 import numpy as np
 import pytest
 from tests.data.hugging_face import load
+from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import EMPTY, INDICES, layout, pair, write
 
-from labels4free.data.pair_formats import FORMATS, open_pairs
-from labels4free.data.pairs import PARTS
+from labels4free.data.names import PARTS
+from labels4free.data.pair_formats import PAIR_FORMATS, open_pairs
 from labels4free.errors import DataError
+
+
+class TestHuggingFace(PairFormatContract):
+    name = "huggingface"
 
 
 def header_of(out):
@@ -70,7 +75,7 @@ def test_size_categories(tmp_path, count, words):
     from labels4free.data import pair_huggingface
 
     if shards:
-        FORMATS["huggingface"].finish(tmp_path, layout(("image", "mask")), shards)
+        PAIR_FORMATS["huggingface"].finish(tmp_path, layout(("image", "mask")), shards)
         assert f"- {words}" in header_of(tmp_path)[0]
     assert pair_huggingface._size_category(count) == words
 

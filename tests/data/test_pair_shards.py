@@ -8,13 +8,18 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import INDICES, files, layout, pair, write
 
 from labels4free.data.images import open_images
+from labels4free.data.names import PARTS
 from labels4free.data.pair_formats import open_pairs
 from labels4free.data.pair_shards import shard_name
-from labels4free.data.pairs import PARTS
 from labels4free.errors import DataError
+
+
+class TestShards(PairFormatContract):
+    name = "webdataset"
 
 
 def png(pixels):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.pictures import seeded
+from tests.small_pictures import seeded
 from tests.small_segmenters import red_segmenter, tiny_segmenter
 from torch.nn import functional as F
 

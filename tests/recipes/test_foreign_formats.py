@@ -14,8 +14,7 @@ from tests.tiny_run import any_masks_serve, as_settings, tiny_config, write_gene
 from labels4free import cli
 from labels4free.checkpoints.loading import generator_fingerprint, load_generator
 from labels4free.checkpoints.native import read_native_header
-from labels4free.data.pair_manifest import MANIFEST
-from labels4free.data.pairs import PARTS
+from labels4free.data.names import MANIFEST, PARTS
 from labels4free.generators.stylegan2 import StyleGAN2
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from tests.soft_disc import SoftDisc
 from tests.tiny import tiny_generator
 
-from labels4free.data.pair_formats import FORMATS, open_pairs
+from labels4free.data.pair_formats import PAIR_FORMATS, open_pairs
 from labels4free.data.pair_manifest import read_manifest
 from labels4free.layered import LayeredGenerator
 from labels4free.sampling.card import DATA_SET, data_card, reading_programs
@@ -38,7 +38,7 @@ def _programs(card: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", PAIR_FORMATS)
 def test_every_format_has_one_card_and_verify_knows_it(name: str, tmp_path: Path) -> None:
     card = _sample(tmp_path / "a", format=name)
     assert card == _sample(tmp_path / "b", format=name)
@@ -52,7 +52,7 @@ def test_every_format_has_one_card_and_verify_knows_it(name: str, tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore")  # of the readers' own
 @pytest.mark.parametrize("parts", [("image", "alpha", "mask"), ("image", "mask", "cutout", "latents")])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", PAIR_FORMATS)
 def test_its_programs_read_it(name: str, parts: tuple[str, ...], tmp_path: Path, monkeypatch: Any) -> None:
     if name == "huggingface":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from labels4free.data.pair_formats import FORMATS as KNOWN
+from labels4free.data.pair_formats import PAIR_FORMATS as KNOWN
 from labels4free.errors import ConfigError
 from labels4free.sampling.config import FORMATS, SampleConfig, published
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig

@@ -12,7 +12,7 @@ from tests.soft_disc import SoftDisc
 from tests.tiny import tiny_generator
 
 from labels4free.data import pair_folder
-from labels4free.data.pair_manifest import MANIFEST
+from labels4free.data.names import MANIFEST
 from labels4free.data.shard_records import shard_path
 from labels4free.errors import DataError
 from labels4free.files import write_failure

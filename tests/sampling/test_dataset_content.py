@@ -12,7 +12,7 @@ from tests.folders import content
 from tests.soft_disc import SoftDisc
 from tests.tiny import tiny_generator, tiny_stylegan2
 
-from labels4free.data.pair_manifest import MANIFEST
+from labels4free.data.names import MANIFEST
 from labels4free.data.shard_records import read_shard
 from labels4free.errors import ConfigError, RunError
 from labels4free.generators.base import sample_z

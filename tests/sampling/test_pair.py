@@ -12,7 +12,6 @@ from tests.soft_disc import SoftDisc
 from tests.tiny import tiny_generator, tiny_stylegan2
 from torch.nn.functional import avg_pool2d
 
-from labels4free.data.images import to_uint8
 from labels4free.data.pairs import measure
 from labels4free.errors import DataError
 from labels4free.generators.base import mix_styles
@@ -20,6 +19,7 @@ from labels4free.layered import LayeredGenerator, composite
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
 from labels4free.ops.refine import refine_alpha
+from labels4free.pictures.pixels import to_uint8
 from labels4free.sampling import pair as pair_module
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.filters import FilterConfig

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.pictures import seeded
+from tests.small_pictures import seeded
 
 from labels4free.errors import ConfigError
 from labels4free.networks.discriminator import Discriminator

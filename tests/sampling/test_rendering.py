@@ -6,8 +6,8 @@ import torch
 from tests.tiny import tiny_generator, tiny_stylegan2
 from torch.nn import functional as F
 
-from labels4free.data.images import to_uint8
 from labels4free.errors import ConfigError
+from labels4free.pictures.pixels import to_uint8
 from labels4free.sampling.rendering import USUAL_PSI, PictureConfig, Renderer, shrunk
 
 

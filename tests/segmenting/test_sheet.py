@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from labels4free.errors import DataError
+from labels4free.pictures import contact_sheet
+from labels4free.pictures.contact_sheet import caption, heading
 from labels4free.segmenting import sheet as module
 from labels4free.segmenting.cutout import Cutout
 from labels4free.segmenting.sheet import LeastCertain
@@ -28,9 +30,9 @@ def empty(grey: int):
 @pytest.fixture
 def said(monkeypatch):
     """Captions, and the last heading."""
-    words, caption, heading = [], module.caption, module.heading
+    words = []
     monkeypatch.setattr(module, "caption", lambda *given: words.append(given[:2]) or caption(*given))
-    monkeypatch.setattr(module, "heading", lambda given, width: words.append(given[0]) or heading(given, width))
+    monkeypatch.setattr(contact_sheet, "heading", lambda given, width: words.append(given[0]) or heading(given, width))
     return words
 
 

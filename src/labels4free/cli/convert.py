@@ -119,7 +119,7 @@ def _write(
     Returns:
         What is in each file.
     """
-    from labels4free.data.images import write_png
+    from labels4free.pictures.pixels import write_png
 
     writers: dict[str, tuple[str, Callable[[Path], None]]] = {}
     if check is not None:

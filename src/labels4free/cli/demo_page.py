@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.native import read_native_header
-from labels4free.data.pair_manifest import MANIFEST
+from labels4free.data.names import MANIFEST
 from labels4free.errors import RunError
 from labels4free.report import Curve, Picture, Report, Section, pick_evenly
 

@@ -124,8 +124,8 @@ def _check_source(pred: Path | None, model: str | None, images: Path | None, *, 
 
 
 def _check_files(files: _Files, images: Path | None, keep: Path | None) -> None:
-    from labels4free.data.sheets import check_sheet_name
     from labels4free.errors import ConfigError
+    from labels4free.pictures.contact_sheet import check_sheet_name
 
     for name, file in files._asdict().items():
         if file is not None and file.is_dir():

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.decoding import decode_image
 from labels4free.evaluation.config import TRUTH_THRESHOLD
 from labels4free.evaluation.pictures import LEGEND, compare
 from labels4free.evaluation.report import CLASS_SCORES
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.report import Picture, Report, Section, write_report
 
 if TYPE_CHECKING:

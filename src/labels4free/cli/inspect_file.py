@@ -87,7 +87,7 @@ def _generator_of(contents: Contents) -> Generator | None:
 
 def _draw(contents: Contents, generator: Generator, picture: Path) -> None:
     from labels4free.checkpoints.self_check import self_check
-    from labels4free.data.images import write_png
+    from labels4free.pictures.pixels import write_png
 
     with progress_bar("Rendering") as update:
         check = self_check(

@@ -64,7 +64,7 @@ class Files:
     category: Annotated[str, arg(metavar="WORD")] = "object"
     """What the object is called, for COCO."""
     coco_polygons: bool = False
-    """Write COCO's masks as polygons too, in a file of their own."""
+    """Refused: COCO's masks are written as run lengths, which are exact and which pycocotools reads."""
 
 
 @dataclass(frozen=True)

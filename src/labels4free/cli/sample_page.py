@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.pair_formats import FORMATS
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.data.pair_manifest import read_manifest
 from labels4free.data.shard_records import read_shard
 from labels4free.errors import DataError, RunError
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.report import Histogram, Picture, Report, Section, write_report
 from labels4free.sampling.card import DATA_SET, reading_programs, without_folders
 from labels4free.sampling.command import sample_command
@@ -274,7 +274,7 @@ class _Pictures:
     def __init__(self, out: Path, manifest: Mapping[str, Any], folder: Path) -> None:
         config = SampleConfig.from_json(manifest["settings"])
         self.layout = config.layout(manifest["settings"]["size"])
-        self._out, self._folder, self._format = out, folder, FORMATS[config.format]
+        self._out, self._folder, self._format = out, folder, PAIR_FORMATS[config.format]
 
     @property
     def legend(self) -> str:

@@ -121,8 +121,8 @@ def _check(
 
 
 def _check_sheet(photos: tuple[str, ...], sheet: Path | None) -> None:
-    from labels4free.data.sheets import check_sheet_name
     from labels4free.errors import ConfigError
+    from labels4free.pictures.contact_sheet import check_sheet_name
 
     if sheet is None:
         return
@@ -169,8 +169,8 @@ def _pipe(work: _Work) -> None:
 def _batch(work: _Work | None, found: Found, out: Path, sheet: Path | None, *, overwrite: bool) -> int:
     """Segment photos one after the other; a word on stderr for each that fails or needs one."""
     from labels4free.cli import FAILURE, SUCCESS
-    from labels4free.data.sheets import save_sheet
     from labels4free.errors import DataError
+    from labels4free.pictures.contact_sheet import save_sheet
     from labels4free.segmenting.sheet import LeastCertain
 
     problems, notes, done, there = list(found.problems), list[str](), 0, 0

@@ -23,9 +23,9 @@ from PIL import Image
 
 from labels4free.data.decoding import LARGEST_FILE, decode_image, opened_image, read_bytes
 from labels4free.data.mask_files import read_mask
-from labels4free.data.pairs import COLOUR_PARTS
-from labels4free.data.png import encode_colour_png
+from labels4free.data.names import COLOUR_PARTS
 from labels4free.errors import DataError
+from labels4free.pictures.png import encode_colour_png
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from labels4free.data.decoding import is_image_name, natural_key
+from labels4free.data.names import PARTS
 from labels4free.data.pair_files import LATENTS, decode_latents, decode_part, encode_part, suffix_of
 from labels4free.data.pair_store import EncodedPair, PairFormat, PairSet, PairShard, json_line, write_card, write_entry
-from labels4free.data.pairs import PARTS, FileEntry
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from labels4free.data.pairs import Pair, PairLayout, PairRecord
+    from labels4free.data.pairs import FileEntry, Pair, PairLayout, PairRecord
 
 RECORDS = "records.jsonl"
 """Name of the file with the pairs' measurements."""

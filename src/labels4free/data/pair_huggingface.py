@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from labels4free.data.names import PARTS
 from labels4free.data.pair_files import LATENTS, decode_latents, decode_part
 from labels4free.data.pair_folder import FolderFormat, JsonLines, part_path
 from labels4free.data.pair_store import CARD, PairSet, json_line, write_entry
-from labels4free.data.pairs import PARTS, FileEntry
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from labels4free.data.pairs import PairLayout, PairRecord
+    from labels4free.data.pairs import FileEntry, PairLayout, PairRecord
 
 METADATA = "metadata.jsonl"
 """Name of the file with the pairs' files and measurements."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from labels4free.data.names import KIND, MANIFEST
 from labels4free.errors import RunError
 from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
 
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MANIFEST = "manifest.json"
-KIND = "labels4free_samples"
-"""What the manifest says under "kind"."""
 FORMAT = 2
 """What it says under "format"; 1 was the folder of numbered PNG files without shards."""
 
@@ -53,15 +51,6 @@ def write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
         write_atomically(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     except OSError as error:
         raise RunError(write_failure(out / MANIFEST, error)) from error
-
-
-def is_data_set(folder: Path) -> bool:
-    """Whether it is the folder of a data set of pairs, of any version."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
 def read_manifest(out: Path) -> dict[str, Any]:

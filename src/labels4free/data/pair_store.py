@@ -99,7 +99,7 @@ class PairSet(ABC):
     Attributes:
         path: Where the data set lies.
         names: Each pair's name in the data set, in order.
-        parts: What every pair holds, of :data:`labels4free.data.pairs.PARTS`.
+        parts: What every pair holds, of :data:`labels4free.data.names.PARTS`.
         skipped: What a pair is called -> why it cannot be used, as far as is known yet.
     """
 

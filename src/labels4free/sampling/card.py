@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.model_zoo import MODELS
+from labels4free.data.names import PARTS
 from labels4free.data.pair_files import LATENTS, suffix_of
-from labels4free.data.pairs import PARTS
 from labels4free.sampling.command import sample_command
 from labels4free.sampling.config import SampleConfig
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from labels4free.data.pairs import PARTS, PairLayout
+from labels4free.data.names import PARTS
+from labels4free.data.pairs import PairLayout
 from labels4free.errors import ConfigError
 from labels4free.ops.refine import REFINEMENTS, Refinement
 from labels4free.sampling.filters import FilterConfig
@@ -41,14 +42,14 @@ class SampleConfig:
             package ``pymatting``) or None. Take masks of refined alpha at a threshold of 0.5: borders become softer.
         size: Side of the written pictures in pixels, a divisor of the generator's resolution (box filter); None for
             the generator's resolution.
-        parts: What is written of each pair: names of :data:`labels4free.data.pairs.PARTS`. Nothing is rendered that
+        parts: What is written of each pair: names of :data:`labels4free.data.names.PARTS`. Nothing is rendered that
             they do not need.
         format: How pairs are written: ``folder``, ``webdataset``, ``coco`` or ``huggingface``.
         image_format: ``png``, ``jpeg`` or ``webp`` for colour pictures. All else is written without loss.
         quality: Of JPEG and WebP, 1 to 100.
         alpha_bits: 8 or 16 bits a pixel of alpha.
         category: What the object is called, in formats that name it.
-        coco_polygons: Whether COCO's masks are written as polygons too, in a second file.
+        coco_polygons: Refused: COCO's masks are written as run lengths, which are exact.
         shard_size: Candidates of a shard, at least 1: what is written, checked and resumed as one.
         batch_size: Pairs rendered at once on an accelerator, where it decides about the last bits. On a CPU each pair
             is rendered alone, on one thread, several at a time: there it changes nothing.

@@ -19,8 +19,9 @@ import torch
 
 from labels4free import __version__
 from labels4free.checkpoints.loading import generator_fingerprint
-from labels4free.data.pair_formats import FORMATS
-from labels4free.data.pair_manifest import FORMAT, KIND, open_data_set, write_manifest
+from labels4free.data.names import KIND
+from labels4free.data.pair_formats import PAIR_FORMATS
+from labels4free.data.pair_manifest import FORMAT, open_data_set, write_manifest
 from labels4free.data.shard_records import SHARD_FOLDER, ShardRecord, file_entry, shard_path
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.files import remove_leftovers
@@ -88,7 +89,7 @@ def sample_dataset(
         raise ConfigError(f"num must be at least 1 sample, got {num}.")
     mine = share.shards(shard_count(num, config.shard_size))
     renderer = PairRenderer(layered, config)
-    FORMATS[config.format].check(config.layout(renderer.size))
+    PAIR_FORMATS[config.format].check(config.layout(renderer.size))
     data_set = _DataSet(renderer, out, num)
     manifest = data_set.describe(generator_name, alpha_name)
     start = time.monotonic()
@@ -104,7 +105,7 @@ class _DataSet:
     def __init__(self, renderer: PairRenderer, out: Path, num: int) -> None:
         self.renderer, self.out, self.num = renderer, out, num
         self.config = renderer.config
-        self.format, self.layout = FORMATS[self.config.format], self.config.layout(renderer.size)
+        self.format, self.layout = PAIR_FORMATS[self.config.format], self.config.layout(renderer.size)
         self.count = shard_count(num, self.config.shard_size)
         self.previews = Previews(self.config)
 

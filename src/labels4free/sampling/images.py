@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.images import write_png
 from labels4free.errors import ConfigError, DataError
+from labels4free.pictures.contact_sheet import contact_sheet
+from labels4free.pictures.pixels import write_png
 from labels4free.sampling.latent_files import write_latents
 from labels4free.sampling.picture_folder import FileFormat, open_folder
 from labels4free.sampling.rendering import shrunk

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from labels4free.data.films import FilmLayout, check_film, write_film
 from labels4free.errors import ConfigError
 from labels4free.generators.base import sample_label, sample_z
+from labels4free.pictures.films import FilmLayout, check_film, write_film
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.checkpoints.loading import load_discriminator
-from labels4free.data.images import to_uint8
 from labels4free.data.pairs import Pair, measure
 from labels4free.errors import ConfigError
 from labels4free.generators.base import mix_styles, sample_label
 from labels4free.layered import composite
 from labels4free.losses import binarization
 from labels4free.ops.refine import refine_alpha
+from labels4free.pictures.pixels import to_uint8
 from labels4free.sampling.backgrounds import PictureBackgrounds, solid_background
 from labels4free.sampling.config import GENERATED, SampleConfig
 from labels4free.sampling.realism import measure_realism

@@ -15,9 +15,9 @@ from PIL import Image, features
 
 from labels4free import __version__
 from labels4free.checkpoints.loading import generator_fingerprint
-from labels4free.data.images import write_png
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.files import TEMPORARY_SUFFIX, remove_leftovers, write_atomically, write_failure
+from labels4free.pictures.pixels import write_png
 
 if TYPE_CHECKING:
     from pathlib import Path

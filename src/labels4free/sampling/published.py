@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labels4free.data.images import write_png
 from labels4free.data.pair_formats import read_pairs
+from labels4free.pictures.pixels import write_png
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

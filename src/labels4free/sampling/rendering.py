@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from labels4free.data.images import to_uint8
 from labels4free.errors import ConfigError
 from labels4free.generators.base import NoiseMode
+from labels4free.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labels4free.data.pair_formats import FORMATS
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.data.shard_records import ShardRecord, find_damage, read_shard, shard_path, write_shard
 from labels4free.errors import ConfigError, DataError
 from labels4free.files import write_failure
@@ -149,7 +149,7 @@ def write_shards(
         DataError: If a file cannot be written.
     """
     config = renderer.config
-    layout, pair_format = config.layout(renderer.size), FORMATS[config.format]
+    layout, pair_format = config.layout(renderer.size), PAIR_FORMATS[config.format]
     indices = (index for _, candidates in jobs for index in candidates)
     stream = finished_candidates(renderer, indices, Choice(thresholds, pair_format, layout, look))
     try:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.loading import generator_fingerprint
-from labels4free.data.pair_formats import FORMATS
-from labels4free.data.pair_manifest import MANIFEST, read_manifest
+from labels4free.data.names import MANIFEST
+from labels4free.data.pair_formats import PAIR_FORMATS
+from labels4free.data.pair_manifest import read_manifest
 from labels4free.data.pair_store import CARD
 from labels4free.data.pairs import FileEntry
 from labels4free.data.shard_records import (
@@ -158,7 +159,7 @@ def recreate_pair(out: str | Path, index: int, layered: LayeredGenerator) -> Rec
     renderer = PairRenderer(layered, config)
     with single_thread():
         pair = renderer.render([index])[0].pair
-    encoded = FORMATS[config.format].encode(pair, config.layout(renderer.size))
+    encoded = PAIR_FORMATS[config.format].encode(pair, config.layout(renderer.size))
     differing = {} if reason is not None else _differing(out, record, encoded.files)
     return Recreation(index, dict(encoded.files), differing, reason)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 
 from labels4free.checkpoints.loading import generator_fingerprint, load_discriminator
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.errors import ConfigError, RunError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import STDDEV_GROUP, group_size
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.training.agreement import build_view
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import (

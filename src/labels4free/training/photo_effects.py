@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from labels4free.pictures.pixels import from_uint8, unit_to_uint8
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -134,9 +136,8 @@ def grey(image: Tensor) -> Tensor:
 
 def through_jpeg(image: Tensor, quality: int) -> Tensor:
     """Write as JPEG of a quality from 1 to 100, and read again: rounded to 8 bits, within [-1, 1]."""
-    pixels = ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
+    pixels = unit_to_uint8((image[0].permute(1, 2, 0).contiguous() + 1) / 2)
     buffer = io.BytesIO()
-    Image.fromarray(pixels.contiguous().numpy()).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
     with Image.open(buffer) as read:
-        back = torch.from_numpy(np.array(read))
-    return back.permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+        return from_uint8(np.array(read)[None])

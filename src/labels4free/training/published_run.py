@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.errors import ConfigError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import AlphaNetwork, MergeNetwork, PaperNetwork
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.training.bank import check_resolution
 from labels4free.training.consensus import Consensus
 from labels4free.training.contracts import ALPHA

@@ -13,8 +13,8 @@ import shutil
 from typing import TYPE_CHECKING, Any, Generic
 
 from labels4free.checkpoints.native import read_native_header, write_native
-from labels4free.data.images import write_png
 from labels4free.errors import RunError
+from labels4free.pictures.pixels import write_png
 from labels4free.training.best import Best
 from labels4free.training.contracts import (
     ALPHA,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from labels4free.checkpoints.loading import load_segmenter
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.pair_formats import open_pairs
 from labels4free.data.photos import open_photos, open_shared
 from labels4free.errors import ConfigError, DataError, RunError
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.training.consensus import Consensus
 from labels4free.training.contracts import SEGMENTER
 from labels4free.training.distributed import World

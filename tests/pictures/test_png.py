@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labels4free.data.png import encode_colour_png
+from labels4free.pictures.png import encode_colour_png
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 7, 3), (9, 1, 4), (40, 33, 3), (40, 33, 4)])

@@ -7,61 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.data import pair_sets
+from tests.data.image_store_contract import FINISHED, ImageStoreContract
 from tests.data.picture_files import jpeg
 
 from labels4free.data.decoding import decode_image
-from labels4free.data.image_formats import FORMATS, open_source
-from labels4free.data.image_store import MANIFEST, StoreLayout, best_size, check_finished, spoken
-from labels4free.data.pair_formats import FORMATS as PAIR_FORMATS
-from labels4free.data.pair_manifest import MANIFEST as PAIR_MANIFEST
+from labels4free.data.folder_store import FolderSource, FolderWriter
+from labels4free.data.image_store import MANIFEST, best_size, spoken
+from labels4free.data.images import open_source
+from labels4free.data.names import MANIFEST as PAIR_MANIFEST
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.errors import DataError
 
-FINISHED = b'{"kind": "labels4free_images", "settings": {"sizes": [8, 16]}}'
-NAMES = {"lmdb": "a", "zip": "a.zip", "webdataset": "a", "folder": "a"}
 
+class TestFolder(ImageStoreContract):
+    source, writer, nothing = FolderSource, FolderWriter, "no image files in it"
 
-def write(out, name):
-    writer = FORMATS[name].writer(out, StoreLayout((8, 16), ".jpg", 2))
-    for i in range(3):
-        writer.add([jpeg(i, 8), jpeg(i, 16)])
-    writer.finish(FINISHED)
-    writer.close()
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_what_is_written_is_recognised_and_read_back(tmp_path, name):
-    write(tmp_path / NAMES[name], name)
-    for size in (8, 16, None):
-        source = open_source(str(tmp_path / NAMES[name]), size)
-        assert type(source) is FORMATS[name].source
-        assert [source.read(i) for i in range(len(source))] == [jpeg(i, size or 16) for i in range(3)]
-        assert "00002" in source.label(2)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_fingerprint_tells_sources_apart(tmp_path, name):
-    write(tmp_path / NAMES[name], name)
-    source = open_source(tmp_path / NAMES[name])
-    first = source.fingerprint()
-    assert first == open_source(tmp_path / NAMES[name]).fingerprint()
-    assert len(first) == 64
-    assert first != open_source(tmp_path / NAMES[name], 8).fingerprint()
-
-
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"zip"}))
-def test_an_unfinished_folder(tmp_path, name):
-    write(tmp_path, name)
-    (tmp_path / "unfinished.jsonl").touch()
-    check_finished(tmp_path)  # killed at the very end
-    (tmp_path / MANIFEST).unlink()
-    with pytest.raises(DataError, match=r"is unfinished: go on with the same `labels4free prepare` command"):
-        open_source(tmp_path)
-
-
-def test_an_unfinished_file(tmp_path):
-    (tmp_path / "a.zip.unfinished.jsonl").touch()
-    with pytest.raises(DataError, match=r"a\.zip is unfinished"):
-        open_source(tmp_path / "a.zip")
+    def write(self, path, *arguments):
+        path.mkdir(parents=True, exist_ok=True)
+        return super().write(path, *arguments)
 
 
 def test_a_damaged_manifest(tmp_path):
