@@ -10,8 +10,8 @@ from PIL import Image
 from tests.tiny import tiny_generator as build_generator
 from tests.tiny import tiny_stylegan2
 
-from labels4free.data import images as image_files
 from labels4free.errors import ConfigError, DataError, RunError
+from labels4free.pictures import pixels as image_files
 from labels4free.sampling import picture_folder
 from labels4free.sampling.images import Sources, generate_images
 from labels4free.sampling.latent_files import read_latents
