@@ -39,7 +39,6 @@ class PairFormatContract:
         assert_same(pairs[-1], pair(INDICES[-1]))
         assert not pairs.skipped
         assert [read.record.index for read in read_pairs(str(tmp_path))] == list(INDICES)
-        assert [read.record.index for read in self.format.read(tmp_path)] == list(INDICES)
 
     @pytest.mark.parametrize("parts", [("image", "mask"), ("mask", "alpha", "image"), ("image", "mask", "latents")])
     def test_any_parts_in_any_order_8_bit(self, tmp_path, parts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tarfile
 import zlib
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -56,6 +58,16 @@ def jpeg(seed: int, size: int = 8) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="jpeg", quality=100)
     return buffer.getvalue()
+
+
+def tar_file(path: Path, members: Mapping[str, bytes], mode="w", **options) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    with tarfile.open(path, mode, **options) as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
 
 
 def pixels_in_another_process(store: ImageStore) -> Tensor:

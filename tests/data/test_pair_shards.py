@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import INDICES, files, layout, pair, write
+from tests.data.picture_files import tar_file
 
 from labels4free.data.images import open_images
 from labels4free.data.names import PARTS
@@ -26,15 +27,6 @@ def png(pixels):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def pack(path, members):
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 def test_members_of_a_shard(tmp_path):
@@ -80,7 +72,7 @@ def test_shards_of_others(tmp_path):
         members[f"a/{i}.png"] = png(np.full((8, 8, 3), i, np.uint8))
         members[f"a/{i}.mask.png"] = png(mask)
     members["a/3.png"] = png(np.zeros((8, 8, 3), np.uint8))
-    pack(tmp_path / "x.tar", members)
+    tar_file(tmp_path / "x.tar", members)
     pairs = open_pairs(tmp_path)
     assert pairs.parts == ("image", "mask")
     assert [(one.record.index, int(one.pictures["image"].max())) for one in pairs] == [(0, 0), (1, 1), (2, 2)]
@@ -89,7 +81,7 @@ def test_shards_of_others(tmp_path):
 
 
 def test_no_pairs_in_shards(tmp_path):
-    pack(tmp_path / "x.tar", {"1.txt": b"a caption"})
+    tar_file(tmp_path / "x.tar", {"1.txt": b"a caption"})
     with pytest.raises(DataError, match="holds no pair: give tar files with an image and a mask of the same name"):
         open_pairs(tmp_path)
     (tmp_path / "x.tar").write_bytes(b"\x1f\x8b" + bytes(5000))

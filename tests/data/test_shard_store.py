@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import io
 import tarfile
 
 import pytest
 import torch
 from tests.data.image_store_contract import ImageStoreContract
-from tests.data.picture_files import jpeg
+from tests.data.picture_files import jpeg, tar_file
 
 from labels4free.data.image_store import StoreLayout
 from labels4free.data.images import open_images
@@ -14,21 +13,11 @@ from labels4free.data.shard_store import ShardSource, ShardWriter
 from labels4free.errors import DataError
 
 
-def write(path, members, mode="w", **options):
-    path.parent.mkdir(exist_ok=True, parents=True)
-    with tarfile.open(path, mode, **options) as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
 class TestShards(ImageStoreContract):
     source, writer, nothing = ShardSource, ShardWriter, "holds no image: give tar files with PNG"
 
     def store(self, path, images):
-        return super().store(path, images) if images else write(path / "x.tar", {"1.json": b"{}"}).parent
+        return super().store(path, images) if images else tar_file(path / "x.tar", {"1.json": b"{}"}).parent
 
     def test_the_files(self, tmp_path):
         out = self.write(tmp_path, StoreLayout((8, 16), ".jpg", 3), [[jpeg(i, 8), jpeg(i, 16)] for i in range(7)])
@@ -58,7 +47,7 @@ def shards(tmp_path):
     """Twelve shards with two images each."""
     for shard in range(12):
         members = {f"{shard:03d}{i}.jpg": jpeg(10 * shard + i) for i in range(2)}
-        write(tmp_path / "set" / f"x-{shard:06d}.tar", members)
+        tar_file(tmp_path / "set" / f"x-{shard:06d}.tar", members)
     return tmp_path / "set"
 
 
@@ -75,7 +64,7 @@ def test_folder_file_and_pattern(shards):
 
 def test_patterns_with_several_ranges_and_widths(tmp_path):
     for name in ("a-9-00.tar", "a-9-01.tar", "a-10-00.tar", "a-10-01.tar"):
-        write(tmp_path / name, {"1.jpg": jpeg(1)})
+        tar_file(tmp_path / name, {"1.jpg": jpeg(1)})
     names = open_images(f"{tmp_path}/a-{{9..10}}-{{00..01}}.tar", 8).source.names
     assert [name.partition("/")[0] for name in names] == ["a-9-00.tar", "a-9-01.tar", "a-10-00.tar", "a-10-01.tar"]
 
@@ -100,7 +89,7 @@ def test_one_image_a_sample(tmp_path):
         "3.mask.png": jpeg(3),  # nothing better in this sample
         "._4.jpg": b"",
     }
-    source = ShardSource(write(tmp_path / "x.tar", members))
+    source = ShardSource(tar_file(tmp_path / "x.tar", members))
     assert list(source.names) == ["x.tar/a/1.jpg", "x.tar/b/1.webp", "x.tar/3.mask.png"]
     assert [source.read(i) for i in range(3)] == [jpeg(1), jpeg(2), jpeg(3)]
 
@@ -110,19 +99,19 @@ def test_one_image_a_sample(tmp_path):
 )
 def test_kinds_of_tar(tmp_path, options):
     name = f"{'folder' * 10}/{'x' * 80}.jpg"
-    source = ShardSource(write(tmp_path / "x.tar", {name: jpeg(1), "2.jpg": jpeg(2)}, **options))
+    source = ShardSource(tar_file(tmp_path / "x.tar", {name: jpeg(1), "2.jpg": jpeg(2)}, **options))
     assert list(source.names) == [f"x.tar/{name}", "x.tar/2.jpg"]
     assert source.read(1) == jpeg(2)
 
 
 def test_images_beside_a_tar_file_are_a_folder_of_images(tmp_path):
-    write(tmp_path / "x.tar", {"1.jpg": jpeg(1)})
+    tar_file(tmp_path / "x.tar", {"1.jpg": jpeg(1)})
     (tmp_path / "2.jpg").write_bytes(jpeg(2))
     assert list(open_images(tmp_path, 8).source.names) == ["2.jpg"]
 
 
 def test_compressed_or_something_else(tmp_path):
-    write(tmp_path / "x.tar", {"1.jpg": jpeg(1)}, "w:gz")
+    tar_file(tmp_path / "x.tar", {"1.jpg": jpeg(1)}, "w:gz")
     with pytest.raises(DataError, match=r"x\.tar cannot be read as a tar file .*; if it is compressed, unpack it"):
         open_images(tmp_path, 8)
     (tmp_path / "x.tar").write_bytes(b"")
@@ -131,7 +120,7 @@ def test_compressed_or_something_else(tmp_path):
 
 
 def test_a_shard_that_was_cut_off(tmp_path, caplog):
-    path = write(tmp_path / "x.tar", {"1.jpg": jpeg(1), "2.jpg": jpeg(2), "3.jpg": jpeg(3)})
+    path = tar_file(tmp_path / "x.tar", {"1.jpg": jpeg(1), "2.jpg": jpeg(2), "3.jpg": jpeg(3)})
     with tarfile.open(path) as tar:
         second = tar.getmember("2.jpg").offset_data
     whole = path.read_bytes()

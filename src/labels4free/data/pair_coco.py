@@ -15,7 +15,6 @@ import numpy as np
 
 from labels4free.data import rle
 from labels4free.data.names import PARTS
-from labels4free.data.pair_files import LATENTS, decode_latents, decode_part
 from labels4free.data.pair_folder import FileShard, encode_files, files_by_stem, numbered_pictures, part_path
 from labels4free.data.pair_store import EncodedPair, PairFormat, PairSet, write_card, write_entry
 from labels4free.errors import ConfigError, DataError
@@ -83,24 +82,19 @@ class CocoSet(PairSet):
         self.parts = tuple(part for part in PARTS if part in ("image", "mask", *self._beside))
 
     def _picture(self, number: int, part: str) -> NDArray[Any]:
-        if part == "mask":
-            return self.mask(number)
-        path = self._folder / self.names[number] if part == "image" else self._path(number, part)
-        return decode_part(part, path, str(path))
-
-    def _latents(self, number: int) -> dict[str, NDArray[np.float32]]:
-        path = self._path(number, LATENTS)
-        return decode_latents(path, str(path))
+        return self.mask(number) if part == "mask" else super()._picture(number, part)
 
     def _values(self, number: int) -> Mapping[str, Any]:
         values = self._images[number].get("record")
         return values if isinstance(values, dict) else {}
 
-    def _path(self, number: int, part: str) -> Path:
+    def _file(self, number: int, part: str) -> tuple[Path, str]:
+        if part == "image":
+            return (path := self._folder / self.names[number]), str(path)
         name = self._beside[part].get(self.names[number].rpartition(".")[0])
         if name is None:
             raise DataError(f"There is no {part} of {self.names[number]} in {self.path / PARTS[part]}.")
-        return self._folder.parent / PARTS[part] / name
+        return (path := self._folder.parent / PARTS[part] / name), str(path)
 
     def mask(self, number: int) -> NDArray[np.uint8]:
         """The union of an image's annotations, uint8 [H, W], 0 or 255.

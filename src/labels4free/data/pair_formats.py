@@ -9,15 +9,13 @@ from labels4free.data.pair_coco import CocoFormat
 from labels4free.data.pair_folder import FolderFormat
 from labels4free.data.pair_huggingface import HuggingFaceFormat
 from labels4free.data.pair_shards import ShardFormat
-from labels4free.data.pair_store import EncodedPair, PairFormat, PairSet, PairShard
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from labels4free.data.pair_store import PairFormat, PairSet
     from labels4free.data.pairs import Pair
-
-__all__ = ["PAIR_FORMATS", "EncodedPair", "PairFormat", "PairSet", "PairShard", "open_pairs", "read_pairs"]
 
 PAIR_FORMATS: dict[str, type[PairFormat]] = {
     "webdataset": ShardFormat,

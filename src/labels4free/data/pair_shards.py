@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from labels4free.data.decoding import is_image_name
 from labels4free.data.names import PARTS
-from labels4free.data.pair_files import LATENTS, decode_latents, decode_part, encode_part, suffix_of
+from labels4free.data.pair_files import LATENTS, decode_part, encode_part, suffix_of
 from labels4free.data.pair_store import EncodedPair, MeasuredFile, PairFormat, PairSet, PairShard, json_line, write_card
 from labels4free.data.tar import (
     Place,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from labels4free.data.pairs import FileEntry, Pair, PairLayout, PairRecord
@@ -97,24 +96,17 @@ class ShardSet(PairSet):
         if not self.parts:
             raise DataError(f"{path} holds no pair: give tar files with an image and a mask of the same name in them.")
 
-    def _picture(self, number: int, part: str) -> NDArray[Any]:
-        return decode_part(part, *self._read(number, part))
-
-    def _latents(self, number: int) -> dict[str, NDArray[np.float32]]:
-        return decode_latents(*self._read(number, LATENTS))
-
     def _values(self, number: int) -> Mapping[str, Any]:
         if _RECORD not in self._members[number]:
             return {}
-        data, name = self._read(number, _RECORD)
+        data, name = self._file(number, _RECORD)
         try:
             values = json.loads(data)
         except ValueError as error:
             raise DataError(f"{name} is no JSON ({error}).") from error
         return values if isinstance(values, dict) else {}
 
-    def _read(self, number: int, part: str) -> tuple[bytes, str]:
-        """Content and name of one member."""
+    def _file(self, number: int, part: str) -> tuple[bytes, str]:
         if part not in self._members[number]:
             raise DataError(f"There is no {part} of {self.names[number]} in {self.path}.")
         return _read(self._members[number][part])
