@@ -12,7 +12,6 @@ from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import INDICES, files, layout, pair, write
 from tests.data.picture_files import tar_file
 
-from labels4free.data.images import open_images
 from labels4free.data.names import PARTS
 from labels4free.data.pair_formats import open_pairs
 from labels4free.data.pair_shards import shard_name
@@ -53,14 +52,6 @@ def test_a_shard_and_a_pattern_of_them(tmp_path):
     assert some.names[0] == "shard-000001.tar/000000005"
     with pytest.raises(DataError, match=r"There is no shard .*shard-000003\.tar"):
         open_pairs(f"{tmp_path}/shard-{{000001..000003}}.tar")
-
-
-def test_training_on_the_images_of_a_sampled_data_set(tmp_path):
-    write("webdataset", tmp_path)
-    images = open_images(tmp_path, 24)
-    assert len(images) == len(INDICES)
-    expected = pair(0).pictures["image"].transpose(2, 0, 1) / 127.5 - 1
-    assert np.allclose(images[0].numpy(), expected, atol=1e-6)
 
 
 def test_shards_of_others(tmp_path):
