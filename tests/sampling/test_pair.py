@@ -23,9 +23,10 @@ from labels4free.ops.refine import refine_alpha
 from labels4free.sampling import pair as pair_module
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.filters import FilterConfig
-from labels4free.sampling.pair import PairRenderer, draw, render_pair, single_thread
+from labels4free.sampling.pair import PairRenderer, render_pair, single_thread
 from labels4free.sampling.realism import measure_realism
 from labels4free.sampling.uncertainty import UncertaintyConfig
+from labels4free.seeds import MIXED_STYLES, draw, series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +155,7 @@ def test_style_mixing_takes_fine_rows_of_another_latent(layered: LayeredGenerato
         mixed = render_pair(layered, SampleConfig(style_mixing=1.0, parts=("latents",)), index).latents["ws"]
         own = generator.draw_ws(0, 2 * index, 0.7)
         crossover = 1 + int(draw(0, index, "crossover") * (generator.num_ws - 1))
-        other = generator.draw_ws(pair_module._MIXING_SEED, index, 0.7)
+        other = generator.draw_ws(series(0, MIXED_STYLES), index, 0.7)
         assert np.array_equal(mixed, mix_styles(own, other, crossover)[0].numpy())
         assert not np.array_equal(mixed, own[0].numpy())
         crossovers.add(crossover)

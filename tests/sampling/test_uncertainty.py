@@ -12,7 +12,6 @@ from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.sampling.uncertainty import (
     UncertaintyConfig,
     UncertaintyMeter,
-    deviation_map,
     disagreement,
     load_members,
 )
@@ -60,13 +59,6 @@ def test_disagreement_about_nothing():
     assert disagreement(empty, [full]) == 1
     with pytest.raises(ConfigError, match="needs views"):
         disagreement(empty, [])
-
-
-def test_deviation_map_by_hand():
-    maps = [torch.tensor([[[[0.0, 0.2]]]]), torch.tensor([[[[1.0, 0.2]]]])]
-    torch.testing.assert_close(deviation_map(iter(maps)), torch.tensor([[[[0.5, 0.0]]]]))
-    with pytest.raises(ConfigError, match="at least one"):
-        deviation_map([])
 
 
 def test_views_are_what_they_are_called(layered):

@@ -8,12 +8,12 @@ from tests.tiny import tiny_stylegan2
 from tests.tiny_published import CHANNELS, advanced, published_trainer
 from tests.tiny_run import tiny_config
 
+from labels4free.generators.views import render_again
 from labels4free.metrics import soft_agreement
 from labels4free.networks.alpha_network import MergeNetwork
-from labels4free.training.agreement import render_again
+from labels4free.seeds import derive_seed
 from labels4free.training.alpha_run import ReplayRecipe
 from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.draws import mix
 from labels4free.training.monitor import label_free_score
 from labels4free.training.published_trainer import _SHOWN
 
@@ -33,7 +33,7 @@ def steadiness(health):
 def test_the_published_recipe_renders_again_for_its_checks(generator):
     trainer = advanced(published_trainer(generator, monitor={"samples": 3, "noise_views": 2}), 2)
     health = trainer.check()
-    seed, psi = mix(trainer.config.seed, _SHOWN), trainer.config.samples.truncation_psi
+    seed, psi = derive_seed(trainer.config.seed, _SHOWN), trainer.config.samples.truncation_psi
     alpha = trainer.show(range(3)).alpha
     for view, number, found in (("noise", 2, health.agreement_noise), ("mixing", 3, health.agreement_mixing)):
         again = []

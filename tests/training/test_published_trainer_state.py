@@ -13,8 +13,8 @@ from tests.tiny_published import CHANNELS, Reals, advanced, changed, digests, pu
 from labels4free import losses
 from labels4free.errors import CheckpointError
 from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.seeds import derive_seed
 from labels4free.training import published_trainer as trainer_module
-from labels4free.training.draws import mix
 from labels4free.training.run_dir import state_digest
 from labels4free.types import LayeredImage
 
@@ -97,7 +97,7 @@ def test_shown_samples_are_the_same_in_batches_of_any_size(make, generator):
     assert [x.shape for x in layers] == [(5, 3, 16, 16), (5, 3, 16, 16), (5, 1, 16, 16)]
     for ours, theirs in zip(layers, large.show(range(5)), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    first = generator.draw_ws(mix(0, trainer_module._SHOWN), 0, 0.7)
+    first = generator.draw_ws(derive_seed(0, trainer_module._SHOWN), 0, 0.7)
     expected = generator.synthesize(first).image.reshape(1, 3, 16, 2, 16, 2).mean(dim=(3, 5))
     torch.testing.assert_close(layers.foreground[:1], expected)
 

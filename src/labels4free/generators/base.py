@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from labels4free.errors import ConfigError
+from labels4free.seeds import CLASSES, sample_seed, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from labels4free.types import FeatureSpec, GeneratorOutput
-
-_LABEL_SEED = 0x5F3C  # keeps the draw of a sample's class apart from that of its z
 
 NoiseMode = Literal["fixed", "random", "none"]
 Noise = NoiseMode | Sequence[Tensor]
@@ -233,8 +232,8 @@ def sample_z(z_dim: int, seed: int, index: int) -> Tensor:
 
 def sample_label(c_dim: int, seed: int, index: int) -> int:
     """Draw the class of one sample out of ``c_dim``, which depends on (seed, index) alone."""
-    return int(torch.randint(c_dim, (), generator=_rng(seed ^ _LABEL_SEED, index)))
+    return int(torch.randint(c_dim, (), generator=_rng(series(seed, CLASSES), index)))
 
 
 def _rng(seed: int, index: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03) % (1 << 63))
+    return torch.Generator().manual_seed(sample_seed(seed, index))

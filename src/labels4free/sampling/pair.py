@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from labels4free.sampling.backgrounds import PictureBackgrounds, solid_backgroun
 from labels4free.sampling.config import GENERATED, SampleConfig
 from labels4free.sampling.realism import measure_realism
 from labels4free.sampling.uncertainty import UncertaintyMeter, load_members
+from labels4free.seeds import MIXED_STYLES, draw, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.layered import Foreground, LayeredGenerator
-
-_MIXING_SEED = 0x31C5  # keeps the other latent of a style mixing apart from the latents of all pairs
 
 
 class Candidate(NamedTuple):
@@ -48,12 +46,6 @@ class _Rows(NamedTuple):
     background_ws: Tensor | None
     truncations: list[float]
     labels: list[int | None]
-
-
-def draw(seed: int, index: int, what: str) -> float:
-    """An even draw from [0, 1) that depends on its arguments alone, on every machine and in every version."""
-    digest = hashlib.sha256(f"labels4free {what} {seed} {index}".encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
 
 @contextlib.contextmanager
@@ -182,7 +174,7 @@ class PairRenderer:
         for index, psi, label in zip(indices, truncations, labels, strict=True):
             own = generator.draw_ws(config.seed, 2 * index, psi, label=label)
             if draw(config.seed, index, "mixing") < config.style_mixing:
-                other = generator.draw_ws(config.seed ^ _MIXING_SEED, index, psi, label=label)
+                other = generator.draw_ws(series(config.seed, MIXED_STYLES), index, psi, label=label)
                 crossover = 1 + int(draw(config.seed, index, "crossover") * (generator.num_ws - 1))
                 own = mix_styles(own, other, crossover)
             ws.append(own)

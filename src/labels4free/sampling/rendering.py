@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from labels4free.data.images import to_uint8
 from labels4free.errors import ConfigError
 from labels4free.generators.base import NoiseMode
+from labels4free.seeds import noise_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,7 +149,7 @@ class Renderer:
 
 def _noise_maps(generator: Generator, number: int) -> list[Tensor]:
     """[1, 1, R, R] for each layer, drawn on the CPU, so that every device gets the same."""
-    rng = torch.Generator().manual_seed((number * 0x9E3779B97F4A7C15 + 0x6E6F697365) % (1 << 63))
+    rng = torch.Generator().manual_seed(noise_seed(number))
     return [torch.randn(1, 1, spec.resolution, spec.resolution, generator=rng) for spec in generator.feature_specs]
 
 

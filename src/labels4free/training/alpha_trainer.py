@@ -19,11 +19,11 @@ from labels4free import losses
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.seeds import derive_seed, generator_for
 from labels4free.training.augmentation import Augmenter
 from labels4free.training.backgrounds import draw_backgrounds, filled_share
 from labels4free.training.bank import mirrored
 from labels4free.training.distributed import World
-from labels4free.training.draws import mix
 from labels4free.training.ema import Ema
 from labels4free.training.masks import disturb, random_masks
 from labels4free.training.monitor import Health, check_health
@@ -86,7 +86,7 @@ class AlphaTrainer(Attempt[MergeNetwork]):
         self.scalers = new_scalers(self.precision)
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(config.seed, attempt, -1))
+            torch.manual_seed(derive_seed(config.seed, attempt, -1))
             self.network = MergeNetwork.from_config(network.config()).to(self.device)
             self.discriminator = Discriminator(
                 config.resolution,
@@ -128,7 +128,7 @@ class AlphaTrainer(Attempt[MergeNetwork]):
             FloatingPointError: If a loss is not finite; the network that it was for is then untouched.
         """
         config, step = self.config, self.alpha_step
-        rng = torch.Generator().manual_seed(mix(config.seed, self.attempt, self.iteration))
+        rng = generator_for(config.seed, self.attempt, self.iteration)
         logs: dict[str, float] = {}
         for turn in range(config.discriminator.steps_per_alpha_step if step >= 0 else 1):
             logs |= self._discriminator_step(rng, penalise=self._penalty_due(turn))
@@ -192,7 +192,7 @@ class AlphaTrainer(Attempt[MergeNetwork]):
     @torch.no_grad()
     def check(self) -> Health:
         """Examine the averaged network on the samples kept apart; one process does it alone."""
-        rng = torch.Generator().manual_seed(mix(self.config.seed, self.attempt, _CHECK))
+        rng = generator_for(self.config.seed, self.attempt, _CHECK)
         indices = torch.arange(self.trained_samples, len(self.bank))
         batch = self.bank.take(indices)
         network = self.kept

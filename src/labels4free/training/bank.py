@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from labels4free.checkpoints.loading import generator_fingerprint
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
+from labels4free.seeds import CALIBRATION, series
 from labels4free.training.chunks import read_chunk, write_chunk
 from labels4free.training.distributed import World
 from labels4free.training.projection import Projection, fit_projection
@@ -39,7 +40,6 @@ PREVIEW_RESOLUTION = 128
 _ALONE = World.single()
 _CHUNK = 32
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_CALIBRATION_SEED = 0x5EED  # latents of the calibration are none of the bank's
 _STORED = torch.float16
 
 
@@ -252,7 +252,7 @@ def _projection(generator: Generator, config: TrainConfig, path: Path, advance: 
 def _calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
     for index in range(config.bank.calibration_samples):
         psi = sample_truncation_psi(config, index)
-        yield generator.synthesize(generator.draw_ws(config.bank_seed ^ _CALIBRATION_SEED, index, psi)).features
+        yield generator.synthesize(generator.draw_ws(series(config.bank_seed, CALIBRATION), index, psi)).features
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.seeds import derive_seed
 from labels4free.training.augmentation import AugmentationConfig
-from labels4free.training.draws import mix
 from labels4free.training.settings import at_least, build, change, check_types, positive, share
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class TrainConfig:
 
     def of_member(self, member: int) -> TrainConfig:
         """The settings of one of the members: their seeds differ, that of member 0 is the run's."""
-        return self if member == 0 else dataclasses.replace(self, seed=mix(self.seed, _MEMBER, member))
+        return self if member == 0 else dataclasses.replace(self, seed=derive_seed(self.seed, _MEMBER, member))
 
     @property
     def bank_seed(self) -> int:

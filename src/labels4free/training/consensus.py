@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.metrics import soft_agreement
-from labels4free.training.draws import generator_for
+from labels4free.seeds import generator_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What light, lens, sensor and file do to a photo, and moving it on its canvas: each a function of an image.
 
 Images are [1, C, S, S], colours in [-1, 1]; none is changed in place. What is random takes its numbers from the
-:class:`labels4free.training.draws.Draws` that it is given.
+:class:`labels4free.seeds.Draws` that it is given.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.training.draws import Draws
+    from labels4free.seeds import Draws
 
 _LEAST_BLUR = 0.2  # pixels; less is not seen
 

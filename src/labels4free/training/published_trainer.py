@@ -18,13 +18,13 @@ import torch
 from torch.nn import functional as F
 
 from labels4free import losses
+from labels4free.generators.views import render_again
 from labels4free.layered import LayeredGenerator, composite
 from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
-from labels4free.training.agreement import render_again
+from labels4free.seeds import derive_seed, generator_for
 from labels4free.training.augmentation import Augmenter
 from labels4free.training.distributed import World
-from labels4free.training.draws import generator_for, mix
 from labels4free.training.ema import Ema
 from labels4free.training.monitor import Health, check_health
 from labels4free.training.precision import Precision
@@ -102,7 +102,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         self.resolution = config.resolution or generator.resolution
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(config.seed, attempt, -1))
+            torch.manual_seed(derive_seed(config.seed, attempt, -1))
             self.network = type(network).from_config(network.config()).to(self.device)
             self.discriminator = copy.deepcopy(pretrained) if pretrained else self._new_discriminator()
         self.discriminator.to(self.device).train().requires_grad_(True)
@@ -264,7 +264,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         """Layers of samples that training does not see, by the network that would be kept, at the composites' size."""
         config, count = self.config.samples, self.config.batch_size
         render = LayeredGenerator(self.generator, self.kept)
-        seed = mix(self.config.seed, _SHOWN)
+        seed = derive_seed(self.config.seed, _SHOWN)
         parts = []
         for start in range(0, len(indices), count):
             numbers = indices[start : start + count]
@@ -290,7 +290,7 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
 
     def _alpha_again(self, view: str, number: int) -> Tensor:
         """Alpha of the first samples of :meth:`show`, rendered again: one rendering each."""
-        seed, psi = mix(self.config.seed, _SHOWN), self.config.samples.truncation_psi
+        seed, psi = derive_seed(self.config.seed, _SHOWN), self.config.samples.truncation_psi
         parts = []
         for k in range(number):
             ws = self.generator.draw_ws(seed, 2 * k, psi)

@@ -9,7 +9,7 @@ import torch
 
 from labels4free import metrics
 from labels4free.metrics import soft_agreement
-from labels4free.training.draws import Draws, mix
+from labels4free.seeds import Draws, derive_seed
 from labels4free.training.monitor import Health, mask_numbers
 from labels4free.training.pair_augmentation import Example, training_example
 from labels4free.training.photo_effects import toned
@@ -31,7 +31,7 @@ _LIGHT = 0.3
 
 def checked_example(held_out: PairBank, config: SegmenterConfig, index: int, pictures: Pictures | None) -> Example:
     """A pair that is kept apart, augmented by draws that never change."""
-    seed = mix(config.seed, _CHECK)
+    seed = derive_seed(config.seed, _CHECK)
     return training_example(held_out, config.augmentation, seed, index, pictures=pictures, example=held_out[index])
 
 

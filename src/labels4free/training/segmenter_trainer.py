@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from labels4free import losses
 from labels4free.errors import CheckpointError
 from labels4free.networks.segmenter import SegmenterNetwork
-from labels4free.training.draws import Draws, mix
+from labels4free.seeds import Draws, derive_seed
 from labels4free.training.ema import Ema
 from labels4free.training.pair_augmentation import Example, training_example
 from labels4free.training.precision import Precision
@@ -107,10 +107,10 @@ class SegmenterTrainer:
         self.device = torch.device(device)
         self.precision = Precision(config.precision, self.device)
         self.scaler = self.precision.scaler()
-        self.seed = mix(config.seed, attempt)
+        self.seed = derive_seed(config.seed, attempt)
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(config.seed, attempt, -1))
+            torch.manual_seed(derive_seed(config.seed, attempt, -1))
             self.network = new_network(config)
         if pretrained is not None:
             self.network.load_state_dict(pretrained.state_dict())
