@@ -78,13 +78,13 @@ def test_from_latents_to_composites(bench, fixtures):
 def test_the_path_for_gradients(bench, fixtures, monkeypatch, name, variant):
     used = []
 
-    def plain(generator, ws, noise, background, rng):
+    def plain(generator, ws, *, noise="fixed", background=None):
         used.append(background)
         with torch.enable_grad():
-            image, features = generator.synthesize(ws.detach().requires_grad_(), noise=noise, background=background)
+            image, features = generator.synthesize_plainly(ws.detach().requires_grad_(), noise, background)
         return GeneratorOutput(image.detach(), tuple(f.detach() for f in features))
 
-    monkeypatch.setattr("labels4free.generators.stylegan2.stylegan2_cpu.synthesize", plain)
+    monkeypatch.setattr("labels4free.generators.stylegan2.StyleGAN2.synthesize", plain)
     rows = list(bench.compare_generator(fixtures, f"generator_{name}", [variant]))
     assert beyond_tolerance(rows) == {}
     assert used == ["zero_constant" if name == "512_m2" else "zero_first_conv"]

@@ -1,4 +1,4 @@
-"""The contract of a pretrained, frozen generator. Everything that trains or samples knows only this."""
+"""The contract of a pretrained, frozen generator. Everything that trains masks or samples knows only this."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Generator(nn.Module, ABC):
     """A generator whose weights never change: ``z -> map -> ws -> synthesize -> image + features``.
 
     Every tensor is a buffer, so that no optimiser and no gradient can reach the weights; gradients do flow through to
-    ``ws``. Subclasses set the attributes below and implement :meth:`_map` and :meth:`synthesize`.
+    ``ws``. Subclasses set the attributes below and implement :meth:`_map` and :meth:`synthesize`. A family that can be
+    trained has a second form for that, but is built and loaded as the frozen one (:meth:`StyleGAN2.unfreeze`).
 
     Attributes:
         family: Name of the family in ``generators.FAMILIES``.

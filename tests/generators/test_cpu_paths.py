@@ -1,44 +1,118 @@
-"""The fast path of the CPU against the plain one, which is the one for gradients."""
+"""The fast paths of a CPU, in strips, against the plain ones, which are those for gradients."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from tests.generators.contract import assert_same, some_labels, some_noise, some_ws
-from tests.tiny import tiny_stylegan2
+from tests.tiny import tiny_generator, tiny_stylegan2
 
 from labels4free.generators.stylegan2 import StyleGAN2
 from labels4free.ops import strips
 from labels4free.types import GeneratorOutput
 
+if TYPE_CHECKING:
+    from labels4free.generators.base import Generator
+
+FAMILIES = {"mobile_stylegan": tiny_generator, "stylegan2": tiny_stylegan2}
 ODD = {4: 5, 8: 3, 16: 7, 32: 1}
 LARGE = {4: 8, 8: 8, 16: 6, 32: 6, 64: 5, 128: 3}
 
 
-@pytest.fixture(scope="module")
-def generator() -> StyleGAN2:
-    return tiny_stylegan2()
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=FAMILIES)
+def generator(request) -> Generator:
+    return request.param()
 
 
 @pytest.fixture(params=[2, 6, 16], ids="strips of {} rows".format)
 def small_strips(request, monkeypatch):
-    """Cut even small maps into several strips."""
+    """Cut even small maps, of 32 rows at most, into several strips."""
     monkeypatch.setattr(strips, "_STRIP_ROWS", request.param)
     monkeypatch.setattr(strips, "_STRIP_VALUES", 1)
 
 
-def plain(generator: StyleGAN2, ws: torch.Tensor, **options) -> GeneratorOutput:
+def plain(generator: Generator, ws: torch.Tensor, **options) -> GeneratorOutput:
     with torch.enable_grad():
         image, features = generator.synthesize(ws.clone().requires_grad_(), **options)
     assert image.requires_grad
     return GeneratorOutput(image.detach(), tuple(f.detach() for f in features))
 
 
-def assert_equal_paths(generator: StyleGAN2, ws: torch.Tensor, **options) -> None:
+def assert_equal_paths(generator: Generator, ws: torch.Tensor, **options) -> None:
     fast, slow = (
-        path(generator, ws, **options, rng=torch.Generator().manual_seed(3)) for path in (StyleGAN2.synthesize, plain)
+        path(generator, ws, **options, rng=torch.Generator().manual_seed(3))
+        for path in (type(generator).synthesize, plain)
     )
+    assert not fast.image.requires_grad
     assert_same(fast, slow)
+
+
+# Every family
+
+
+@pytest.mark.usefixtures("small_strips")
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("noise", ["fixed", "random", "none", "given"])
+def test_equals_the_plain_path_in_small_strips(generator, noise, count):
+    ws = some_ws(generator, count)
+    for background in (None, *generator.background_modes):
+        maps = some_noise(generator, count) if noise == "given" else noise
+        assert_equal_paths(generator, ws, noise=maps, background=background)
+
+
+@pytest.mark.usefixtures("small_strips")
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_does_not_matter(generator, threads):
+    ws = some_ws(generator, 2)
+    alone = generator.synthesize(ws)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = generator.synthesize(ws)
+    finally:
+        torch.set_num_threads(before)
+    assert_same(together, alone)
+
+
+def test_an_empty_batch_gives_empty_results(generator):
+    for ws in (some_ws(generator, 1)[:0], some_ws(generator, 1)[:0].requires_grad_()):
+        image, features = generator.synthesize(ws)
+        assert image.shape == (0, 3, 64, 64)
+        assert [len(f) for f in features] == [0] * len(generator.feature_specs)
+
+
+def test_features_are_channels_last_as_on_the_plain_path(generator):
+    ws = some_ws(generator, 2)
+    for output in (generator.synthesize(ws), plain(generator, ws)):
+        assert all(f.is_contiguous(memory_format=torch.channels_last) for f in output.features)
+    assert generator.synthesize(ws).image.is_contiguous()
+
+
+def test_it_takes_over_only_where_no_gradient_is_wanted(generator, monkeypatch):
+    ws = some_ws(generator, 1)
+    wanting = ws.clone().requires_grad_()
+    assert generator.synthesize(wanting).image.requires_grad
+    monkeypatch.setattr(type(generator), "synthesize_plainly", None)
+    expected = generator.synthesize(ws)
+    with torch.no_grad():
+        assert_same(generator.synthesize(wanting), expected)
+    with torch.inference_mode():
+        assert_same(generator.synthesize(ws), expected)
+    with pytest.raises(TypeError, match="not callable"):
+        generator.synthesize(wanting)
+
+
+def test_results_of_one_call_are_not_touched_by_the_next(generator):
+    first, second = some_ws(generator, 2).split(1)
+    kept = generator.synthesize(first)
+    copies = [f.clone() for f in (kept.image, *kept.features)]
+    generator.synthesize(second)
+    assert all(torch.equal(a, b) for a, b in zip((kept.image, *kept.features), copies, strict=True))
+
+
+# StyleGAN2's widths and depths
 
 
 @pytest.mark.parametrize("clamp", [None, 0.8])
@@ -50,13 +124,6 @@ def test_equals_the_plain_path_at_odd_widths(count, noise, background, clamp):
     if noise.startswith("given"):
         noise = some_noise(generator, 1 if noise == "given for all" else count)
     assert_equal_paths(generator, some_ws(generator, count), noise=noise, background=background)
-
-
-@pytest.mark.usefixtures("small_strips")
-@pytest.mark.parametrize("noise", ["fixed", "random", "given"])
-def test_equals_the_plain_path_in_small_strips(generator, noise):
-    ws = some_ws(generator, 2)
-    assert_equal_paths(generator, ws, noise=some_noise(generator, 2) if noise == "given" else noise)
 
 
 @pytest.mark.parametrize("background", [None, *StyleGAN2.background_modes])
@@ -95,63 +162,6 @@ def test_equals_the_plain_path_in_double_precision():
     fast = generator.synthesize(ws)
     assert fast.image.dtype == torch.float64
     assert_same(fast, plain(generator, ws), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.usefixtures("small_strips")
-@pytest.mark.parametrize("threads", [2, 3])
-def test_the_number_of_threads_does_not_matter(generator, threads):
-    ws = some_ws(generator, 2)
-    alone = generator.synthesize(ws)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        together = generator.synthesize(ws)
-    finally:
-        torch.set_num_threads(before)
-    assert_same(together, alone)
-
-
-def test_an_empty_batch_gives_empty_results(generator):
-    for ws in (some_ws(generator, 1)[:0], some_ws(generator, 1)[:0].requires_grad_()):
-        image, features = generator.synthesize(ws)
-        assert image.shape == (0, 3, 64, 64)
-        assert [len(f) for f in features] == [0] * len(generator.feature_specs)
-
-
-def test_features_are_channels_last_as_on_the_plain_path(generator):
-    ws = some_ws(generator, 2)
-    for output in (generator.synthesize(ws), plain(generator, ws)):
-        assert all(f.is_contiguous(memory_format=torch.channels_last) for f in output.features)
-    assert generator.synthesize(ws).image.is_contiguous()
-
-
-def test_it_takes_over_only_where_no_gradient_is_wanted(generator, monkeypatch):
-    calls = []
-    monkeypatch.setattr("labels4free.generators.stylegan2.stylegan2_cpu.synthesize", lambda *given: calls.append(given))
-    ws = some_ws(generator, 1)
-    assert generator.synthesize(ws) is None
-    with torch.no_grad():
-        assert generator.synthesize(ws.clone().requires_grad_()) is None
-    with torch.inference_mode():
-        assert generator.synthesize(ws) is None
-    assert len(calls) == 3
-    assert generator.synthesize(ws.requires_grad_()).image.requires_grad
-    assert len(calls) == 3
-
-
-def test_it_works_in_inference_mode(generator):
-    ws = some_ws(generator, 2)
-    with torch.inference_mode():
-        fast = generator.synthesize(ws)
-    assert_same(fast, generator.synthesize(ws))
-
-
-def test_results_of_one_call_are_not_touched_by_the_next(generator):
-    first, second = some_ws(generator, 2).split(1)
-    kept = generator.synthesize(first)
-    copies = [f.clone() for f in (kept.image, *kept.features)]
-    generator.synthesize(second)
-    assert all(torch.equal(a, b) for a, b in zip((kept.image, *kept.features), copies, strict=True))
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
