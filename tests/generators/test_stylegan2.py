@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from tests.generators.contract import ACCURACY, GeneratorContract, assert_same, some_noise, some_ws
+from tests.generators.trainable_contract import TrainableContract
 from tests.tiny import tiny_stylegan2
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
@@ -43,6 +44,12 @@ class TestClampedStyleGAN2(StyleGAN2Contract):
     @pytest.fixture
     def generator(self):
         return tiny_stylegan2(conv_clamp=CLAMP, mapping_widths=[16, 8, 8])
+
+
+class TestTrainableStyleGAN2(TrainableContract):
+    @pytest.fixture(params=[{}, {"c_dim": 3, "w_dim": 7, "mapping_lr_multiplier": 0.1}, {"conv_clamp": 3.0}])
+    def frozen(self, request):
+        return tiny_stylegan2(channels={4: 5, 8: 4, 16: 3}, **request.param)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +152,23 @@ def test_the_config_says_everything():
     assert config == {"channels": {"4": 3, "8": 2}, "conv_clamp": 1.5, **options}
     assert StyleGAN2.from_config(config).config() == config
     assert StyleGAN2({4: 3}).config()["mapping_widths"] == [512] * 8
+
+
+def test_first_weights_are_stylegan2s():
+    generator = StyleGAN2({4: 64, 8: 32, 16: 16}, z_dim=64, w_dim=64, c_dim=8, mapping_widths=[64] * 3)
+    generator.w_avg.fill_(1)
+    for name, value in generator.reset_parameters(1).state_dict().items():
+        if name.endswith("affine.bias"):
+            assert (value == 1).all(), name
+        elif name.endswith(("bias", "noise_strength", "w_avg")):
+            assert (value == 0).all(), name
+        else:  # equalised learning rate: of deviation 1 whatever the fan-in, but for what is stored divided
+            deviation = value.std() * (0.01 if name.startswith("mapping") else 1)
+            assert 0.6 < deviation < 1.4, name
+            assert value.numel() < 1000 or 0.95 < deviation < 1.05, name
+    image, features = generator.synthesize(generator.map(torch.randn(16, 64), labels=torch.eye(8).repeat(2, 1)))
+    assert all(0.3 < f.square().mean().sqrt() < 1.2 for f in features)  # nothing fades, nothing grows, layer by layer
+    assert 0.3 < image.std() < 3
 
 
 # Mapping
