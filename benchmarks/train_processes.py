@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from labels4free import load_generator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank
 from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig

@@ -30,7 +30,8 @@ import torch
 from stylegan2_speed import config_f
 
 from labels4free.generators.stylegan2 import StyleGAN2
-from labels4free.networks.alpha_network import MergeNetwork, PaperNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.ops.bias_act import bias_act
 from labels4free.ops.modulated_conv2d import modulated_conv2d
 from labels4free.ops.upfirdn2d import upsample2d

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from labels4free.networks.alpha_network import PaperNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.config import MonitorConfig
 from labels4free.training.published_config import PublishedConfig, PublishedDiscriminatorConfig, SamplesConfig
 from labels4free.training.published_trainer import PublishedTrainer

@@ -24,8 +24,8 @@ from labels4free.checkpoints.rosinality import to_rosinality, write_rosinality
 from labels4free.checkpoints.torch_file import read_torch_file
 from labels4free.errors import CheckpointError
 from labels4free.generators.mobile_stylegan import MobileStyleGAN
-from labels4free.networks.alpha_network import PaperNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.paper_network import PaperNetwork
 
 GOOD = {
     "rosinality/tiny_train_checkpoint.pt": ("rosinality", True, True, False),

@@ -17,7 +17,7 @@ from labels4free.checkpoints.loading import (
 )
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 
 
 @pytest.fixture

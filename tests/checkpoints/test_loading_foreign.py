@@ -19,8 +19,9 @@ from labels4free.checkpoints.loading import (
 )
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.networks.alpha_network import MergeNetwork, PaperNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.original_alpha import alpha_network_from_original, published_keys
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.types import FeatureSpec
 
 LAYOUTS = ("repro", "general")

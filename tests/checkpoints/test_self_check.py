@@ -11,8 +11,8 @@ from tests.tiny import tiny_stylegan2
 
 from labels4free.checkpoints.self_check import SAMPLES, self_check
 from labels4free.errors import CheckpointError
-from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.merge_network import MergeNetwork
 
 
 def fresh_stylegan2(channels=None, **options):

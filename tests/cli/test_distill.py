@@ -15,7 +15,7 @@ from tests.tiny_run import as_settings, content
 from labels4free import cli
 from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.cli.distill import rendered_size
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import segmenter_run
 from labels4free.training.contracts import TrainResult
 from labels4free.training.segmenter_config import SegmenterConfig

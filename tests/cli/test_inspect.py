@@ -15,7 +15,7 @@ from labels4free import cli
 from labels4free.checkpoints.loading import generator_fingerprint
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.self_check import self_check
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,7 @@ from labels4free.cli.sample_flags import (
 )
 from labels4free.data.pair_manifest import MANIFEST
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling import dataset
 from labels4free.sampling.config import SampleConfig, published
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig

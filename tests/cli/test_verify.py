@@ -10,7 +10,7 @@ from tests.tiny_run import content, write_generator
 from labels4free import cli
 from labels4free.checkpoints.native import write_native
 from labels4free.cli.sample_flags import Files, Latents, Trust, Work, settings_of
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling.command import sample_flags
 from labels4free.sampling.config import SampleConfig, published
 

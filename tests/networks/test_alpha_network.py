@@ -11,7 +11,8 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import ALPHA_NETWORKS, MergeNetwork
+from labels4free.networks import ALPHA_NETWORKS
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.types import FeatureSpec
 
 SPECS = (

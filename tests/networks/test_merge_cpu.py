@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.types import FeatureSpec
 
 

@@ -13,7 +13,10 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import ALPHA_NETWORKS, AlphaNetwork, MergeNetwork, PaperNetwork
+from labels4free.networks import ALPHA_NETWORKS
+from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.types import FeatureSpec
 
 

@@ -19,7 +19,8 @@ from labels4free import cli
 from labels4free.checkpoints.loading import beside, load_alpha_network
 from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
-from labels4free.networks.alpha_network import MergeNetwork, PaperNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.alpha_run import train_alpha_network
 from labels4free.training.config import TrainConfig
 from labels4free.training.published_trainer import PublishedTrainer

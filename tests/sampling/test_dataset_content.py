@@ -17,7 +17,7 @@ from labels4free.data.shard_records import read_shard
 from labels4free.errors import ConfigError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator, composite
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.dataset import sample_dataset
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig

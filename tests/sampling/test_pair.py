@@ -17,8 +17,8 @@ from labels4free.data.pairs import measure
 from labels4free.errors import DataError
 from labels4free.generators.base import mix_styles
 from labels4free.layered import LayeredGenerator, composite
-from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.ops.refine import refine_alpha
 from labels4free.sampling import pair as pair_module
 from labels4free.sampling.config import SampleConfig

@@ -8,7 +8,7 @@ from labels4free.checkpoints.native import write_native
 from labels4free.errors import ConfigError
 from labels4free.generators.base import mix_styles
 from labels4free.layered import LayeredGenerator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling.uncertainty import (
     UncertaintyConfig,
     UncertaintyMeter,

@@ -9,7 +9,7 @@ from tests.tiny import tiny_stylegan2
 from labels4free.errors import ConfigError
 from labels4free.generators.base import sample_z
 from labels4free.layered import Foreground, LayeredGenerator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.ops.inpainting import widened
 from labels4free.segmenting import latent_edits
 from labels4free.segmenting.latent_edits import edit_latents

@@ -5,7 +5,7 @@ import torch
 from tests.tiny_run import SETTINGS
 
 from labels4free.generators.views import VIEWS, render_again
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import agreement
 from labels4free.training.agreement import build_view
 from labels4free.training.projection import fit_projection

@@ -29,7 +29,7 @@ from labels4free.checkpoints.native import read_native
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import alpha_run
 from labels4free.training.bank import PREVIEWS, build_bank
 from labels4free.training.run_dir import RunDir

@@ -9,7 +9,7 @@ import torch
 from tests.tiny_run import tiny_config
 
 from labels4free.errors import CheckpointError
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import alpha_trainer
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.backgrounds import draw_backgrounds

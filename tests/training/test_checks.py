@@ -10,7 +10,7 @@ from tests.tiny_run import tiny_config
 
 from labels4free.generators.views import render_again
 from labels4free.metrics import soft_agreement
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.seeds import derive_seed
 from labels4free.training.alpha_run import ReplayRecipe
 from labels4free.training.alpha_trainer import AlphaTrainer

@@ -13,8 +13,8 @@ from tests.tiny_run import tiny_config
 
 from labels4free import losses
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import precision as precision_module
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank

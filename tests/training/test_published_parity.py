@@ -12,7 +12,7 @@ import torch
 from labels4free import losses
 from labels4free.checkpoints.original_alpha import published_keys
 from labels4free.checkpoints.rosinality import convert_networks
-from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.published_config import PublishedConfig, PublishedLossConfig, SamplesConfig
 from labels4free.training.published_trainer import PublishedTrainer
 

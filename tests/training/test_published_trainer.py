@@ -18,7 +18,7 @@ from tests.tiny_published import (
 
 from labels4free import losses
 from labels4free.layered import composite
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import published_trainer as trainer_module
 from labels4free.training.published_trainer import PublishedTrainer
 from labels4free.training.run_dir import state_digest

@@ -12,7 +12,7 @@ from tests.tiny_published import CHANNELS, Reals, advanced, changed, digests, pu
 
 from labels4free import losses
 from labels4free.errors import CheckpointError
-from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.seeds import derive_seed
 from labels4free.training import published_trainer as trainer_module
 from labels4free.training.run_dir import state_digest

@@ -17,7 +17,7 @@ from tests.tiny_run import STEPS, TOTAL, WARMUP, any_masks_serve, assert_same, o
 from tests.two_processes import Pair, results
 
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import bank as bank_module
 from labels4free.training.alpha_run import ReplayRecipe, train_alpha_network
 from labels4free.training.alpha_trainer import AlphaTrainer

@@ -15,9 +15,10 @@ from labels4free.checkpoints.foreign import is_native, read_foreign
 from labels4free.checkpoints.native import NativeCheckpoint, read_native
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.generators import FAMILIES
-from labels4free.networks.alpha_network import ALPHA_NETWORKS, AlphaNetwork
+from labels4free.networks import ALPHA_NETWORKS, DISCRIMINATORS, SEGMENTERS
+from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
-from labels4free.networks.segmenter import SEGMENTERS, SegmenterNetwork
+from labels4free.networks.segmenter import SegmenterNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from labels4free.generators.base import Generator
 
 _log = logging.getLogger(__name__)
-
-DISCRIMINATORS: dict[str, type[Discriminator]] = {"stylegan2": Discriminator}
-"""Every kind of discriminator by the name in its native checkpoints."""
 
 SHIPPED_SEGMENTER = "faces"
 """Name of the segmenter that ships with the package."""

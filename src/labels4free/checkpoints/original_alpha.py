@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from labels4free.checkpoints.conversion import Place, TensorSource, build, listed, shown, unwrapped
 from labels4free.errors import CheckpointError
-from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.types import FeatureSpec
 
 Layout = Literal["repro", "general"]

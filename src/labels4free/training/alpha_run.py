@@ -13,8 +13,8 @@ from labels4free.checkpoints.loading import generator_fingerprint, load_discrimi
 from labels4free.data.contact_sheet import contact_sheet
 from labels4free.errors import ConfigError, RunError
 from labels4free.layered import composite
-from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import STDDEV_GROUP, group_size
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.agreement import build_view
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import (

@@ -17,8 +17,8 @@ import torch
 
 from labels4free import losses
 from labels4free.layered import composite
-from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.seeds import derive_seed, generator_for
 from labels4free.training.augmentation import Augmenter
 from labels4free.training.backgrounds import draw_backgrounds, filled_share

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from labels4free.networks.alpha_network import MergeNetwork
+    from labels4free.networks.merge_network import MergeNetwork
     from labels4free.training.bank import ReplayBank
     from labels4free.training.config import TrainConfig
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from labels4free.data.contact_sheet import contact_sheet
 from labels4free.errors import ConfigError
 from labels4free.layered import composite
-from labels4free.networks.alpha_network import AlphaNetwork, MergeNetwork, PaperNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.bank import check_resolution
 from labels4free.training.consensus import Consensus
 from labels4free.training.contracts import ALPHA
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from labels4free.generators.base import Generator
+    from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.networks.discriminator import Discriminator
     from labels4free.training.contracts import Member
     from labels4free.training.published_config import PublishedConfig
