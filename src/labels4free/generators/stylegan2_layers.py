@@ -66,6 +66,7 @@ class EqualLinear(nn.Module):
         self.scale = lr_multiplier * in_features**-0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        """Turn x [N, in] into [N, out]."""
         return F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
 
     def reset_parameters(self, rng: torch.Generator) -> None:
@@ -78,6 +79,7 @@ class MappingLayer(EqualLinear):
     """An affine map and its activation."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Turn x [N, in] into [N, out]."""
         return bias_act(F.linear(x, self.weight * self.scale), self.bias * self.lr_multiplier)
 
 
