@@ -13,12 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import (
-    AlphaNetwork,
-    alpha_from_logits,
-    listed,
-    specs_of,
-)
+from labels4free.networks.alpha_network import AlphaNetwork, alpha_from_logits, listed, specs_of
 from labels4free.ops.bias_act import LEAKY_SLOPE
 
 if TYPE_CHECKING:
