@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
+from typing import ClassVar
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from tests.networks.contract import AlphaNetworkContract, maps
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
@@ -28,11 +28,6 @@ def stylegan2_specs(channels) -> list[FeatureSpec]:
 
 def pairs(*sizes: int, channels: int = 1) -> list[FeatureSpec]:
     return [FeatureSpec(f"b{r}.conv{k}", channels, r) for r in sizes for k in (0, 1)]
-
-
-def maps(specs, n: int = 2, seed: int = 0) -> list[torch.Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    return [torch.randn(n, s.channels, s.resolution, s.resolution, generator=rng) for s in specs]
 
 
 def network(specs, resolution: int) -> PaperNetwork:
@@ -73,6 +68,19 @@ def by_the_equations(made: PaperNetwork, features) -> torch.Tensor:
 
 def _ab(made):
     return zip(made.first, made.second, strict=True)
+
+
+class TestPaperNetwork(AlphaNetworkContract):
+    specs, resolution = pairs(8, 16, 32, channels=5), 32
+    weights: ClassVar = (
+        {f"{part}.{k}.weight": (3, 5, 1, 1) for part in ("first", "second") for k in range(3)}
+        | {f"{part}.{k}.bias": (3,) for part in ("first", "second") for k in range(3)}
+        | {"merges.0.weight": (6, 12, 1, 1), "merges.0.bias": (6,), "head.weight": (1, 6, 1, 1), "head.bias": (1,)}
+    )
+
+    @pytest.fixture
+    def made(self):
+        return network(self.specs, self.resolution)
 
 
 # Values
@@ -177,35 +185,6 @@ def test_it_starts_with_the_default_weights_of_pytorch():
             assert layer.weight.abs().max() <= bound, name
             assert layer.bias.abs().max() <= bound, name
     assert made.first[0].weight.abs().max() > 0.09
-
-
-@pytest.mark.parametrize("scale", [0.0, 1e6, -1e6])
-def test_extreme_features_give_alpha_in_range(scale):
-    specs = pairs(8, 16, 32, channels=2)
-    alpha = network(specs, 32)([scale * x for x in maps(specs)])
-    assert torch.isfinite(alpha).all()
-    assert 0 <= alpha.min() <= alpha.max() <= 1
-
-
-def test_samples_do_not_touch_each_other():
-    specs = pairs(8, 16, 32, channels=3)
-    made, features = network(specs, 32), maps(specs, n=3)
-    whole = made(features)
-    assert whole.std() > 1e-3
-    for i in range(3):
-        torch.testing.assert_close(made([x[i : i + 1] for x in features]), whole[i : i + 1], rtol=0, atol=1e-6)
-
-
-def test_gradients():
-    specs = pairs(8, 16, 32, channels=2)
-    made = network(specs, 32).double()
-    sides = (2, 2, 3, 3, 4, 4)
-    features = [x[:1, :, :s, :s].double().requires_grad_() for x, s in zip(maps(specs), sides, strict=True)]
-    assert gradcheck(lambda *x: made.logits(x), features)
-    made(features).sum().backward()
-    for name, parameter in made.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
 
 
 # Sizes
@@ -313,32 +292,6 @@ def test_says_what_it_fits_and_what_it_got():
         "This alpha network fits generators of 8x8 pixels whose last 2 feature maps are: b8.conv0 3x8², b8.conv1 3x8². "
         "The generator has 5 maps of up to 16², the last: b16.conv0 2x16², b16.conv1 2x16²."
     )
-
-
-# Configuration
-
-
-def test_config_round_trip():
-    specs = stylegan2_specs({4: 5, 8: 3, 16: 2, 32: 2})
-    made = network(specs, 64)
-    again = PaperNetwork.from_config(json.loads(json.dumps(made.config())))
-    assert again.config() == made.config()
-    assert again.feature_specs == made.feature_specs
-    again.load_state_dict(made.state_dict())
-    assert torch.equal(again(maps(specs)), made(maps(specs)))
-
-
-def test_names_of_the_weights_are_frozen():
-    """They are the keys of every checkpoint that was ever written."""
-    shapes = {name: tuple(v.shape) for name, v in network(pairs(8, 16, 32, channels=5), 32).state_dict().items()}
-    pair = {f"{part}.{k}" for part in ("first", "second") for k in range(3)}
-    weights = {f"{name}.weight": (3, 5, 1, 1) for name in pair}
-    assert shapes == weights | {f"{name}.bias": (3,) for name in pair} | {
-        "merges.0.weight": (6, 12, 1, 1),
-        "merges.0.bias": (6,),
-        "head.weight": (1, 6, 1, 1),
-        "head.bias": (1,),
-    }
 
 
 def test_the_families():
