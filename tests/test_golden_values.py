@@ -9,8 +9,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from labels4free.generators import FAMILIES
 from labels4free.generators.stylegan2 import StyleGAN2
 from labels4free.losses import r1_penalty
+from labels4free.networks import ALPHA_NETWORKS
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.networks.paper_network import PaperNetwork
@@ -140,3 +142,9 @@ def test_generators(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name):
     golden(NETWORKS[name](), GOLDEN_OUTPUTS[name])
+
+
+def test_every_kind_of_network_has_its_numbers():
+    kinds = {*ALPHA_NETWORKS, *FAMILIES, "discriminator", "segmenter"}
+    assert kinds <= {*GOLDEN_OUTPUTS, *GOLDEN_RENDERINGS}
+    assert GENERATORS.keys() | NETWORKS.keys() == GOLDEN_RENDERINGS.keys() | GOLDEN_OUTPUTS.keys()

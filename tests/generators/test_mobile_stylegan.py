@@ -100,15 +100,6 @@ def test_random_noise_has_the_strength_of_each_layer():
     assert not torch.allclose(generator.synthesize(ws, noise="random").image, none, **ACCURACY)
 
 
-def test_double_precision_agrees_with_single():
-    single, double = build_tiny_generator(), build_tiny_generator().double()
-    ws = some_ws(single, 1)
-    image, features = double.synthesize(ws.double())
-    assert image.dtype == torch.float64
-    assert all(f.dtype == torch.float64 for f in features)
-    torch.testing.assert_close(image.float(), single.synthesize(ws).image, **ACCURACY)
-
-
 def test_the_batched_path_draws_fresh_noise_for_every_sample(tiny_generator):
     ws = some_ws(tiny_generator, 1).expand(2, -1, -1)
     first, second = tiny_generator.synthesize_plainly(ws, "random", rng=torch.Generator().manual_seed(0)).image

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from labels4free.networks.discriminator import Discriminator
 from labels4free.types import GeneratorOutput
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ def test_mean_latent_mixing_and_a_row_for_each_layer(bench, fixtures):
     rows = list(bench.compare_latents(fixtures))
     assert beyond_tolerance(rows) == {}
     assert len(rows) == 10
+
+
+@torch.inference_mode()
+def test_discriminator(bench, fixtures):
+    names = list(fixtures.state("rosinality/discriminator_256_m2"))
+    assert list(Discriminator(256).state_dict()) == names  # in rosinality's order, too
+    rows = list(bench.compare_discriminator(fixtures))
+    assert beyond_tolerance(rows) == {}
+    assert all(row.error < 2.5e-5 for row in rows)  # of 4 at most, in maps
+    assert len(rows) == 4 + 3 + 2 * 7
 
 
 @torch.inference_mode()

@@ -103,37 +103,6 @@ def test_one_resolution_by_hand():
     assert made([f - 2.5, g])[0, 0, 5, 5].item() == pytest.approx(1 / (1 + math.exp(1)))
 
 
-def test_two_resolutions_by_hand():
-    made = with_weights(
-        network(pairs(8, 16), 16),
-        first_0=([[1.0], [0.0], [0.0]], [0.0, 0.0, 0.0]),
-        second_1=([[0.0], [0.0], [1.0]], [0.0, 0.0, 0.0]),
-        head=([[3.0, 0.0, 0.0, 0.0, 0.0, 5.0]], [0.125]),
-    )
-    f, _, _, g = (torch.full((1, 1, size, size), value) for size, value in ((8, -0.5), (8, 9.0), (16, 9.0), (16, 0.25)))
-    logits = made.logits([f, torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 16, 16), g])
-    # the first pair is neither rectified nor concatenated: 3 * -0.5 + 5 * 0.25, and the head's bias counts once
-    torch.testing.assert_close(logits, torch.full((1, 1, 16, 16), -0.125))
-
-
-@pytest.mark.parametrize(("value", "expected"), [(0.5, 0.5 * 7 + 2 * 0.25), (-0.5, 0.2 * (0.5 * -7 + 2 * 0.25))])
-def test_merging_by_hand(value, expected):
-    """New features come first, the up-sampled ones second; the leaky ReLU has a slope of 0.2 and no gain."""
-    merge = [[0.0] * 12 for _ in range(6)]
-    merge[4][1] = 7.0  # the second channel of A_1
-    merge[4][6 + 3] = 2.0  # the first channel of B_0, from below
-    made = with_weights(
-        network(pairs(8, 16, 32), 32),
-        second_0=([[1.0], [0.0], [0.0]], [0.0, 0.0, 0.0]),
-        first_1=([[0.0], [1.0], [0.0]], [0.0, 0.0, 0.0]),
-        merges_0=(merge, [0.0] * 6),
-        head=([[0.0, 0.0, 0.0, 0.0, 1.0, 0.0]], [0.0]),
-    )
-    features = [torch.full((1, 1, s, s), v) for s, v in ((8, 9.0), (8, 0.25), (16, value), (16, 9.0))]
-    logits = made.logits([*features, torch.full((1, 1, 32, 32), 9.0), torch.full((1, 1, 32, 32), 9.0)])
-    torch.testing.assert_close(logits, torch.full((1, 1, 32, 32), expected))
-
-
 def test_up_sampling_is_bicubic_with_aligned_corners():
     made = with_weights(
         network(pairs(8, 16), 16),
