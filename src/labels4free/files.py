@@ -150,3 +150,12 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def failing_as(kind: type[Exception], path: str | Path) -> Iterator[None]:
+    """Raise an OSError of the block, which writes a file, as an error of ours, in :func:`write_failure`'s words."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(write_failure(path, error)) from error

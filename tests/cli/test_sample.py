@@ -29,7 +29,7 @@ from labels4free.data.pair_manifest import MANIFEST
 from labels4free.errors import ConfigError
 from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.sampling import dataset
-from labels4free.sampling.config import SampleConfig, published
+from labels4free.sampling.config import PUBLISHED, SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.shards import Share
 from labels4free.sampling.uncertainty import UncertaintyConfig
@@ -146,7 +146,7 @@ def test_torchrun_says_which_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_flags_become_settings() -> None:
     assert settings_of(None, Latents(), Files(), Trust(), Work()) == SampleConfig()
-    assert settings_of("published", Latents(), Files(), Trust(), Work()) == published()
+    assert settings_of("published", Latents(), Files(), Trust(), Work()) == PUBLISHED
     config = settings_of(
         None,
         Latents(seed=3, truncation_psi="0.5:1", style_mixing=0.25, label=2),

@@ -11,8 +11,9 @@ from labels4free import cli
 from labels4free.checkpoints.native import write_native
 from labels4free.cli.sample_flags import Files, Latents, Trust, Work, settings_of
 from labels4free.networks.alpha_network import MergeNetwork
-from labels4free.sampling.command import sample_flags
-from labels4free.sampling.config import SampleConfig, published
+from labels4free.sampling.card import sample_flags
+from labels4free.sampling.config import PUBLISHED, SampleConfig
+from labels4free.settings import as_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +93,7 @@ def test_flags_of_a_manifest_give_its_settings(flags: Any, preset: str | None, m
     from labels4free.cli import sample
 
     config = settings_of(preset, *flags, Work(shard_size=7))
-    words = sample_flags(config.to_json() | {"noise": "fixed"})
+    words = sample_flags(as_json(config) | {"noise": "fixed"})
     given: dict[str, Any] = {}
     monkeypatch.setattr(sample, "load_layered", lambda *a: (_ for _ in ()).throw(RuntimeError("far enough")))
     monkeypatch.setattr("labels4free.cli.sample.settings_of", lambda *a: given.setdefault("config", settings_of(*a)))
@@ -102,8 +103,8 @@ def test_flags_of_a_manifest_give_its_settings(flags: Any, preset: str | None, m
 
 
 def test_defaults_need_no_flags() -> None:
-    assert sample_flags(SampleConfig().to_json()) == []
-    assert sample_flags(published().to_json()) == ["--preset", "published"]
+    assert sample_flags(as_json(SampleConfig())) == []
+    assert sample_flags(as_json(PUBLISHED)) == ["--preset", "published"]
 
 
 def test_what_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,7 +158,7 @@ def test_other_latents_need_another_folder(tmp_path, tiny_generator):
     generate_images(made, tmp_path, Sources([5], latents[0]))  # seeds alone may be joined by latents
     generate_images(made, tmp_path, Sources([6]))  # and by seeds, which does not forget the latents
     before = content(tmp_path)
-    with pytest.raises(RunError, match="holds pictures made with other latents: choose another"):
+    with pytest.raises(RunError, match="holds pictures of another set of latents: choose another"):
         generate_images(made, tmp_path, Sources([], latents[1]))
     assert content(tmp_path) == before
 
@@ -200,7 +200,7 @@ def test_another_format_or_generator_needs_another_folder(tmp_path, tiny_generat
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "labels4free_samples", "settings": {}}', "[" * 100_000])
 def test_another_manifest(tmp_path, tiny_generator, text):
     (tmp_path / MANIFEST).write_text(text)
-    with pytest.raises(RunError, match="is not a manifest of pictures"):
+    with pytest.raises(RunError, match="manifest of pictures"):
         generate_images(renderer(tiny_generator), tmp_path, Sources([1]))
 
 
@@ -251,9 +251,9 @@ def test_the_sheet_shows_the_first_64(tmp_path, tiny_generator):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("gif",), "format must be one of png, jpeg, webp; got 'gif'"),
-        (("jpeg", 0), "quality must be from 1 to 100, got 0"),
-        (("webp", 101), "quality must be from 1 to 100, got 101"),
+        (("gif",), "name must be one of png, jpeg, webp, got 'gif'"),
+        (("jpeg", 0), r"quality must lie in \[1, 100\], got 0"),
+        (("webp", 101), r"quality must lie in \[1, 100\], got 101"),
     ],
 )
 def test_formats_that_cannot_be(arguments, said):

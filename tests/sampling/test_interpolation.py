@@ -144,8 +144,8 @@ def test_slerp_of_equal_and_of_opposite_directions():
     [
         ({"frames": 0}, "frames must be at least 1, got 0"),
         ({"fps": 0}, "fps must be at least 1, got 0"),
-        ({"space": "x"}, "space must be one of w, z; got 'x'"),
-        ({"curve": "wild"}, "curve must be one of spline, linear; got 'wild'"),
+        ({"space": "x"}, "space must be one of w, z, got 'x'"),
+        ({"curve": "wild"}, "curve must be one of spline, linear, got 'wild'"),
     ],
 )
 def test_values_out_of_range(settings, said):

@@ -110,7 +110,7 @@ def test_labels():
         ({"truncation_psi": 2.5}, r"truncation_psi must lie in \[-2, 2\], got 2.5"),
         ({"truncation_psi": float("nan")}, "got nan"),
         ({"truncation_cutoff": -1}, "truncation_cutoff must be at least 0, got -1"),
-        ({"noise": "loud"}, "noise must be one of fixed, random, none; got 'loud'"),
+        ({"noise": "loud"}, "noise must be one of fixed, random, none, got 'loud'"),
         ({"label": -1}, "label must be at least 0, got -1"),
         ({"size": 0}, "size must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),

@@ -8,10 +8,11 @@ from tests.folders import content
 from tests.soft_disc import SoftDisc
 from tests.tiny import tiny_generator
 
+from labels4free.data.pair_formats import FORMATS
 from labels4free.data.shard_records import shard_path
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.layered import LayeredGenerator
-from labels4free.sampling.config import FORMATS, SampleConfig
+from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.dataset import sample_dataset
 from labels4free.sampling.filters import FilterConfig
 from labels4free.sampling.shards import Share

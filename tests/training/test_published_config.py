@@ -6,6 +6,7 @@ import json
 import pytest
 
 from labels4free.errors import ConfigError
+from labels4free.settings import build, change, flat
 from labels4free.training.config import TrainConfig
 from labels4free.training.published_config import (
     PublishedAlphaConfig,
@@ -15,7 +16,6 @@ from labels4free.training.published_config import (
     SamplesConfig,
 )
 from labels4free.training.recipes import RECIPES, from_run_json, recipe_config, recipe_of, to_run_json
-from labels4free.training.settings import build, change, flat
 
 
 def test_defaults_are_the_published_ones():

@@ -7,6 +7,7 @@ from tests.tiny_distillation import SETTINGS, changed
 
 from labels4free.errors import ConfigError
 from labels4free.networks.segmenter import SegmenterNetwork
+from labels4free.settings import build
 from labels4free.training.config import TrainConfig
 from labels4free.training.recipes import (
     alpha_config,
@@ -18,7 +19,6 @@ from labels4free.training.recipes import (
 )
 from labels4free.training.segmenter_config import NetworkConfig, SegmenterConfig
 from labels4free.training.segmenter_trainer import learning_rate, new_network
-from labels4free.training.settings import build
 
 
 @pytest.mark.parametrize(

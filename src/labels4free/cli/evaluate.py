@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -176,12 +175,7 @@ def _faithful(pairs: Sequence[MaskPair], predictor: Predictor | None, json_file:
 
 
 def _write_json(path: Path, predictor: Predictor | None, values: dict[str, Any]) -> None:
-    from labels4free.errors import RunError
-    from labels4free.files import write_atomically, write_failure
+    from labels4free.folders import write_json
 
-    known = {} if predictor is None else {"model": asdict(predictor)}
-    try:
-        write_atomically(path, (json.dumps(known | values, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise RunError(write_failure(path, error)) from error
+    write_json(path, ({} if predictor is None else {"model": asdict(predictor)}) | values)
     print(f"Figures: {path}")

@@ -22,8 +22,7 @@ from labels4free.data.pair_manifest import read_manifest
 from labels4free.data.shard_records import read_shard
 from labels4free.errors import DataError, RunError
 from labels4free.report import Histogram, Picture, Report, Section, write_report
-from labels4free.sampling.card import DATA_SET, reading_programs, without_folders
-from labels4free.sampling.command import sample_command
+from labels4free.sampling.card import DATA_SET, reading_programs, sample_command, without_folders
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.summary import DROPPED_SHEET, PAGE
 

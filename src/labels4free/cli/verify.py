@@ -98,6 +98,6 @@ def _recreate(
 def _command(data_set: Path) -> str:
     """The command that made a data set, from its manifest: it makes again what is missing."""
     from labels4free.data.pair_manifest import read_manifest
-    from labels4free.sampling.command import sample_command
+    from labels4free.sampling.card import sample_command
 
     return sample_command(read_manifest(data_set), str(data_set))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labels4free.checkpoints.torch_file import read_torch_file
 from labels4free.errors import DataError
-from labels4free.files import opened_atomically, write_failure
+from labels4free.files import failing_as, opened_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,22 +73,19 @@ def write_latents(path: str | Path, ws: Iterable[Tensor], numbers: list[int], w_
         DataError: If it cannot be written.
     """
     path = Path(path)
-    try:
-        with opened_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
-            header: dict[str, Any] | None = None
-            with archive.open(zipfile.ZipInfo("ws.npy"), "w", force_zip64=True) as entry:
-                for one in ws:
-                    rows = one.detach().to("cpu", torch.float32).contiguous().numpy()
-                    if header is None:
-                        header = {"descr": "<f4", "fortran_order": False, "shape": (len(numbers), *rows.shape[1:])}
-                        np.lib.format.write_array_header_1_0(entry, header)
-                    entry.write(rows.astype("<f4").tobytes())
-            average = w_avg.detach().to("cpu", torch.float32).numpy().astype("<f4")
-            for name, values in (("w_avg", average), ("seeds", np.array(numbers, dtype="<i8"))):
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as entry:
-                    np.lib.format.write_array(entry, values, allow_pickle=False)
-    except OSError as error:
-        raise DataError(write_failure(path, error)) from error
+    with failing_as(DataError, path), opened_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+        header: dict[str, Any] | None = None
+        with archive.open(zipfile.ZipInfo("ws.npy"), "w", force_zip64=True) as entry:
+            for one in ws:
+                rows = one.detach().to("cpu", torch.float32).contiguous().numpy()
+                if header is None:
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(numbers), *rows.shape[1:])}
+                    np.lib.format.write_array_header_1_0(entry, header)
+                entry.write(rows.astype("<f4").tobytes())
+        average = w_avg.detach().to("cpu", torch.float32).numpy().astype("<f4")
+        for name, values in (("w_avg", average), ("seeds", np.array(numbers, dtype="<i8"))):
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as entry:
+                np.lib.format.write_array(entry, values, allow_pickle=False)
 
 
 def _read_npz(path: Path) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from labels4free.data.images import to_uint8
 from labels4free.errors import ConfigError
-from labels4free.generators.base import NoiseMode
+from labels4free.generators.base import NoiseMode  # noqa: TC001  the checks look it up
+from labels4free.settings import check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,13 +54,10 @@ class PictureConfig:
     batch_size: int = 4
 
     def __post_init__(self) -> None:
-        if self.truncation_psi is not None and not -2.0 <= self.truncation_psi <= 2.0:
-            raise ConfigError(f"truncation_psi must lie in [-2, 2], got {self.truncation_psi}; 0.7 is usual.")
-        if self.noise not in get_args(NoiseMode):
-            raise ConfigError(f"noise must be one of {', '.join(get_args(NoiseMode))}; got {self.noise!r}.")
-        for name, smallest in (("truncation_cutoff", 0), ("label", 0), ("size", 1), ("batch_size", 1)):
-            if (value := getattr(self, name)) is not None and value < smallest:
-                raise ConfigError(f"{name} must be at least {smallest}, got {value}.")
+        check_types(self)
+        within(self, "[-2, 2]", "truncation_psi", hint="0.7 is usual")
+        within(self, "[0, inf)", "truncation_cutoff", "label")
+        within(self, "[1, inf)", "size", "batch_size")
 
 
 class Renderer:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from labels4free.data.pair_formats import FORMATS
 from labels4free.data.shard_records import ShardRecord, find_damage, read_shard, shard_path, write_shard
 from labels4free.errors import ConfigError, DataError
-from labels4free.files import write_failure
+from labels4free.files import failing_as
 from labels4free.sampling.stream import Choice, finished_candidates
 
 if TYPE_CHECKING:
@@ -157,7 +157,9 @@ def write_shards(
             kept: list[PairRecord] = []
             dropped: list[tuple[PairRecord, str]] = []
             skipped: set[str] = set()
-            _forget(out, shard)
+            path = shard_path(out, shard)
+            with failing_as(DataError, path):
+                path.unlink(missing_ok=True)  # its files are about to change
             with pair_format.open_shard(out, layout, shard) as writer:
                 for index, one in zip(candidates, stream, strict=False):
                     skipped.update(one.skipped)
@@ -170,22 +172,7 @@ def write_shards(
                 files = writer.close()
             start, stop = candidates.start, candidates.stop
             record = ShardRecord(shard, start, stop, files, tuple(kept), tuple(dropped), tuple(sorted(skipped)))
-            _finish(out, record)
+            with failing_as(DataError, path):
+                write_shard(out, record)
     finally:
         stream.close()
-
-
-def _forget(out: Path, shard: int) -> None:
-    """Remove the record of a shard whose files are about to change."""
-    path = shard_path(out, shard)
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(write_failure(path, error)) from error
-
-
-def _finish(out: Path, record: ShardRecord) -> None:
-    try:
-        write_shard(out, record)
-    except OSError as error:
-        raise DataError(write_failure(shard_path(out, record.shard), error)) from error

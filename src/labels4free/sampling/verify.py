@@ -22,7 +22,7 @@ from labels4free.data.shard_records import (
     shard_path,
 )
 from labels4free.errors import ConfigError, DataError, RunError
-from labels4free.files import write_atomically, write_failure
+from labels4free.files import failing_as, write_atomically
 from labels4free.sampling.calibration import CALIBRATION
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.pair import PairRenderer, single_thread
@@ -171,12 +171,9 @@ def write_recreation(recreation: Recreation, folder: Path) -> list[Path]:
     """
     paths = []
     for name, data in recreation.files.items():
-        path = folder / name
-        try:
+        paths.append(path := folder / name)
+        with failing_as(DataError, path):
             write_atomically(path, data)
-        except OSError as error:
-            raise DataError(write_failure(path, error)) from error
-        paths.append(path)
     return paths
 
 

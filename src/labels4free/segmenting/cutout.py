@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageFilter, ImageOps
 
 from labels4free.errors import ConfigError, DataError
-from labels4free.files import opened_atomically, write_failure
+from labels4free.files import failing_as, opened_atomically
 from labels4free.ops.photo_refine import Layers, fill_layers, foreground_rows, picture_rows
 from labels4free.ops.photo_scaling import strips
 
@@ -162,11 +162,8 @@ class Cutout:
             DataError: If it cannot be written.
         """
         picture = self.picture(what, background)
-        try:
-            with opened_atomically(path, sync=False) as file:
-                self.write_png(picture, what, file)
-        except OSError as error:
-            raise DataError(write_failure(path, error)) from error
+        with failing_as(DataError, path), opened_atomically(path, sync=False) as file:
+            self.write_png(picture, what, file)
 
     def write_png(self, picture: Image.Image, what: Output, file: BinaryIO) -> None:
         """Write what :meth:`picture` made into an open file, with the photo's colour profile where it shows colours."""

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from labels4free.errors import CheckpointError, ConfigError
+from labels4free.settings import at_least, check_types, share
 from labels4free.training.distributed import World
-from labels4free.training.settings import at_least, check_types, share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

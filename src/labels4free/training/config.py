@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.settings import at_least, build, change, check_types, positive, share
 from labels4free.training.augmentation import AugmentationConfig
 from labels4free.training.draws import mix
-from labels4free.training.settings import at_least, build, change, check_types, positive, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

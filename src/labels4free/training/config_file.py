@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.errors import ConfigError
+from labels4free.settings import change, unknown_names
 from labels4free.training.recipes import DEFAULT_RECIPE, RECIPES, recipe_config, recipe_of
-from labels4free.training.settings import change, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

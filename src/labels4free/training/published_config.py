@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.settings import at_least, check_types, positive, share
 from labels4free.training.augmentation import AugmentationConfig
 from labels4free.training.config import MonitorConfig
-from labels4free.training.settings import at_least, check_types, positive, share
 
 OWN_DISCRIMINATOR = "generator"
 """Value of ``discriminator.pretrained`` that means the one in, or beside, the generator's own file."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from labels4free.errors import ConfigError
+from labels4free.settings import build, flat
 from labels4free.training.config import TrainConfig
 from labels4free.training.published_config import PublishedConfig
 from labels4free.training.segmenter_config import SegmenterConfig
-from labels4free.training.settings import build, flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

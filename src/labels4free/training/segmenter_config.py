@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.settings import at_least, check_types, positive, share
 from labels4free.training.pair_augmentation_config import PairAugmentationConfig
-from labels4free.training.settings import at_least, check_types, positive, share
 
 SIZE_MULTIPLE = 32
 """Sides of the network's images are multiples of this: five halvings."""

@@ -1,13 +1,14 @@
 """Settings as frozen dataclasses: their checks, and building and changing them from tables and command-line words.
 
 A configuration is a frozen dataclass whose fields are values (whole numbers, fractions, truth values, text, one of
-several words, or none) and sections, which are such dataclasses themselves. Sections refuse bad values when they are
-built.
+several words, none, or a tuple of such) and sections, which are such dataclasses themselves. Sections refuse bad values
+when they are built.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -59,7 +60,35 @@ def share(name: str, value: float) -> None:
         raise ConfigError(f"{name} must lie in [0, 1], got {value}.")
 
 
+def within(section: Any, interval: str, *names: str, prefix: str = "", hint: str = "") -> None:
+    """Raise :class:`ConfigError` where a field lies outside an interval; a field that is None lies in any.
+
+    Args:
+        section: A configuration or a section of one.
+        interval: As mathematics writes it, a round bracket for an end that is not in it: ``"[0, 1)"``, ``"[1, inf)"``.
+        names: Of the fields.
+        prefix: Path of the section, for messages.
+        hint: What else to say: what is usual.
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    for name in names:
+        value = getattr(section, name)
+        if value is None:
+            continue
+        above = value >= low if interval[0] == "[" else value > low
+        if not (above and (value <= high if interval[-1] == "]" else value < high)):
+            least = f"be {'at least' if interval[0] == '[' else 'above'} {low:g}"
+            must = f"lie in {interval}" if high < math.inf else least
+            raise ConfigError(f"{prefix}{name} must {must}, got {value}{hint and f'; {hint}'}.")
+
+
 # Building and changing
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """All fields as JSON values, sections as tables, tuples as lists; :func:`build` undoes it."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
 
 
 def build(kind: type[C], values: Mapping[str, Any], prefix: str = "") -> C:
@@ -164,7 +193,7 @@ def _field_type(kind: Any, name: str, path: str) -> Any:
 
 
 def _options(wanted: Any) -> tuple[Any, ...]:
-    return typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
+    return typing.get_args(wanted) if typing.get_origin(wanted) in (types.UnionType, typing.Union) else (wanted,)
 
 
 def _parse(text: str, wanted: Any, path: str) -> Any:
@@ -184,12 +213,19 @@ def _parse(text: str, wanted: Any, path: str) -> Any:
 
 
 def _checked(value: Any, wanted: Any, path: str, *, finite: bool = True) -> Any:
-    if typing.get_origin(wanted) is Literal:
-        words = typing.get_args(wanted)
-        if type(value) is not str or value not in words:
-            raise ConfigError(f"{path} must be one of {', '.join(words)}, got {value!r}.")
-        return value
     options = _options(wanted)
+    if value is None and type(None) in options:
+        return None
+    none = "none or " if type(None) in options else ""
+    words = [word for one in options if typing.get_origin(one) is Literal for word in typing.get_args(one)]
+    if words:
+        if type(value) is not str or value not in words:
+            raise ConfigError(f"{path} must be {none}one of {', '.join(words)}, got {value!r}.")
+        return value
+    if typing.get_origin(wanted) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{path} must be a list, got {value!r}.")
+        return tuple(_checked(item, typing.get_args(wanted)[0], f"an entry of {path}", finite=finite) for item in value)
     if float in options and type(value) is int:
         value = float(value)
     number = isinstance(value, float)

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from labels4free.errors import ConfigError
-from labels4free.training.settings import build, change, check_types, flat, merged, unknown_names
+from labels4free.settings import as_json, build, change, check_types, flat, merged, unknown_names, within
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,54 @@ def test_unknown_names():
         "section.hue": "section.rate, section.kind",
     }
     assert unknown_names(Config, {}) == {}
+
+
+@dataclass(frozen=True)
+class Ranges:
+    a: float | None = 0.5
+    words: tuple[str, ...] = ()
+    shape: Literal["round", "square"] | None = None
+
+    def __post_init__(self):
+        check_types(self)
+
+
+def test_tuples_and_words_that_may_be_none():
+    made = build(Ranges, {"words": ["x", "y"], "shape": "round"})
+    assert made == Ranges(words=("x", "y"), shape="round")
+    assert build(Ranges, as_json(made)) == made
+    assert as_json(made) == {"a": 0.5, "words": ["x", "y"], "shape": "round"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"words": "x"}, "words must be a list, got 'x'."),
+        ({"words": ["x", 1]}, "an entry of words must be str, got 1."),
+        ({"shape": "oval"}, "shape must be none or one of round, square, got 'oval'."),
+    ],
+)
+def test_wrong_tuples_and_words(values, sentence):
+    with pytest.raises(ConfigError) as caught:
+        build(Ranges, values)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside", "sentence"),
+    [
+        ("[0, 1]", (0.0, 1.0, None), (-0.1, 1.1), "a must lie in [0, 1], got -0.1."),
+        ("(0, 1)", (0.1, 0.9, None), (0.0, 1.0), "a must lie in (0, 1), got 0.0."),
+        ("[1, inf)", (1.0, 1e9), (0.9,), "a must be at least 1, got 0.9."),
+        ("(1, inf)", (1.1, 1e9), (1.0,), "a must be above 1, got 1.0."),
+    ],
+)
+def test_intervals(interval, inside, outside, sentence):
+    for value in inside:
+        within(Ranges(value), interval, "a")
+    for value in outside:
+        with pytest.raises(ConfigError):
+            within(Ranges(value), interval, "a")
+    with pytest.raises(ConfigError) as caught:
+        within(Ranges(outside[0]), interval, "a", prefix="loss.", hint="1 is usual")
+    assert str(caught.value) == f"loss.{sentence[:-1]}; 1 is usual."
