@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,19 +18,13 @@ from labels4free.cli import prepare
 from labels4free.data.images import open_images
 from labels4free.data.prepare import PrepareConfig
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    logger = logging.getLogger("labels4free")
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "level", logger.level)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def photographs(folder: Path, count: int, size: int = 24) -> Path:
+def photographs(folder, count, size=24):
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):

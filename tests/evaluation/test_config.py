@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.refusals import refuses
 
 from labels4free.errors import ConfigError
 from labels4free.evaluation.config import EvaluationConfig
@@ -21,8 +22,7 @@ from labels4free.evaluation.config import EvaluationConfig
     ],
 )
 def test_wrong_values_are_refused(setting, words):
-    with pytest.raises(ConfigError, match=words):
-        EvaluationConfig(**setting)
+    refuses(ConfigError, words, EvaluationConfig, **setting)
 
 
 def test_the_ends_of_the_ranges():

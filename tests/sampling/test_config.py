@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
+from tests.refusals import refuses
 
 from labels4free.data.pair_formats import FORMATS
 from labels4free.errors import ConfigError
@@ -39,12 +40,11 @@ from labels4free.settings import as_json
         ({"filters": FilterConfig(min_realism_quantile=0.1)}, "min_realism_quantile needs a discriminator"),
     ],
 )
-def test_refuses_values_out_of_range(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        SampleConfig(**settings)
+def test_refuses_values_out_of_range(settings, said):
+    refuses(ConfigError, said, SampleConfig, **settings)
 
 
-def test_settings_survive_json() -> None:
+def test_settings_survive_json():
     config = SampleConfig(
         seed=3,
         parts=("image", "cutout"),
@@ -59,7 +59,7 @@ def test_settings_survive_json() -> None:
         SampleConfig.from_json({"filters": {"unknown": 1}})
 
 
-def test_layout_and_what_needs_a_background() -> None:
+def test_layout_and_what_needs_a_background():
     layout = SampleConfig(parts=("mask",), alpha_bits=16, shard_size=7).layout(64)
     assert (layout.parts, layout.alpha_bits, layout.shard_size, layout.size) == (("mask",), 16, 7, 64)
     needs = {
@@ -69,7 +69,7 @@ def test_layout_and_what_needs_a_background() -> None:
     assert set(get_args(Format)) == set(FORMATS)
 
 
-def test_published() -> None:
+def test_published():
     assert (PUBLISHED.min_truncation_psi, PUBLISHED.max_truncation_psi, PUBLISHED.threshold) == (0.5, 0.5, 0.9)
     assert PUBLISHED.filters == NO_FILTERS
     assert PUBLISHED.parts == ("image", "alpha", "mask", "composite", "background")

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from tests.refusals import refuses
 
 from labels4free.data.pairs import PairRecord
 from labels4free.errors import ConfigError, DataError
@@ -25,7 +26,7 @@ GOOD = PairRecord(
 )
 
 
-def _reason(config: FilterConfig, **changes) -> str | None:
+def _reason(config, **changes):
     return drop_reason(replace(GOOD, **changes), calibrate([], config))
 
 
@@ -171,5 +172,4 @@ def test_broken_thresholds_are_refused(change):
     ],
 )
 def test_bad_settings_are_refused(settings, message):
-    with pytest.raises(ConfigError, match=message):
-        FilterConfig(**settings)
+    refuses(ConfigError, message, FilterConfig, **settings)

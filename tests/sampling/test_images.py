@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.refusals import refuses
 from tests.tiny import tiny_generator as build_generator
-from tests.tiny import tiny_stylegan2
 
 from labels4free.data import images as image_files
 from labels4free.errors import ConfigError, DataError, RunError
@@ -17,11 +17,6 @@ from labels4free.sampling.images import Sources, generate_images
 from labels4free.sampling.latent_files import read_latents
 from labels4free.sampling.picture_folder import MANIFEST, FileFormat
 from labels4free.sampling.rendering import PictureConfig, Renderer
-
-
-@pytest.fixture(params=["mobile_stylegan", "conditional"])
-def any_generator(request, tiny_generator):
-    return tiny_generator if request.param == "mobile_stylegan" else tiny_stylegan2(c_dim=3)
 
 
 def renderer(generator, **settings):
@@ -184,8 +179,7 @@ def test_truncated_latents_are_others(tmp_path, tiny_generator):
 def test_other_settings_need_another_folder(tmp_path, tiny_generator, changes, said):
     generate_images(renderer(tiny_generator), tmp_path, Sources([1]))
     before = content(tmp_path)
-    with pytest.raises(RunError, match=said):
-        generate_images(renderer(tiny_generator, **changes), tmp_path, Sources([2]))
+    refuses(RunError, said, generate_images, renderer(tiny_generator, **changes), tmp_path, Sources([2]))
     assert content(tmp_path) == before
 
 
@@ -200,8 +194,7 @@ def test_another_format_or_generator_needs_another_folder(tmp_path, tiny_generat
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "labels4free_samples", "settings": {}}', "[" * 100_000])
 def test_another_manifest(tmp_path, tiny_generator, text):
     (tmp_path / MANIFEST).write_text(text)
-    with pytest.raises(RunError, match="manifest of pictures"):
-        generate_images(renderer(tiny_generator), tmp_path, Sources([1]))
+    refuses(RunError, "manifest of pictures", generate_images, renderer(tiny_generator), tmp_path, Sources([1]))
 
 
 def test_places_that_cannot_serve(tmp_path, tiny_generator):
@@ -257,5 +250,4 @@ def test_the_sheet_shows_the_first_64(tmp_path, tiny_generator):
     ],
 )
 def test_formats_that_cannot_be(arguments, said):
-    with pytest.raises(ConfigError, match=said):
-        FileFormat(*arguments)
+    refuses(ConfigError, said, FileFormat, *arguments)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 from tests.tiny import tiny_generator, tiny_stylegan2
 from torch.nn import functional as F
 
@@ -117,8 +118,7 @@ def test_labels():
     ],
 )
 def test_values_out_of_range(settings, said):
-    with pytest.raises(ConfigError, match=said):
-        PictureConfig(**settings)
+    refuses(ConfigError, said, PictureConfig, **settings)
 
 
 @pytest.mark.parametrize(
@@ -132,15 +132,13 @@ def test_values_out_of_range(settings, said):
     ],
 )
 def test_settings_that_do_not_fit_the_generator(generator, settings, said):
-    with pytest.raises(ConfigError, match=said):
-        Renderer(generator, PictureConfig(**settings))
+    refuses(ConfigError, said, Renderer, generator, PictureConfig(**settings))
 
 
 def test_a_label_needs_classes():
     with pytest.raises(ConfigError, match="no classes, so leave the label out; got label 0"):
         Renderer(tiny_stylegan2(), PictureConfig(label=0))
-    with pytest.raises(ConfigError, match="classes 0 to 2; got label 3"):
-        Renderer(tiny_stylegan2(c_dim=3), PictureConfig(label=3))
+    refuses(ConfigError, "classes 0 to 2; got label 3", Renderer, tiny_stylegan2(c_dim=3), PictureConfig(label=3))
 
 
 def test_shrunk():

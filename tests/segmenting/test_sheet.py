@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.segmenting import sheet as module
@@ -12,7 +13,7 @@ CELL, STEP = 192, 198
 BEHIND = (0x2D, 0x4F, 0xC8)
 
 
-def cutout(grey: int, border: int, size=(40, 80)):
+def cutout(grey, border, size=(40, 80)):
     """A photo of one grey; its left half is found, with so many undecided columns beside it."""
     alpha = np.zeros(size, np.uint8)
     alpha[:, : size[1] // 2] = 255
@@ -20,7 +21,7 @@ def cutout(grey: int, border: int, size=(40, 80)):
     return Cutout(np.full((*size, 3), grey, np.uint8), alpha)
 
 
-def empty(grey: int):
+def empty(grey):
     found = cutout(grey, 0)
     return Cutout(found.photo, np.zeros_like(found.alpha))
 
@@ -89,5 +90,4 @@ def test_large_photos_are_kept_small():
 
 
 def test_nothing_to_draw():
-    with pytest.raises(DataError, match="at least one picture"):
-        LeastCertain().draw()
+    refuses(DataError, "at least one picture", LeastCertain().draw)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from labels4free.cli.progress import progress_bar
 from labels4free.cli.sample_flags import Files, Latents, Trust, Work, parse_count, parse_shards, settings_of
+from labels4free.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from labels4free.layered import LayeredGenerator
@@ -90,7 +90,6 @@ def _say(summary: SampleSummary) -> None:
 
 def _share(work: Work) -> Share:
     """What of the data set this process makes: torchrun says which of how many it is."""
-    from labels4free.errors import ConfigError
     from labels4free.sampling.shards import Share
 
     numbers = {"RANK": 0, "WORLD_SIZE": 1}
@@ -137,7 +136,6 @@ def load_layered(source: str, generator: str | None, device: str) -> tuple[Layer
         load_generator,
         read_alpha_network,
     )
-    from labels4free.errors import CheckpointError
     from labels4free.layered import LayeredGenerator
 
     alpha = read_alpha_network(source, device)
@@ -174,32 +172,23 @@ def sample_with_bar(
     """Sample with a progress bar on stderr; after Ctrl-C say how to go on."""
     from labels4free.sampling.dataset import sample_dataset
 
-    done, all_of_it = 0, num
-    try:
-        with progress_bar("Sampling") as update:
-
-            def show(finished: int, total: int) -> None:
-                nonlocal done, all_of_it
-                done, all_of_it = finished, total
-                update(finished, total)
-
-            return sample_dataset(
-                layered,
-                out,
-                num,
-                config,
-                generator_name=in_full(generator_name),
-                alpha_name=alpha_name,
-                share=share,
-                progress=show,
-            )
-    except KeyboardInterrupt:
-        print(
-            f"Stopped after {done} of {all_of_it} samples. Finished shards are in {out}; the same command goes on "
-            f"behind them.",
-            file=sys.stderr,
+    def stopped(done: int, total: int) -> str:
+        return (
+            f"Stopped after {done} of {total or num} samples. Finished shards are in {out}; the same command goes on "
+            f"behind them."
         )
-        raise
+
+    with progress_bar("Sampling", stopped=stopped) as update:
+        return sample_dataset(
+            layered,
+            out,
+            num,
+            config,
+            generator_name=in_full(generator_name),
+            alpha_name=alpha_name,
+            share=share,
+            progress=update,
+        )
 
 
 def describe_coverage(summary: SampleSummary) -> str:

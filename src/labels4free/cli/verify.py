@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from labels4free.cli.progress import progress_bar
+from labels4free.errors import ConfigError
 
 _SHOWN = 20
 _FAILURE = 2
@@ -67,7 +68,6 @@ def _recreate(
 ) -> int | None:
     from labels4free.cli.sample import load_layered
     from labels4free.data.pair_manifest import read_manifest
-    from labels4free.errors import ConfigError
     from labels4free.sampling.verify import recreate_pair, write_recreation
 
     manifest = read_manifest(data_set)

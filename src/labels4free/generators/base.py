@@ -137,10 +137,7 @@ class Generator(nn.Module, ABC):
                 raise ConfigError(f"noise must be fixed, random, none or a map for each layer, got {noise!r}.")
         else:
             self._check_noise_maps(noise, len(ws))
-        if background is not None and background not in self.background_modes:
-            raise ConfigError(
-                f"Unknown background mode {background!r}; {self.family} has {', '.join(self.background_modes)}."
-            )
+        check_rendering(self, background=background)
 
     def noise_by_layer(self, noise: Noise) -> Iterator[NoiseMode | Tensor]:
         """What each layer gets of a checked ``noise``, coarse to fine."""
@@ -238,3 +235,33 @@ def sample_label(c_dim: int, seed: int, index: int) -> int:
 
 def _rng(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03) % (1 << 63))
+
+
+def check_rendering(
+    generator: Generator,
+    *,
+    size: int | None = None,
+    background: str | None = None,
+    label: int | None = None,
+    also: Sequence[str] = (),
+) -> None:
+    """See whether a generator can render what settings ask for; None asks for nothing.
+
+    Args:
+        generator: The generator.
+        size: Side of the pictures in pixels.
+        background: A background mode.
+        label: A class.
+        also: Words for backgrounds that the caller knows, for the message.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if size is not None and generator.resolution % size:
+        raise ConfigError(f"size must divide the generator's resolution {generator.resolution}, got {size}.")
+    if background is not None and background not in generator.background_modes:
+        modes = ", ".join([*also, *generator.background_modes])
+        raise ConfigError(f"Unknown background mode {background!r}; {generator.family} has {modes}.")
+    if label is not None and label >= generator.c_dim:
+        has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes, so leave the label out"
+        raise ConfigError(f"This generator has {has}; got label {label}.")

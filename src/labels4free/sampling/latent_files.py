@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from labels4free.checkpoints.torch_file import read_torch_file
-from labels4free.errors import DataError
+from labels4free.errors import DataError, Labels4FreeError
 from labels4free.files import failing_as, opened_atomically
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from labels4free.generators.base import Generator
 
 _NAMES = ("ws", "w")
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, SafetensorError)
 _LARGEST = 2**31  # bytes of an array: a million latents
 
 
@@ -55,7 +56,12 @@ def read_latents(path: str | Path, generator: Generator) -> Tensor:
         raise DataError(f"{path} is no file of latents: its name must end in {', '.join(readers)}.")
     if path.stat().st_size > _LARGEST:
         raise DataError(f"{path} has more than 2 GiB: split its latents into several files.")
-    return torch.cat([_fit(path, values, generator) for values in reader(path)])
+    try:
+        return torch.cat([_fit(path, values, generator) for values in reader(path)])
+    except Labels4FreeError:
+        raise
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
 
 
 def write_latents(path: str | Path, ws: Iterable[Tensor], numbers: list[int], w_avg: Tensor) -> None:
@@ -89,30 +95,21 @@ def write_latents(path: str | Path, ws: Iterable[Tensor], numbers: list[int], w_
 
 
 def _read_npz(path: Path) -> list[Tensor]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        name = _choose(path, list(sizes))
-        if sizes[name] > _LARGEST:
-            raise DataError(f"{path} has more than 2 GiB in {name!r}: split its latents into several files.")
-        with np.load(path, allow_pickle=False) as arrays:
-            return [_tensor(path, arrays[name])]
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, error) from error
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    name = _choose(path, list(sizes))
+    if sizes[name] > _LARGEST:
+        raise DataError(f"{path} has more than 2 GiB in {name!r}: split its latents into several files.")
+    with np.load(path, allow_pickle=False) as arrays:
+        return [_tensor(path, arrays[name])]
 
 
 def _read_npy(path: Path) -> list[Tensor]:
-    try:
-        return [_tensor(path, np.load(path, allow_pickle=False))]
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise _damaged(path, error) from error
+    return [_tensor(path, np.load(path, allow_pickle=False))]
 
 
 def _read_safetensors(path: Path) -> list[Tensor]:
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
+    tensors = load_file(path)
     return [tensors[_choose(path, list(tensors))]]
 
 

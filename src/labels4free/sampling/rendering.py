@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from labels4free.data.images import to_uint8
 from labels4free.errors import ConfigError
-from labels4free.generators.base import NoiseMode  # noqa: TC001  the checks look it up
+from labels4free.generators.base import NoiseMode, check_rendering
 from labels4free.settings import check_types, within
 
 if TYPE_CHECKING:
@@ -83,14 +83,7 @@ class Renderer:
         self.size = config.size or generator.resolution
         self.psi = USUAL_PSI if config.truncation_psi is None else config.truncation_psi
         self.background = generator.default_background if config.background == "default" else config.background
-        if generator.resolution % self.size:
-            raise ConfigError(f"size must divide the generator's resolution {generator.resolution}, got {self.size}.")
-        if self.background is not None and self.background not in generator.background_modes:
-            modes = ", ".join(["default", *generator.background_modes])
-            raise ConfigError(f"Unknown background mode {config.background!r}; {generator.family} has {modes}.")
-        if config.label is not None and config.label >= generator.c_dim:
-            has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes, so leave the label out"
-            raise ConfigError(f"This generator has {has}; got label {config.label}.")
+        check_rendering(generator, size=self.size, background=self.background, label=config.label, also=["default"])
         if config.truncation_cutoff is not None and config.truncation_cutoff > generator.num_ws:
             raise ConfigError(
                 f"truncation_cutoff must lie in [0, {generator.num_ws}], the rows of this generator's ws; "

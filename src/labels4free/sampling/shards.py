@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labels4free.data.pair_formats import FORMATS
-from labels4free.data.shard_records import ShardRecord, find_damage, read_shard, shard_path, write_shard
+from labels4free.data.shard_records import (
+    SHARD_FOLDER,
+    ShardRecord,
+    file_entry,
+    find_damage,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 from labels4free.errors import ConfigError, DataError
 from labels4free.files import failing_as
 from labels4free.sampling.stream import Choice, finished_candidates
@@ -96,6 +104,32 @@ def finished_shard(out: Path, shard: int, candidates: range) -> ShardRecord | No
     return record
 
 
+def inspect_shard(
+    out: Path, shard: int, candidates: range, sha256: str | None = None
+) -> tuple[ShardRecord | None, dict[str, str]]:
+    """The record of a finished shard, and what is wrong with which of its files, by their checksums.
+
+    Args:
+        out: The data set's folder.
+        shard: Its number.
+        candidates: Those that it must cover; a record of others, of a data set that has grown, counts as missing.
+        sha256: Checksum of the record itself, where it is known.
+    """
+    path = shard_path(out, shard)
+    name = f"{SHARD_FOLDER}/{path.name}"
+    try:
+        record = read_shard(out, shard)
+        if record is None or (record.start, record.stop) != (candidates.start, candidates.stop):
+            return None, {}
+        if sha256 is not None and file_entry(path).sha256 != sha256:
+            return record, {name: "other content"}
+    except DataError:
+        return None, {name: "damaged"}
+    except OSError as error:
+        return None, {name: f"cannot be read: {error.strerror or error}"}
+    return record, find_damage(out, record.files)
+
+
 def check_shards(out: Path, jobs: Sequence[tuple[int, range]], progress: Callable[[int], None]) -> list[int]:
     """Compare the files of finished shards with their checksums.
 
@@ -108,13 +142,12 @@ def check_shards(out: Path, jobs: Sequence[tuple[int, range]], progress: Callabl
         The shards that are missing or damaged; the latter with a warning.
     """
 
-    def check(job: tuple[int, range]) -> tuple[ShardRecord | None, dict[str, str]]:
-        record = finished_shard(out, *job)
-        return record, find_damage(out, record.files) if record else {}
+    def inspect(job: tuple[int, range]) -> tuple[ShardRecord | None, dict[str, str]]:
+        return inspect_shard(out, *job)
 
     missing = []
     with ThreadPoolExecutor(min(_CHECKERS, os.cpu_count() or 1)) as pool:
-        for (shard, candidates), (record, wrong) in zip(jobs, pool.map(check, jobs), strict=True):
+        for (shard, candidates), (record, wrong) in zip(jobs, pool.map(inspect, jobs), strict=True):
             if record is None or wrong:
                 missing.append(shard)
             else:

@@ -27,7 +27,7 @@ from labels4free.sampling.calibration import CALIBRATION
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.pair import PairRenderer, single_thread
 from labels4free.sampling.published import GRIDS
-from labels4free.sampling.shards import shard_count, shard_range
+from labels4free.sampling.shards import inspect_shard, shard_count, shard_range
 from labels4free.sampling.summary import CONTACT_SHEET, DROPPED_SHEET, PAGE
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def verify_data_set(out: str | Path, progress: Callable[[int, int], None] | None
     missing, damaged = [], {}
     for shard in range(count):
         known.add(name := f"{SHARD_FOLDER}/{shard_path(out, shard).name}")
-        record, wrong = _check_shard(out, shard, shard_range(shard, num, size), recorded.get(name))
+        record, wrong = inspect_shard(out, shard, shard_range(shard, num, size), recorded.get(name))
         if record is not None:
             pairs, files = pairs + len(record.records), files + len(record.files)
             known.update(record.files)
@@ -182,26 +182,6 @@ def _config(manifest: Mapping[str, Any]) -> SampleConfig:
         return SampleConfig.from_json(manifest["settings"])
     except ConfigError as error:
         raise RunError(f"The manifest's settings are damaged: {error}") from error
-
-
-def _check_shard(
-    out: Path, shard: int, candidates: range, digest: str | None
-) -> tuple[ShardRecord | None, dict[str, str]]:
-    path = shard_path(out, shard)
-    name = f"{SHARD_FOLDER}/{path.name}"
-    try:
-        record = read_shard(out, shard)
-        if record is None:
-            return None, {}
-        if (record.start, record.stop) != (candidates.start, candidates.stop):
-            return None, {}  # of a data set that has been told to grow
-        if digest is not None and file_entry(path).sha256 != digest:
-            return record, {name: "other content"}
-    except DataError:
-        return None, {name: "damaged"}
-    except OSError as error:
-        return None, {name: f"cannot be read: {error.strerror or error}"}
-    return record, find_damage(out, record.files)
 
 
 def _foreign(out: Path, known: set[str]) -> tuple[str, ...]:
