@@ -6,7 +6,7 @@ import math
 import pytest
 
 from labels4free.errors import RunError
-from labels4free.training.log_tail import LogTail, Series
+from labels4free.training.log_tail import LogTail
 
 
 @pytest.fixture
@@ -106,39 +106,3 @@ def test_a_log_that_cannot_be_read(path):
         LogTail(path).cut_back()
     with pytest.raises(RunError, match=r"log\.jsonl cannot be read: "):
         list(LogTail(path).entries())
-
-
-# Series
-
-
-def test_an_empty_series():
-    series = Series()
-    assert math.isnan(series.last)
-    assert math.isnan(series.recent())
-    assert series.points() == ()
-
-
-def test_a_series_by_hand():
-    series = Series()
-    for iteration, value in enumerate((1.0, 4.0, math.nan, 2.0), start=1):
-        series.add(iteration, value, step=10 * iteration)
-    assert (series.last, series.last_at) == (2.0, 4)
-    assert (series.best, series.best_step) == (4.0, 20)
-    assert series.recent() == pytest.approx(7 / 3)
-    assert series.points() == (1.0, 4.0, 2.0)
-    series.add(5, math.inf)
-    assert series.last == math.inf
-    assert series.points() == (1.0, 4.0, 2.0)
-
-
-@pytest.mark.parametrize("count", [255, 256, 257, 1000, 12345])
-def test_a_long_series_keeps_its_shape_in_little_memory(count):
-    series = Series()
-    for i in range(count):
-        series.add(i, float(i))
-    points = series.points()
-    assert 100 < len(points) <= Series.CAPACITY
-    assert list(points) == sorted(points)
-    assert points[0] < count / 100
-    assert points[-1] > count * 0.98
-    assert series.recent() == pytest.approx(count - 16.5)

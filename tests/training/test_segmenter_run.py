@@ -149,7 +149,7 @@ def test_a_segmenter_of_another_size_is_not_begun_with(train, tmp_path, pairs):
 
 def test_it_can_be_watched(whole):
     status = RunWatcher(whole["result"].alpha_file.parent).look()
-    assert (status.state, status.recipe, status.done, status.total) == (State.FINISHED, "segmenter", 4, 4)
+    assert (status.state, status.recipe, *status.progress[4:6]) == (State.FINISHED, "segmenter", 4, 4)
     assert status.generator.endswith("pairs")
     assert "augmented_miou" in {judged.name for judged in status.checks}
 

@@ -43,15 +43,9 @@ def bank(run, *starts, folder=None):
 def test_a_run_that_has_just_begun(run):
     status = read_status(run.path)
     assert status.state is State.RENDERING
-    assert (status.done, status.total, status.warmup) == (0, WARMUP + STEPS, WARMUP)
+    assert status.progress == (0, 1, 0, 2, 0, WARMUP + STEPS, WARMUP)
     assert status.rendered == (0, 1024)
-    assert (status.checked, status.checks, status.steps, status.picture, status.checkpoint) == (
-        None,
-        (),
-        (),
-        None,
-        None,
-    )
+    assert (status.checked, status.checks, status.steps, status.files) == (None, (), (), {})
     assert status.generator == "tiny"
     assert status.verdict is Verdict.OPEN
 
@@ -74,7 +68,7 @@ def test_the_last_chunk_may_be_smaller_and_the_folder_another(tmp_path):
 def test_warm_up_and_training(run, done, state):
     log(run, entries(done))
     status = read_status(run.path)
-    assert (status.state, status.done, status.rendered) == (state, done, None)
+    assert (status.state, status.progress.done, status.rendered) == (state, done, None)
 
 
 def test_numbers_of_a_run_that_goes_on(run):
@@ -84,7 +78,7 @@ def test_numbers_of_a_run_that_goes_on(run):
     assert status.checked == 50
     assert {one.name: one.value for one in status.checks}["separation"] == 0.4
     assert status.steps[0].name == "accuracy"
-    assert (status.picture.path, status.checkpoint.path) == (drawn, saved)
+    assert {kind: note.path for kind, note in status.files.items()} == {"picture": drawn, "checkpoint": saved}
     assert status.verdict is Verdict.GOOD
     assert not status.over
 
@@ -97,8 +91,8 @@ def test_a_finished_run(run):
     assert status.state is State.FINISHED
     assert status.over
     assert (status.speed, status.seconds_left) == (None, None)
-    assert status.network.path == run.path / "alpha.safetensors"
-    assert status.network.age == pytest.approx(1e6, abs=60)
+    assert status.files["network"].path == run.path / "alpha.safetensors"
+    assert status.files["network"].age == pytest.approx(1e6, abs=60)
 
 
 def test_a_problem_that_the_last_check_found(run):
@@ -112,8 +106,8 @@ def test_a_problem_that_the_last_check_found(run):
 def test_a_run_that_starts_over(run):
     log(run, [*lost(0, 70), *entries(10, attempt=1)])
     status = read_status(run.path)
-    assert (status.state, status.attempt, status.max_restarts) == (State.WARM_UP, 1, 1)
-    assert (status.done, status.total, status.warmup) == (10, 2 * WARMUP + STEPS, 2 * WARMUP)
+    assert status.state is State.WARM_UP
+    assert status.progress == (0, 1, 1, 2, 10, 2 * WARMUP + STEPS, 2 * WARMUP)
     assert status.losses == (f"Attempt 1 lost after 70 steps: {EMPTY}",)
     assert (status.problem, status.checked) == (None, None)  # of the attempt before
     assert status.steps[1].history[0] == 0.01
@@ -263,7 +257,7 @@ def test_file_times_ahead_of_the_clock(run):
     picture(run, 0)
     age(run, -5000)
     status = read_status(run.path)
-    assert status.quiet == status.picture.age == 0
+    assert status.quiet == status.files["picture"].age == 0
 
 
 # again and again
@@ -276,7 +270,7 @@ def test_looks_go_on_where_the_last_one_ended(run):
     with run.log_path.open("a") as file:
         file.write('{"attempt": 0, "itera')
     log_before = run.log_path.read_bytes()
-    assert watcher.look().done == 30
+    assert watcher.look().progress.done == 30
     run.log_path.write_bytes(log_before[: log_before.rindex(b"{")])
     log(run, entries(45, start=30))
     _assert_as_at_the_first_look(watcher.look())
@@ -288,14 +282,14 @@ def test_a_log_that_was_cut_back(run):
     assert watcher.look().losses
     cut_log(run, 25)
     status = watcher.look()
-    assert (status.attempt, status.done, status.losses, status.checked) == (0, 25, (), None)
+    assert (status.progress.attempt, status.progress.done, status.losses, status.checked) == (0, 25, (), None)
     log(run, entries(26, start=25))
     _assert_as_at_the_first_look(watcher.look())
 
 
 def _assert_as_at_the_first_look(status):
     """Compare with what a new watcher sees, except for what depends on when one looks."""
-    names = ("speed", "seconds_left", "quiet", "picture", "checkpoint", "network")
+    names = ("speed", "seconds_left", "quiet", "files")
     assert status == dataclasses.replace(read_status(status.path), **{name: getattr(status, name) for name in names})
 
 
@@ -318,7 +312,12 @@ def test_nothing_is_ever_written(run, tmp_path):
 def test_the_published_recipe(tmp_path):
     run = new_run(tmp_path / "run", PublishedConfig(steps=50, checkpoint_interval=10), name=None)
     status = read_status(run.path)
-    assert (status.recipe, status.state, status.total, status.rendered) == ("published", State.STARTING, 50, None)
+    assert (status.recipe, status.state, status.progress.total, status.rendered) == (
+        "published",
+        State.STARTING,
+        50,
+        None,
+    )
     assert status.generator == "ab" * 6
     log(run, [{**entry, "step": entry["iteration"]} for entry in entries(45)])
     (coverage,) = [one for one in read_status(run.path).checks if one.name == "coverage"]
@@ -378,4 +377,4 @@ def test_an_older_run_without_settings_that_came_later(run):
     stored = json.loads((run.path / "config.json").read_text())
     del stored["train"]["augmentation"]
     (run.path / "config.json").write_text(json.dumps(stored))
-    assert read_status(run.path).total == WARMUP + STEPS
+    assert read_status(run.path).progress.total == WARMUP + STEPS

@@ -32,6 +32,7 @@ import torch
 
 from labels4free.errors import RunError
 from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
+from labels4free.training.log_tail import read_log
 
 FORMAT = 1
 """Version of the checkpoints that this package writes."""
@@ -178,15 +179,9 @@ class RunDir:
         """All entries of the log, oldest first; a last line torn by a killed process is left out.
 
         Raises:
-            RunError: If the file cannot be read or another line is no JSON.
+            RunError: If the file cannot be read or another line is no JSON object.
         """
-        if not self.log_path.exists():
-            return []
-        try:
-            *lines, _ = self.log_path.read_text(encoding="utf-8").split("\n")
-            return [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.log_path} cannot be read as a log of JSON lines: {error}.") from error
+        return [values for _, values in read_log(self.log_path)]
 
     def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write a checkpoint, complete or not at all, then delete the oldest beyond :attr:`keep`.
