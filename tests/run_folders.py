@@ -11,6 +11,7 @@ from PIL import Image
 from labels4free.training.config import DiscriminatorConfig, MonitorConfig, TrainConfig
 from labels4free.training.recipes import to_run_json
 from labels4free.training.run_dir import RunDir
+from labels4free.training.watching import RunStatus, RunWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,3 +90,8 @@ def picture(run: RunDir, step: int, attempt: int = 0) -> Path:
     path = run.pictures / f"attempt_{attempt}_step_{step:06d}.png"
     Image.new("RGB", (4, 3), (step % 256, 0, 0)).save(path)
     return path
+
+
+def read_status(path: Path) -> RunStatus:
+    """One look at a run."""
+    return RunWatcher(path).look()

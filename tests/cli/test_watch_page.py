@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from tests.run_folders import HEALTHY, checkpoint, entries, log, lost, new_run, picture
+from tests.run_folders import HEALTHY, checkpoint, entries, log, lost, new_run, picture, read_status
 
 from labels4free.cli.watch_page import (
     ASCII,
@@ -17,7 +17,6 @@ from labels4free.cli.watch_page import (
     span,
     sparkline,
 )
-from labels4free.training.watching import read_status
 
 
 def drawn(page, width: int) -> list[str]:

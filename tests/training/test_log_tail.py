@@ -6,7 +6,7 @@ import math
 import pytest
 
 from labels4free.errors import RunError
-from labels4free.training.log_tail import LogTail
+from labels4free.training.log_tail import LogEntry, LogTail, read_log
 
 
 @pytest.fixture
@@ -22,24 +22,19 @@ def read(tail: LogTail) -> list[int]:
     return [entry.iteration for entry in tail.entries()]
 
 
-def test_a_log_that_is_not_there_has_no_entries_yet(path):
-    tail = LogTail(path)
-    assert not tail.cut_back()
-    assert read(tail) == []
-    path.write_text(line(1))
-    assert not tail.cut_back()
-    assert read(tail) == [1]
-
-
 def test_only_what_is_new_is_read_and_half_a_line_waits(path):
-    tail = LogTail(path)
-    whole = line(3)
-    path.write_text(line(1) + line(2) + whole[:9])
-    assert read(tail) == [1, 2]
-    assert read(tail) == []
-    path.write_text(line(1) + line(2) + whole)
+    tail, whole = LogTail(path), line(3)
     assert not tail.cut_back()
-    assert read(tail) == [3]
+    assert read(tail) == []  # there is no log yet
+    for text, new in (
+        (line(1), [1]),
+        (line(1) + line(2) + whole[:9], [2]),
+        (line(1) + line(2) + whole[:9], []),
+        (line(1) + line(2) + whole, [3]),  # also where it was cut back and has grown again the same
+    ):
+        path.write_text(text)
+        assert not tail.cut_back()
+        assert read(tail) == new
 
 
 def test_a_log_longer_than_a_block(path):
@@ -58,28 +53,48 @@ def test_a_log_that_was_cut_back_is_read_from_its_start(path, after):
     assert read(tail) == ([1, 5, 6, 7] if "5" in after else [1] if after else [])
 
 
-def test_a_log_that_was_cut_back_and_has_grown_again_the_same_is_not_read_twice(path):
-    tail = LogTail(path)
-    path.write_text(line(1) + line(2))
-    read(tail)
-    path.write_text(line(1) + line(2) + line(3))
-    assert not tail.cut_back()
-    assert read(tail) == [3]
+def test_values_as_they_are_from_any_line_on(path):
+    first, second = line(1, word="größer", loss=None), line(2)
+    path.write_text(first + second + "{", encoding="utf-8")
+    found = list(read_log(path))
+    assert [values for _, values in found] == [json.loads(first), json.loads(second)]
+    assert list(read_log(path, len(found[0][0]))) == found[1:]
 
 
-def test_what_an_entry_holds(path):
-    path.write_text(line(7, loss=None, accuracy=1, word="x", flag=True, problem="empty"))
-    (entry,) = LogTail(path).entries()
-    assert (entry.member, entry.attempt, entry.iteration, entry.step) == (0, 0, 7, 5)
-    assert entry.numbers.keys() == {"loss", "accuracy"}
-    assert math.isnan(entry.numbers["loss"])
-    assert (entry.problem, entry.lost) == ("empty", None)
+@pytest.mark.parametrize(
+    ("entry", "expected", "picture"),
+    [
+        (
+            {
+                "attempt": 0,
+                "iteration": 7,
+                "step": 5,
+                "loss": 2,
+                "accuracy": 1.5,
+                "word": "x",
+                "flag": True,
+                "problem": "empty",
+            },
+            (0, 0, 7, 5, {"loss": 2.0, "accuracy": 1.5}, "empty", None),
+            "attempt_0_step_000005.png",
+        ),
+        ({"attempt": 1, "iteration": 9, "lost": "full", "member": 2}, (2, 1, 9, None, {}, None, "full"), ""),
+        (
+            {"attempt": 1, "iteration": 9, "step": 4, "member": 2},
+            (2, 1, 9, 4, {}, None, None),
+            "member_2_attempt_1_step_000004.png",
+        ),
+    ],
+)
+def test_what_an_entry_holds(path, entry, expected, picture):
+    path.write_text(json.dumps(entry) + "\n")
+    (found,) = LogTail(path).entries()
+    assert found == expected
+    assert found.picture == picture
 
 
-def test_the_entry_of_a_lost_attempt(path):
-    path.write_text('{"attempt": 1, "iteration": 9, "lost": "full", "member": 2}\n')
-    (entry,) = LogTail(path).entries()
-    assert entry == (2, 1, 9, None, {}, None, "full")
+def test_what_json_lacks_is_not_a_number():
+    assert math.isnan(LogEntry.of({"attempt": 0, "iteration": 1, "loss": None}).numbers["loss"])
 
 
 @pytest.mark.parametrize(
@@ -100,9 +115,8 @@ def test_a_damaged_line_is_named(path, damaged, said):
         list(LogTail(path).entries())
 
 
-def test_a_log_that_cannot_be_read(path):
+@pytest.mark.parametrize("look", [LogTail.cut_back, lambda tail: list(tail.entries())])
+def test_a_log_that_cannot_be_read(path, look):
     path.mkdir()
     with pytest.raises(RunError, match=r"log\.jsonl cannot be read: "):
-        LogTail(path).cut_back()
-    with pytest.raises(RunError, match=r"log\.jsonl cannot be read: "):
-        list(LogTail(path).entries())
+        look(LogTail(path))

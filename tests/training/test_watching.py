@@ -4,9 +4,23 @@ import dataclasses
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
-from tests.run_folders import EMPTY, SETTINGS, STEPS, WARMUP, checkpoint, cut_log, entries, log, lost, new_run, picture
+from tests.run_folders import (
+    EMPTY,
+    SETTINGS,
+    STEPS,
+    WARMUP,
+    checkpoint,
+    cut_log,
+    entries,
+    log,
+    lost,
+    new_run,
+    picture,
+    read_status,
+)
 from tests.tiny_run import content
 
 from labels4free.errors import RunError
@@ -14,7 +28,7 @@ from labels4free.training import run_loop, watching
 from labels4free.training.config import BankConfig
 from labels4free.training.judging import Verdict
 from labels4free.training.published_config import PublishedConfig
-from labels4free.training.watching import ATTEMPT_STRIDE, RunWatcher, State, read_status, runs_in
+from labels4free.training.watching import RunWatcher, State, runs_in
 
 
 @pytest.fixture
@@ -114,7 +128,10 @@ def test_a_run_that_starts_over(run):
 
 
 def test_a_run_that_is_lost(run):
-    log(run, [*lost(0, 70), *lost(1, 90)])
+    log(run, lost(0, 70))
+    status = read_status(run.path)  # another attempt is to come
+    assert (status.state, status.over) == (State.TRAINING, False)
+    log(run, lost(1, 90))
     status = read_status(run.path)
     assert (status.state, status.reason) == (State.LOST, EMPTY)
     assert len(status.losses) == 2
@@ -122,45 +139,35 @@ def test_a_run_that_is_lost(run):
     assert status.verdict is Verdict.BAD
 
 
-def test_a_lost_attempt_with_another_to_come(run):
-    log(run, lost(0, 70))
+AGAIN = [*lost(0, 70), *entries(33, attempt=1)]
+
+
+@pytest.mark.parametrize(
+    ("logged", "saved", "state"),
+    [
+        (entries(33), (25, 0), State.TRAINING),
+        (entries(33), (33, 0), State.STOPPED),
+        (entries(34), (33, 0), State.TRAINING),  # resumed
+        (entries(50), (50, 0), State.TRAINING),  # where one is due
+        (AGAIN, (33, 0), State.WARM_UP),  # of another attempt
+        (AGAIN, (33, 1), State.STOPPED),
+    ],
+)
+def test_an_interrupted_run_leaves_a_checkpoint_between(run, logged, saved, state):
+    log(run, logged)
+    checkpoint(run, *saved)
     status = read_status(run.path)
-    assert status.state is State.TRAINING
-    assert not status.over
-
-
-def test_an_interrupted_run_leaves_a_checkpoint_between(run):
-    log(run, entries(33))
-    checkpoint(run, 25)
-    assert read_status(run.path).state is State.TRAINING
-    checkpoint(run, 33)
-    status = read_status(run.path)
-    assert status.state is State.STOPPED
-    assert "--resume" in status.reason
-    log(run, entries(34, start=33))  # resumed
-    assert read_status(run.path).state is State.TRAINING
-
-
-def test_a_checkpoint_where_one_is_due_says_nothing(run):
-    log(run, entries(50))
-    checkpoint(run, 50)
-    assert read_status(run.path).state is State.TRAINING
-
-
-def test_a_checkpoint_of_another_attempt_stops_nothing(run):
-    log(run, [*lost(0, 70), *entries(33, attempt=1)])
-    checkpoint(run, 33)
-    assert read_status(run.path).state is State.WARM_UP
-    checkpoint(run, 33, attempt=1)
-    assert read_status(run.path).state is State.STOPPED
+    assert status.state is state
+    assert ("--resume" in (status.reason or "")) == (state is State.STOPPED)
 
 
 def test_checkpoints_are_numbered_as_the_loop_does():
     class At:
         attempt, iteration = 3, 41
 
-    assert run_loop._checkpoint_number(At) == 3 * ATTEMPT_STRIDE + 41
-    assert run_loop._checkpoint_number(At, 2) == (2 * run_loop.MEMBER_STRIDE + 3) * ATTEMPT_STRIDE + 41
+    for member in (0, 2):
+        name = f"step_{run_loop._checkpoint_number(At, member):06d}.pt"
+        assert watching._place_of(Path(name)) == (member, 3, 41)
 
 
 def test_a_silent_run(run):
@@ -202,6 +209,14 @@ def test_a_resumed_run_may_have_to_render_again(run):
 # how fast
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """What the watcher's clock shows, as its only element."""
+    shown = [100.0]
+    monkeypatch.setattr(watching.time, "monotonic", lambda: shown[0])
+    return shown
+
+
 def test_speed_at_the_first_look_comes_from_file_times(run):
     now = time.time()
     log(run, entries(60))
@@ -214,9 +229,7 @@ def test_speed_at_the_first_look_comes_from_file_times(run):
     assert status.seconds_left == pytest.approx(30)
 
 
-def test_speed_between_two_looks(run, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
+def test_speed_between_two_looks(run, clock):
     watcher = RunWatcher(run.path)
     log(run, entries(30))
     watcher.look()
@@ -230,9 +243,7 @@ def test_speed_between_two_looks(run, monkeypatch):
     assert watcher.look().speed is None
 
 
-def test_speed_is_that_of_one_attempt(run, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
+def test_speed_is_that_of_one_attempt(run, clock):
     watcher = RunWatcher(run.path)
     log(run, entries(3))
     watcher.look()
@@ -327,16 +338,19 @@ def test_the_published_recipe(tmp_path):
 # what is no run
 
 
-def test_no_run_at_all(tmp_path):
-    with pytest.raises(RunError, match=r"There is no run at .*nowhere: no such folder\.$"):
-        runs_in(tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("look", "name", "said"),
+    [
+        (runs_in, "nowhere", r"There is no run at .*nowhere: no such folder\.$"),
+        (runs_in, "file", r"There is no run at .*file: it is a file\.$"),
+        (runs_in, "", r"neither a config\.json in it, nor in a folder below it"),
+        (RunWatcher, "", r"no config\.json in it"),
+    ],
+)
+def test_no_run_at_all(tmp_path, look, name, said):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"There is no run at .*file: it is a file\.$"):
-        runs_in(tmp_path / "file")
-    with pytest.raises(RunError, match=r"neither a config\.json in it, nor in a folder below it"):
-        runs_in(tmp_path)
-    with pytest.raises(RunError, match=r"no config\.json in it"):
-        RunWatcher(tmp_path)
+    with pytest.raises(RunError, match=said):
+        look(tmp_path / name)
 
 
 def test_a_folder_of_runs(tmp_path):

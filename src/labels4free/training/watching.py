@@ -166,15 +166,6 @@ def runs_in(path: str | Path) -> list[Path]:
     return found
 
 
-def read_status(path: str | Path) -> RunStatus:
-    """One look at a run.
-
-    Raises:
-        RunError: As :class:`RunWatcher` and :meth:`RunWatcher.look`.
-    """
-    return RunWatcher(path).look()
-
-
 class RunWatcher:
     """Looks at a run again and again, reading of its log only what is new.
 
