@@ -7,7 +7,7 @@ import pytest
 from tests.run_folders import EMPTY, STEPS, WARMUP, cut_log, entries, log, lost, new_run, picture
 from tests.tiny_run import SETTINGS, any_masks_serve, assert_same
 
-from labels4free.errors import ConfigError, RunError
+from labels4free.errors import RunError
 from labels4free.training import log_follower, trackers
 from labels4free.training.alpha_run import train_alpha_network
 from labels4free.training.log_follower import LogFollower, tracking
@@ -65,12 +65,9 @@ def recorder(follower, recorders):
     return recorders[0]
 
 
-def test_nothing_is_told_before_there_is_a_log(follower, recorder):
-    follower.catch_up()
-    assert recorder.told == recorder.drawn == []
-
-
 def test_what_is_new_is_told_once(run, follower, recorder):
+    follower.catch_up()
+    assert recorder.told == []  # there is no log yet
     log(run, entries(30))
     follower.catch_up()
     log(run, entries(50, start=30))
@@ -84,23 +81,21 @@ def test_what_is_new_is_told_once(run, follower, recorder):
     assert "step" not in entry.numbers
 
 
-def test_a_log_that_was_cut_back_is_told_from_its_beginning(run, follower, recorder):
-    log(run, [*lost(0, 70), *entries(20, attempt=1)])
+@pytest.mark.parametrize(
+    ("before", "kept", "after", "told"),
+    [
+        ([*lost(0, 70), *entries(20, attempt=1)], 25, 33, [*range(1, 34)]),  # all of it once more
+        (entries(40), 25, 45, [*range(41, 46)]),  # it came to the same place
+    ],
+)
+def test_a_log_that_was_cut_back(run, follower, recorder, before, kept, after, told):
+    log(run, before)
     follower.catch_up()
     recorder.told.clear()
-    cut_log(run, 25)
-    log(run, entries(33, start=25))
+    cut_log(run, kept)
+    log(run, entries(after, start=kept))
     follower.catch_up()
-    assert recorder.places() == [(0, i) for i in range(1, 34)]
-
-
-def test_a_resumed_run_that_came_to_the_same_place_is_not_told_again(run, follower, recorder):
-    log(run, entries(40))
-    follower.catch_up()
-    cut_log(run, 25)
-    log(run, entries(45, start=25))
-    follower.catch_up()
-    assert recorder.places() == [(0, i) for i in range(1, 46)]
+    assert recorder.places() == [(0, i) for i in told]
 
 
 def test_problems_and_losses_are_told_in_words(run, follower, recorder):
@@ -131,25 +126,14 @@ def test_a_picture_may_come_later_than_its_entry(run, follower, recorder):
     assert recorder.drawn == [(WARMUP + STEPS, f"attempt_0_step_{STEPS:06d}.png")]
 
 
-def test_pictures_of_each_attempt_come_with_it(run, follower, recorder):
+def test_pictures_of_each_attempt_come_with_it_or_not_at_all(run, follower, recorder):
     log(run, [*lost(0, 70), *entries(50, attempt=1)])
     for attempt in (0, 1):
         picture(run, 0, attempt)
     follower.catch_up()
+    picture(run, 25)  # of an attempt that is over
+    follower.catch_up()
     assert recorder.drawn == [(20, "attempt_0_step_000000.png"), (40, "attempt_1_step_000000.png")]
-
-
-def test_a_picture_of_an_attempt_that_is_over_is_left_out_if_it_comes_late(run, follower, recorder):
-    log(run, [*lost(0, 70), *entries(50, attempt=1)])
-    follower.catch_up()
-    picture(run, 0, attempt=0)
-    follower.catch_up()
-    assert recorder.drawn == []
-
-
-def test_an_unknown_tracker(run):
-    with pytest.raises(ConfigError, match="Unknown tracker 'abacus'; the trackers are tensorboard, wandb"):
-        LogFollower(run.path, ["abacus"])
 
 
 def test_files_go_where_they_should(run, tmp_path, recorders):
