@@ -92,6 +92,6 @@ def picture(run: RunDir, step: int, attempt: int = 0) -> Path:
     return path
 
 
-def read_status(path: Path) -> RunStatus:
+def look(run: RunDir) -> RunStatus:
     """One look at a run."""
-    return RunWatcher(path).look()
+    return RunWatcher(run.path).look()

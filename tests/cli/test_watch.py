@@ -29,6 +29,10 @@ def run(tmp_path):
     return new_run(tmp_path / "run")
 
 
+def watch_run(run, *flags):
+    return cli.main(["watch", str(run.path), *flags])
+
+
 def finish(run):
     log(run, entries(WARMUP + STEPS, start=60))
     (run.path / "alpha.safetensors").write_bytes(b"")
@@ -36,7 +40,7 @@ def finish(run):
 
 def test_one_plain_report_where_there_is_no_terminal(run, capsys):
     log(run, entries(60))
-    assert cli.main(["watch", str(run.path)]) == 0
+    assert watch_run(run) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == f"{run.path}: training"
     assert (out.isascii(), err) == (True, "")
@@ -44,13 +48,13 @@ def test_one_plain_report_where_there_is_no_terminal(run, capsys):
 
 def test_plain_in_a_terminal(run, capsys, terminal):
     log(run, entries(60))
-    assert cli.main(["watch", str(run.path), "--plain"]) == 0
+    assert watch_run(run, "--plain") == 0
     assert "\x1b" not in capsys.readouterr().out
 
 
 def test_once_in_a_terminal(run, capsys, terminal):
     log(run, entries(60))
-    assert cli.main(["watch", str(run.path), "--once"]) == 0
+    assert watch_run(run, "--once") == 0
     out = capsys.readouterr().out
     assert "\x1b[" in out
     assert "TRAINING" in out
@@ -71,7 +75,7 @@ def test_exit_codes(run, capsys, state, code):
     if state == "silent":
         for path in (run.log_path, run.path / "config.json"):
             os.utime(path, (1e9, 1e9))
-    assert cli.main(["watch", str(run.path)]) == code
+    assert watch_run(run) == code
     assert ("training" if state == "problem" else state) in capsys.readouterr().out.splitlines()[0]
 
 
@@ -84,7 +88,7 @@ def test_live_until_the_run_is_over(run, capsys, terminal, monkeypatch):
         log(run, entries(60, start=30)) if len(waits) == 1 else finish(run)
 
     monkeypatch.setattr(watch.time, "sleep", sleep)
-    assert cli.main(["watch", str(run.path), "--interval", "7"]) == 0
+    assert watch_run(run, "--interval", "7") == 0
     assert waits == [7, 7]
     out = capsys.readouterr().out
     at = [out.index(words) for words in ("step 10 of 100", "step 40 of 100", "FINISHED")]
@@ -101,7 +105,7 @@ def test_ctrl_c_leaves(run, capsys, terminal, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(watch.time, "sleep", sleep)
-    assert cli.main(["watch", str(run.path)]) == 1
+    assert watch_run(run) == 1
     assert "Interrupted" not in capsys.readouterr().err
     assert content(run.path) == before
 
@@ -122,7 +126,7 @@ def test_a_log_that_cannot_be_read_for_a_moment(run, capsys, terminal, monkeypat
             finish(run)
 
     monkeypatch.setattr(watch.time, "sleep", sleep)
-    assert cli.main(["watch", str(run.path)]) == 0
+    assert watch_run(run) == 0
     out = capsys.readouterr().out
     assert "cannot be read" in out
     assert "FINISHED" in out
@@ -173,7 +177,7 @@ def test_bad_input(run, capsys, tmp_path, words, said):
 @pytest.mark.parametrize("name", ["config.json", "log.jsonl"])
 def test_a_damaged_file(run, capsys, name):
     (run.path / name).write_text("{\n")
-    assert cli.main(["watch", str(run.path)]) == cli.FAILURE
+    assert watch_run(run) == cli.FAILURE
     err = capsys.readouterr().err
     assert name in err
     assert err.count("\n") == 1
@@ -185,7 +189,7 @@ def test_a_tracker_follows(run, capsys, tmp_path):
 
     log(run, entries(60))
     before = content(run.path)
-    assert cli.main(["watch", str(run.path), "--track", "tensorboard", "--into", str(tmp_path / "into")]) == 0
+    assert watch_run(run, "--track", "tensorboard", "--into", str(tmp_path / "into")) == 0
     assert content(run.path) == before
     events = EventAccumulator(
         str(tmp_path / "into" / "tensorboard" / "attempt_0"), size_guidance={"scalars": 0}
@@ -204,5 +208,5 @@ def test_trackers_of_several_runs_have_a_folder_each(run, capsys, tmp_path):
 
 def test_a_missing_package(run, capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert cli.main(["watch", str(run.path), "--track", "wandb", "--into", str(tmp_path)]) == cli.FAILURE
+    assert watch_run(run, "--track", "wandb", "--into", str(tmp_path)) == cli.FAILURE
     assert "pip install 'labels4free[wandb]'" in capsys.readouterr().err

@@ -7,20 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.run_folders import (
-    EMPTY,
-    SETTINGS,
-    STEPS,
-    WARMUP,
-    checkpoint,
-    cut_log,
-    entries,
-    log,
-    lost,
-    new_run,
-    picture,
-    read_status,
-)
+from tests import run_folders
+from tests.run_folders import EMPTY, STEPS, WARMUP, checkpoint, cut_log, entries, log, look, lost, new_run, picture
 from tests.tiny_run import content
 
 from labels4free.errors import RunError
@@ -55,25 +43,20 @@ def bank(run, *starts, folder=None):
 
 
 def test_a_run_that_has_just_begun(run):
-    status = read_status(run.path)
-    assert status.state is State.RENDERING
+    status = look(run)
+    assert (status.state, status.generator, status.verdict) == (State.RENDERING, "tiny", Verdict.OPEN)
     assert status.progress == (0, 1, 0, 2, 0, WARMUP + STEPS, WARMUP)
-    assert status.rendered == (0, 1024)
     assert (status.checked, status.checks, status.steps, status.files) == (None, (), (), {})
-    assert status.generator == "tiny"
-    assert status.verdict is Verdict.OPEN
-
-
-def test_rendering_is_counted(run):
+    assert status.rendered == (0, 1024)
     bank(run, 0, 32, 64)
-    assert read_status(run.path).rendered == (96, 1024)
+    assert look(run).rendered == (96, 1024)
 
 
 def test_the_last_chunk_may_be_smaller_and_the_folder_another(tmp_path):
-    config = dataclasses.replace(SETTINGS, bank=BankConfig(size=70, folder=str(tmp_path / "shared")))
+    config = dataclasses.replace(run_folders.SETTINGS, bank=BankConfig(size=70, folder=str(tmp_path / "shared")))
     run = new_run(tmp_path / "run", config)
     bank(run, 0, 32, 64, folder=tmp_path / "shared")
-    status = read_status(run.path)
+    status = look(run)
     assert status.rendered == (70, 70)
     assert status.state is State.STARTING
 
@@ -81,14 +64,14 @@ def test_the_last_chunk_may_be_smaller_and_the_folder_another(tmp_path):
 @pytest.mark.parametrize(("done", "state"), [(1, State.WARM_UP), (19, State.WARM_UP), (20, State.TRAINING)])
 def test_warm_up_and_training(run, done, state):
     log(run, entries(done))
-    status = read_status(run.path)
+    status = look(run)
     assert (status.state, status.progress.done, status.rendered) == (state, done, None)
 
 
 def test_numbers_of_a_run_that_goes_on(run):
     log(run, entries(70))
     drawn, saved = picture(run, 50), checkpoint(run, 50)
-    status = read_status(run.path)
+    status = look(run)
     assert status.checked == 50
     assert {one.name: one.value for one in status.checks}["separation"] == 0.4
     assert status.steps[0].name == "accuracy"
@@ -101,9 +84,8 @@ def test_a_finished_run(run):
     log(run, entries(WARMUP + STEPS))
     (run.path / "alpha.safetensors").write_bytes(b"")
     age(run, 1e6)
-    status = read_status(run.path)
-    assert status.state is State.FINISHED
-    assert status.over
+    status = look(run)
+    assert (status.state, status.over) == (State.FINISHED, True)
     assert (status.speed, status.seconds_left) == (None, None)
     assert status.files["network"].path == run.path / "alpha.safetensors"
     assert status.files["network"].age == pytest.approx(1e6, abs=60)
@@ -111,15 +93,15 @@ def test_a_finished_run(run):
 
 def test_a_problem_that_the_last_check_found(run):
     log(run, [*entries(44), {**entries(45, coverage=0.01)[-1], "problem": "the masks are empty"}])
-    status = read_status(run.path)
+    status = look(run)
     assert (status.problem, status.checked, status.verdict) == ("the masks are empty", 25, Verdict.BAD)
     log(run, entries(70, start=45))
-    assert read_status(run.path).problem is None
+    assert look(run).problem is None
 
 
 def test_a_run_that_starts_over(run):
     log(run, [*lost(0, 70), *entries(10, attempt=1)])
-    status = read_status(run.path)
+    status = look(run)
     assert status.state is State.WARM_UP
     assert status.progress == (0, 1, 1, 2, 10, 2 * WARMUP + STEPS, 2 * WARMUP)
     assert status.losses == (f"Attempt 1 lost after 70 steps: {EMPTY}",)
@@ -129,14 +111,12 @@ def test_a_run_that_starts_over(run):
 
 def test_a_run_that_is_lost(run):
     log(run, lost(0, 70))
-    status = read_status(run.path)  # another attempt is to come
+    status = look(run)  # another attempt is to come
     assert (status.state, status.over) == (State.TRAINING, False)
     log(run, lost(1, 90))
-    status = read_status(run.path)
-    assert (status.state, status.reason) == (State.LOST, EMPTY)
-    assert len(status.losses) == 2
-    assert status.over
-    assert status.verdict is Verdict.BAD
+    status = look(run)
+    assert (status.state, status.reason, status.over) == (State.LOST, EMPTY, True)
+    assert (len(status.losses), status.verdict) == (2, Verdict.BAD)
 
 
 AGAIN = [*lost(0, 70), *entries(33, attempt=1)]
@@ -156,7 +136,7 @@ AGAIN = [*lost(0, 70), *entries(33, attempt=1)]
 def test_an_interrupted_run_leaves_a_checkpoint_between(run, logged, saved, state):
     log(run, logged)
     checkpoint(run, *saved)
-    status = read_status(run.path)
+    status = look(run)
     assert status.state is state
     assert ("--resume" in (status.reason or "")) == (state is State.STOPPED)
 
@@ -173,12 +153,11 @@ def test_checkpoints_are_numbered_as_the_loop_does():
 def test_a_silent_run(run):
     log(run, entries(60))
     age(run, 800)
-    assert read_status(run.path).state is State.TRAINING  # nobody knows how long a step takes
+    assert look(run).state is State.TRAINING  # nobody knows how long a step takes
     age(run, 200)
-    status = read_status(run.path)
-    assert status.state is State.SILENT
+    status = look(run)
+    assert (status.state, status.verdict) == (State.SILENT, Verdict.DOUBTFUL)
     assert status.quiet == pytest.approx(1000, abs=30)
-    assert status.verdict is Verdict.DOUBTFUL
 
 
 def test_silence_is_measured_in_steps(run):
@@ -186,23 +165,23 @@ def test_silence_is_measured_in_steps(run):
     log(run, entries(60))
     checkpoint(run, 50, written=now - 1)  # ten steps a second
     age(run, 150)
-    assert read_status(run.path).state is State.SILENT
+    assert look(run).state is State.SILENT
     checkpoint(run, 50, written=now - 150 - 1000)  # a hundred seconds a step
-    assert read_status(run.path).state is State.TRAINING
+    assert look(run).state is State.TRAINING
 
 
 def test_rendering_is_a_sign_of_life(run):
     age(run, 1e5)
-    assert read_status(run.path).state is State.SILENT
+    assert look(run).state is State.SILENT
     bank(run, 0)
-    assert read_status(run.path).state is State.RENDERING
+    assert look(run).state is State.RENDERING
 
 
 def test_a_resumed_run_may_have_to_render_again(run):
     log(run, entries(60))
     age(run, 1e5)
     bank(run, 0, 32)
-    status = read_status(run.path)
+    status = look(run)
     assert (status.state, status.rendered) == (State.RENDERING, (64, 1024))
 
 
@@ -224,7 +203,7 @@ def test_speed_at_the_first_look_comes_from_file_times(run):
     for iteration, before in ((25, 1000), (50, 5)):  # a long pause between them
         checkpoint(run, iteration, written=now - before)
     os.utime(picture(run, 25), (now - 7.5, now - 7.5))  # iteration 45
-    status = read_status(run.path)
+    status = look(run)
     assert status.speed == pytest.approx(2)
     assert status.seconds_left == pytest.approx(30)
 
@@ -267,7 +246,7 @@ def test_file_times_ahead_of_the_clock(run):
     log(run, entries(30))
     picture(run, 0)
     age(run, -5000)
-    status = read_status(run.path)
+    status = look(run)
     assert status.quiet == status.files["picture"].age == 0
 
 
@@ -301,7 +280,9 @@ def test_a_log_that_was_cut_back(run):
 def _assert_as_at_the_first_look(status):
     """Compare with what a new watcher sees, except for what depends on when one looks."""
     names = ("speed", "seconds_left", "quiet", "files")
-    assert status == dataclasses.replace(read_status(status.path), **{name: getattr(status, name) for name in names})
+    assert status == dataclasses.replace(
+        RunWatcher(status.path).look(), **{name: getattr(status, name) for name in names}
+    )
 
 
 def test_nothing_is_ever_written(run, tmp_path):
@@ -313,7 +294,7 @@ def test_nothing_is_ever_written(run, tmp_path):
     for path in (run.path, run.checkpoints):
         path.chmod(0o500)
     try:
-        read_status(run.path)
+        look(run)
     finally:
         for path in (run.path, run.checkpoints):
             path.chmod(0o700)
@@ -322,7 +303,7 @@ def test_nothing_is_ever_written(run, tmp_path):
 
 def test_the_published_recipe(tmp_path):
     run = new_run(tmp_path / "run", PublishedConfig(steps=50, checkpoint_interval=10), name=None)
-    status = read_status(run.path)
+    status = look(run)
     assert (status.recipe, status.state, status.progress.total, status.rendered) == (
         "published",
         State.STARTING,
@@ -331,7 +312,7 @@ def test_the_published_recipe(tmp_path):
     )
     assert status.generator == "ab" * 6
     log(run, [{**entry, "step": entry["iteration"]} for entry in entries(45)])
-    (coverage,) = [one for one in read_status(run.path).checks if one.name == "coverage"]
+    (coverage,) = [one for one in look(run).checks if one.name == "coverage"]
     assert coverage.expected == "at least 0.25 of the picture"
 
 
@@ -339,7 +320,7 @@ def test_the_published_recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("look", "name", "said"),
+    ("first_look", "name", "said"),
     [
         (runs_in, "nowhere", r"There is no run at .*nowhere: no such folder\.$"),
         (runs_in, "file", r"There is no run at .*file: it is a file\.$"),
@@ -347,10 +328,10 @@ def test_the_published_recipe(tmp_path):
         (RunWatcher, "", r"no config\.json in it"),
     ],
 )
-def test_no_run_at_all(tmp_path, look, name, said):
+def test_no_run_at_all(tmp_path, first_look, name, said):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=said):
-        look(tmp_path / name)
+        first_look(tmp_path / name)
 
 
 def test_a_folder_of_runs(tmp_path):
@@ -384,11 +365,11 @@ def test_a_damaged_configuration(run, text, said):
 def test_a_damaged_log(run):
     log(run, [{"attempt": 0}])
     with pytest.raises(RunError, match=r"Line 1 of .* is no entry of a training log"):
-        read_status(run.path)
+        look(run)
 
 
 def test_an_older_run_without_settings_that_came_later(run):
     stored = json.loads((run.path / "config.json").read_text())
     del stored["train"]["augmentation"]
     (run.path / "config.json").write_text(json.dumps(stored))
-    assert read_status(run.path).progress.total == WARMUP + STEPS
+    assert look(run).progress.total == WARMUP + STEPS
