@@ -8,9 +8,10 @@ known of, because a later version logs them, are shown without a judgement.
 from __future__ import annotations
 
 import math
-from collections import deque
+from array import array
 from dataclasses import dataclass
 from enum import IntEnum
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from labels4free.training.monitor import find_problem
@@ -74,7 +75,7 @@ class Bounds(NamedTuple):
 
 
 class Series:
-    """A number over an attempt, in little memory however long that is.
+    """A number over an attempt; those of its values that are finite, 8 bytes each.
 
     Attributes:
         last: The newest value; NaN at first, and where the log has none.
@@ -86,34 +87,24 @@ class Series:
 
     def __init__(self) -> None:
         self.last, self.best, self.best_step = math.nan, math.nan, 0
-        self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._means: list[float] = []
-        self._width, self._sum, self._count = 1, 0.0, 0
+        self._values = array("d")
 
     def add(self, value: float, step: int = 0) -> None:
         """Add the newest value."""
         self.last = value
-        if not math.isfinite(value):
-            return
-        if not value <= self.best:
-            self.best, self.best_step = value, step
-        self._recent.append(value)
-        self._sum, self._count = self._sum + value, self._count + 1
-        if self._count == self._width:
-            self._means.append(self._sum / self._width)
-            self._sum, self._count = 0.0, 0
-        if len(self._means) == self.CAPACITY:
-            self._means = [(a + b) / 2 for a, b in zip(self._means[::2], self._means[1::2], strict=True)]
-            self._width *= 2
+        if math.isfinite(value):
+            self._values.append(value)
+            if not value <= self.best:
+                self.best, self.best_step = value, step
 
     def recent(self) -> float:
         """Mean of the newest values, 32 at most; NaN where there are none."""
-        return sum(self._recent) / len(self._recent) if self._recent else math.nan
+        return fmean(self._values[-_RECENT:]) if self._values else math.nan
 
     def points(self) -> tuple[float, ...]:
-        """Means of neighbouring values, oldest first, fewer than :attr:`CAPACITY`."""
-        rest = (self._sum / self._count,) if self._count else ()
-        return (*self._means, *rest)
+        """Means of neighbouring values, oldest first, at most :attr:`CAPACITY`."""
+        width = max(1, math.ceil(len(self._values) / self.CAPACITY))
+        return tuple(fmean(self._values[i : i + width]) for i in range(0, len(self._values), width))
 
 
 def judge_checks(series: Mapping[str, Series], bounds: Bounds) -> tuple[Judged, ...]:
