@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from tests.run_folders import EMPTY, WARMUP, cut_log, entries, log, lost, new_run, picture
 
-from labels4free.errors import ConfigError
+from labels4free.errors import ConfigError, RunError
 from labels4free.training.log_follower import LogFollower
 
 
@@ -220,6 +220,14 @@ def test_wandb_asks_the_server_what_it_has_after_a_kill(run, wandb):
     log(run, entries(66, start=60))
     follow(run, "wandb")
     assert [step for step, _ in wandb.sessions[1].rows] == list(range(61, 67))
+
+
+def test_wandb_says_that_its_note_is_damaged(run, wandb):
+    log(run, entries(1))
+    (run.path / "wandb").mkdir()
+    (run.path / "wandb" / "labels4free.json").write_text("{")
+    with pytest.raises(RunError, match=r"^wandb failed \(.*\); the run itself is not concerned\.$"):
+        follow(run, "wandb")
 
 
 def test_wandb_begins_no_session_where_there_is_nothing_new(run, wandb):

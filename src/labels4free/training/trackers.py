@@ -161,12 +161,13 @@ class WandbTracker(Tracker):
         self._wandb = _imported("wandb", "wandb")
         self.run, self.into = run, into
         self._note = into / "wandb" / "labels4free.json"
-        note = json.loads(self._note.read_text(encoding="utf-8")) if self._note.exists() else {}
-        self._id = str(note.get("id") or secrets.token_hex(4))
-        self._seen = tuple(note.get("seen", (0, 0, -1)))  # member, attempt, iteration
+        self._id, self._seen = "", (0, 0, -1)  # of what was shown last: member, attempt, iteration
         self._session: Any = None
 
     def log(self, entry: LogEntry) -> None:
+        if not self._id:
+            note = json.loads(self._note.read_text(encoding="utf-8")) if self._note.exists() else {}
+            self._id, self._seen = str(note.get("id") or secrets.token_hex(4)), tuple(note.get("seen", self._seen))
         again = entry[:3] == self._seen and entry.step is None and self._session  # why the attempt ended at this step
         if entry[:3] > self._seen or again:
             if not self._session or entry[:2] != self._seen[:2]:
