@@ -23,12 +23,13 @@ import tyro
 from PIL import Image
 from torch.nn import functional as F
 
-from labels4free.cli.sample import load_layered
-from labels4free.data.contact_sheet import contact_sheet, overlay
+from labels4free.checkpoints.loading import load_layered
 from labels4free.data.images import read_image
 from labels4free.errors import DataError, Labels4FreeError
 from labels4free.losses import binarization
 from labels4free.metrics import count, mean_iou, score_images, score_pooled
+from labels4free.pictures.contact_sheet import contact_sheet, overlay
+from labels4free.pictures.pixels import to_uint8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -150,8 +151,8 @@ def write_sheet(path: Path, images: Tensor, mask: Tensor, cell: int = 112) -> No
         cell: Side of one image on the sheet, in pixels.
     """
     columns = max(1, math.isqrt(len(images)))
-    shown = overlay(images, mask)
-    rows = [list(shown[first : first + columns]) for first in range(0, len(shown), columns)]
+    shown = [overlay(*one) for one in zip(to_uint8(images), mask[:, 0].cpu().numpy(), strict=True)]
+    rows = [shown[first : first + columns] for first in range(0, len(shown), columns)]
     titles = [f"{first:03d}" for first in range(0, len(shown), columns)]
     sheet = Image.fromarray(contact_sheet(rows, row_titles=titles, cell=cell))
     path.parent.mkdir(parents=True, exist_ok=True)

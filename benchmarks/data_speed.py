@@ -2,7 +2,7 @@
 
     python benchmarks/data_speed.py FOLDER --sizes 64,128
 
-Prepares all four stores of the folder's images in a temporary folder, at the sizes given, then reads random batches
+Prepares stores of the folder's images in a temporary folder, at the sizes given, then reads random batches
 from each at each size. Beside them stands Pillow alone: decoding the same encoded images, which lie in memory, into
 arrays. Both do it one after the other, without a cache, and take turns, so that whatever else the machine does meets
 both; the files are in the system's memory from the start. Figures are medians over the turns; compare within a run.
@@ -16,6 +16,7 @@ import random
 import statistics
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from labels4free.data.image_formats import FORMATS
-from labels4free.data.images import open_images
+from labels4free.data.images import IMAGE_WRITERS, open_images
 from labels4free.data.prepare import PrepareConfig, prepare_images
 
 if TYPE_CHECKING:
@@ -36,15 +36,19 @@ Batch = list[int]
 def prepare_all(folder: Path, work: Path, sizes: tuple[int, ...]) -> dict[str, Path]:
     stores = {}
     print(f"prepare {folder} at {', '.join(map(str, sizes))} pixels")
-    for name in FORMATS:
-        out = work / (f"{name}.zip" if name == "zip" else name)
+    for name in IMAGE_WRITERS:
+        out = work / name
         start = time.perf_counter()
         summary = prepare_images(folder, out, PrepareConfig(sizes=sizes, format=name))  # type: ignore[arg-type]
         seconds = time.perf_counter() - start
-        files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
+        files = [path for path in out.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 1e6
         print(f"  {name:11} {summary.images / seconds:8.0f} images/s into {size:.0f} MB")
         stores[name] = out
+    stores["zip"] = work / "folder.zip"
+    with zipfile.ZipFile(stores["zip"], "w") as archive:
+        for path in files:
+            archive.write(path, path.relative_to(stores["folder"]))
     return stores
 
 

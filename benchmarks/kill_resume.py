@@ -166,8 +166,8 @@ def kill_and_resume(command: list[str], out: Path, errors: Path, moments: list[M
             raise training.fail(f"the run ended before kill {number}")
         at_work = time.monotonic() - start
         hit = training.position()
-        checkpoints = sorted(path.stem.removeprefix("step_") for path in (out / "checkpoints").glob("step_*.pt"))
-        resumes = int(checkpoints[-1]) if checkpoints else 0
+        checkpoints = [place.step for place, _ in RunDir(out).checkpoint_files()]
+        resumes = checkpoints[-1] if checkpoints else 0
         print(f"{number:4}  {hit.phase:9}  {hit.files:10}  {hit.lines:10}  {resumes:15}  {at_work:15.2f}", flush=True)
     training = Training([*command, "--resume"], out, errors)
     if training.process.wait() != 0:

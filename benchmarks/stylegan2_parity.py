@@ -26,8 +26,8 @@ import torch
 from labels4free.generators.base import mix_styles
 from labels4free.generators.stylegan2 import StyleGAN2
 from labels4free.layered import LayeredGenerator, composite
-from labels4free.networks.alpha_network import PaperNetwork
 from labels4free.networks.discriminator import Discriminator, minibatch_stddev
+from labels4free.networks.paper_network import PaperNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

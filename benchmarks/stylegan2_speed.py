@@ -27,51 +27,79 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F
 
 from labels4free.generators.stylegan2 import StyleGAN2
 from labels4free.networks.discriminator import channels_by_resolution
 from labels4free.ops.bias_act import bias_act
-from labels4free.ops.modulated_conv2d import modulated_conv2d
-from labels4free.ops.upfirdn2d import upsample2d
-from labels4free.types import GeneratorOutput
+from labels4free.ops.modulated_conv2d import demodulation, fan_in_scale
+from labels4free.ops.upfirdn2d import fir_kernel, upfirdn2d, upsample2d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
+    from labels4free.generators.base import Noise, NoiseMode
+    from labels4free.generators.stylegan2_layers import StyledConv, ToRgb
+    from labels4free.types import GeneratorOutput
+
 MIB = 2**20
 
 
 def config_f(resolution: int) -> StyleGAN2:
-    """A StyleGAN2 of config-f's widths with random weights of the scale that training starts from."""
-    generator = StyleGAN2(channels_by_resolution(resolution, channel_base=32768, channel_max=512))
-    torch.manual_seed(0)
-    for name, value in generator.state_dict().items():
-        if name.endswith("affine.bias"):
-            value.fill_(1)
-        elif name.endswith("noise_strength"):
-            value.fill_(0.1)
-        else:
-            value.normal_()
+    """A StyleGAN2 of config-f's widths with the random weights that training starts from, and some noise."""
+    generator = StyleGAN2(channels_by_resolution(resolution, channel_base=32768, channel_max=512)).reset_parameters(0)
+    for block in generator.styled_blocks():
+        for layer in block.convs():
+            layer.noise_strength.fill_(0.1)
     return generator
 
 
+class GroupedStyleGAN2(StyleGAN2):
+    """StyleGAN2 with one kernel a sample, as the published implementations render."""
+
+    def synthesize(
+        self, ws: Tensor, *, noise: Noise = "fixed", background: str | None = None, rng: torch.Generator | None = None
+    ) -> GeneratorOutput:
+        return self._render(ws, noise, background, rng, _grouped_conv, _grouped_rgb)
+
+
+def grouped_form(generator: StyleGAN2) -> GroupedStyleGAN2:
+    """The same weights, rendered the published way."""
+    twin = GroupedStyleGAN2.from_config(generator.config())
+    twin.load_state_dict(generator.state_dict())
+    return twin
+
+
+def _grouped_conv(
+    layer: StyledConv, x: Tensor, w: Tensor, noise: NoiseMode | Tensor, rng: torch.Generator | None
+) -> Tensor:
+    style = layer.affine(w) * fan_in_scale(layer.weight)
+    kernels = layer.weight * style[:, None, :, None, None] * demodulation(layer.weight, style)[:, :, None, None, None]
+    n, c, *size = x.shape
+    x = x.reshape(1, n * c, *size)  # the samples become the groups of one sample
+    if layer.up:
+        x = F.conv_transpose2d(x, kernels.transpose(1, 2).flatten(0, 1), stride=2, groups=n)
+        x = upfirdn2d(x, fir_kernel(gain=4.0), pad=(1, 1))
+    else:
+        x = F.conv2d(x, kernels.flatten(0, 1), padding=1, groups=n)
+    x = x.reshape(n, -1, *x.shape[2:])
+    noise_map = layer.noise_map(n, noise, rng)
+    return bias_act(x if noise_map is None else x + noise_map, layer.bias)
+
+
+def _grouped_rgb(layer: ToRgb, x: Tensor, w: Tensor, image: Tensor | None) -> Tensor:
+    style = layer.affine(w) * fan_in_scale(layer.weight)
+    kernels = (layer.weight * style[:, None, :, None, None]).flatten(0, 1)
+    n, c, side, _ = x.shape
+    rgb = F.conv2d(x.reshape(1, n * c, side, side), kernels, groups=n).reshape(n, 3, side, side)
+    rgb = rgb + layer.bias[:, None, None]
+    return rgb if image is None else rgb + upsample2d(image)
+
+
 def grouped(generator: StyleGAN2, ws: Tensor) -> GeneratorOutput:
-    """The whole network with one kernel a sample."""
-    rows = ws.unbind(1)
-    x, image, features = generator.constant.expand(len(ws), -1, -1, -1), None, []
-    for index, block in enumerate(generator.styled_blocks()):
-        for layer, w in zip(block.convs(), rows[max(2 * index - 1, 0) :], strict=False):
-            x = modulated_conv2d(x, layer.weight, layer.affine(w), up=layer.up, on_weights=True)
-            x = bias_act(x + layer.noise_strength * layer.noise, layer.bias)
-            features.append(x)
-        to_rgb = block.to_rgb
-        style = to_rgb.affine(rows[2 * index + 1])
-        rgb = modulated_conv2d(x, to_rgb.weight, style, demodulate=False, on_weights=True) + to_rgb.bias[:, None, None]
-        image = rgb if image is None else rgb + upsample2d(image)
-    assert image is not None
-    return GeneratorOutput(image, tuple(features))
+    return generator._render(ws, "fixed", None, None, _grouped_conv, _grouped_rgb)
 
 
 def plain(generator: StyleGAN2, ws: Tensor) -> GeneratorOutput:

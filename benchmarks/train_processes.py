@@ -24,56 +24,56 @@ from pathlib import Path
 import torch
 
 from labels4free import load_generator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank
 from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
-from labels4free.training.distributed import World, joined_world
+from labels4free.training.distributed import joined_processes, process_group
 from labels4free.training.published_config import PublishedConfig, PublishedDiscriminatorConfig
 from labels4free.training.published_trainer import PublishedTrainer
 
 SAMPLES, WARMUP_STEPS = 32, 2
 
 
-def replay(generator: str, batch: int, resolution: int, steps: int, world: World, folder: Path) -> tuple[float, float]:
+def replay(generator: str, batch: int, resolution: int, steps: int, folder: Path) -> tuple[float, float]:
     """Seconds a sample of rendering, and seconds a step, of the default recipe."""
     loaded = load_generator(generator)
     config = TrainConfig(
         batch_size=batch,
         resolution=resolution,
-        bank=BankConfig(size=SAMPLES * world.size, calibration_samples=1),
+        bank=BankConfig(size=SAMPLES * process_group().size, calibration_samples=1),
         discriminator=DiscriminatorConfig(warmup_steps=0),
         monitor=MonitorConfig(samples=8),
     )
     network = MergeNetwork(loaded.feature_specs, loaded.resolution)
     # A first, small bank before the clock starts: the first renderings of a process are slower.
     small = dataclasses.replace(config, bank=dataclasses.replace(config.bank, size=9))
-    build_bank(loaded, network.levels, small, folder / f"small_{world.rank}", world=world)
-    world.together(lambda: None)
+    build_bank(loaded, network.levels, small, folder / f"small_{process_group().rank}")
+    process_group().in_all(lambda: None)
     start = time.perf_counter()
-    bank, _ = build_bank(loaded, network.levels, config, folder / "bank", world=world)
+    bank, _ = build_bank(loaded, network.levels, config, folder / "bank")
     rendering = (time.perf_counter() - start) / (config.bank.size + 9)  # and eight previews and the calibration
-    trainer = AlphaTrainer(bank, bank.projection.network_like(network), config, world=world)
-    return rendering, seconds_per_step(trainer, steps, world)
+    trainer = AlphaTrainer(bank, bank.projection.network_like(network), config)
+    return rendering, seconds_per_step(trainer, steps)
 
 
-def published(generator: str, batch: int, resolution: int, steps: int, world: World) -> float:
+def published(generator: str, batch: int, resolution: int, steps: int) -> float:
     """Seconds a step of the published recipe, two micro-batches to share."""
     loaded = load_generator(generator)
     config = PublishedConfig(
         batch_size=max(1, batch // 4),
-        accumulation=max(2, world.size),
+        accumulation=max(2, process_group().size),
         resolution=resolution,
         discriminator=PublishedDiscriminatorConfig(channel_multiplier=1, channel_max=64),
     )
     network = MergeNetwork(loaded.feature_specs, loaded.resolution)
-    return seconds_per_step(PublishedTrainer(loaded, network, config, world=world), steps, world)
+    return seconds_per_step(PublishedTrainer(loaded, network, config), steps)
 
 
-def seconds_per_step(trainer: AlphaTrainer | PublishedTrainer, steps: int, world: World) -> float:
+def seconds_per_step(trainer: AlphaTrainer | PublishedTrainer, steps: int) -> float:
     for _ in range(WARMUP_STEPS):
         trainer.step()
-    world.together(lambda: None)
+    process_group().in_all(lambda: None)
     start = time.perf_counter()
     for _ in range(steps):
         trainer.step()
@@ -83,11 +83,11 @@ def seconds_per_step(trainer: AlphaTrainer | PublishedTrainer, steps: int, world
 def work(arguments: argparse.Namespace) -> None:
     """What each process does; the first prints its figures."""
     torch.set_num_threads(1)
-    with joined_world() as world:
+    with joined_processes() as group:
         settings = (arguments.generator, arguments.batch, arguments.resolution)
-        rendering, step = replay(*settings, arguments.steps, world, Path(arguments.work))
-        live = published(*settings, max(2, arguments.steps // 8), world)
-    if world.leads:
+        rendering, step = replay(*settings, arguments.steps, Path(arguments.work))
+        live = published(*settings, max(2, arguments.steps // 8))
+    if group.is_main:
         print(rendering, step, live)
 
 

@@ -27,55 +27,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from stylegan2_speed import config_f
+from stylegan2_speed import config_f, grouped_form
 
-from labels4free.generators.stylegan2 import StyleGAN2
-from labels4free.networks.alpha_network import MergeNetwork, PaperNetwork
-from labels4free.ops.bias_act import bias_act
-from labels4free.ops.modulated_conv2d import modulated_conv2d
-from labels4free.ops.upfirdn2d import upsample2d
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import PREVIEWS, build_bank
 from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
 from labels4free.training.published_config import PublishedConfig
 from labels4free.training.published_trainer import PublishedTrainer
-from labels4free.types import GeneratorOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.generators.base import Noise
-    from labels4free.training.run_loop import Trainer
-
-
-class GroupedStyleGAN2(StyleGAN2):
-    """StyleGAN2 with one kernel a sample, as the published implementations render."""
-
-    def synthesize(
-        self, ws: Tensor, *, noise: Noise = "fixed", background: str | None = None, rng: torch.Generator | None = None
-    ) -> GeneratorOutput:
-        rows, noises, features, image = ws.unbind(1), self.noise_by_layer(noise), [], None
-        x = self.constant.expand(len(ws), -1, -1, -1) * (background != "zero_constant")
-        for index, block in enumerate(self.styled_blocks()):
-            for layer, w in zip(block.convs(), rows[max(2 * index - 1, 0) :], strict=False):
-                x = modulated_conv2d(x, layer.weight, layer.affine(w), up=layer.up, on_weights=True)
-                x = bias_act(x + layer.noise_map(len(ws), next(noises), rng), layer.bias)
-                if background == "zero_first_conv" and not features:
-                    x = x * 0
-                features.append(x)
-            to_rgb, style = block.to_rgb, block.to_rgb.affine(rows[2 * index + 1])
-            rgb = modulated_conv2d(x, to_rgb.weight, style, demodulate=False, on_weights=True)
-            rgb = rgb + to_rgb.bias[:, None, None]
-            image = rgb if image is None else rgb + upsample2d(image)
-        assert image is not None
-        return GeneratorOutput(image, tuple(features))
-
-
-def grouped(generator: StyleGAN2) -> GroupedStyleGAN2:
-    """The same weights, rendered the published way."""
-    twin = GroupedStyleGAN2.from_config(generator.config())
-    twin.load_state_dict(generator.state_dict())
-    return twin
+    from labels4free.generators.stylegan2 import StyleGAN2
+    from labels4free.training.contracts import Trainer
 
 
 def published(generator: StyleGAN2, batch: int) -> PublishedTrainer:
@@ -143,7 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     generator = config_f(arguments.resolution)
-    twin = grouped(generator)
+    twin = grouped_form(generator)
     check_same_images(generator, twin)
     whole = TrainConfig()
     rendered = 2 * (whole.bank.size + PREVIEWS) + whole.bank.calibration_samples

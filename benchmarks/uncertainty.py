@@ -22,8 +22,7 @@ import tyro
 from alpha_quality import CAVEAT, read_faces
 from torch.nn import functional as F
 
-from labels4free.checkpoints.loading import load_alpha_network
-from labels4free.cli.sample import load_layered
+from labels4free.checkpoints.loading import load_alpha_network, load_layered
 from labels4free.data.pairs import measure
 from labels4free.errors import Labels4FreeError
 from labels4free.metrics import count, mean_iou, score_pooled

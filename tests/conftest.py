@@ -12,7 +12,9 @@ from hypothesis import settings
 from tests.small_segmenters import red_segmenter, write_segmenter
 from tests.tiny import tiny_generator as build_tiny_generator
 
-pytest.register_assert_rewrite("tests.generators.contract")
+pytest.register_assert_rewrite(
+    "tests.generators.contract", "tests.generators.trainable_contract", "tests.networks.contract"
+)
 torch.set_num_threads(1)  # more are slower on maps this small, and sums must not depend on the machine
 settings.register_profile("labels4free", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("labels4free")

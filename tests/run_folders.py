@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from labels4free.training.config import DiscriminatorConfig, MonitorConfig, TrainConfig
-from labels4free.training.recipes import to_run_json
-from labels4free.training.run_dir import RunDir
+from labels4free.training.resume import to_run_json
+from labels4free.training.run_dir import Place, RunDir
+from labels4free.training.watching import RunStatus, RunWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,15 +42,15 @@ def new_run(path: Path, config: Any = SETTINGS, name: str | None = "tiny") -> Ru
     return RunDir.create(path, {"generator": {"name": name, "fingerprint": "ab" * 32}, **to_run_json(config)})
 
 
-def entries(stop: int, start: int = 0, attempt: int = 0, **check: float) -> list[dict[str, Any]]:
-    """Entries of the log of an attempt, iterations start + 1 to stop, with a check every 25 steps of the alpha network.
+def entries(stop: int, start: int = 0, restart: int = 0, **check: float) -> list[dict[str, Any]]:
+    """Entries of the log of a restart, iterations start + 1 to stop, with a check every 25 steps of the alpha network.
 
     The numbers are functions of the iteration, as in a run that is resumed: `loss_discriminator` is a hundredth of it.
     """
     found = []
     for iteration in range(start + 1, stop + 1):
-        step = iteration - WARMUP * (1 + attempt)
-        entry: dict[str, Any] = {"attempt": attempt, "iteration": iteration, "step": step}
+        step = iteration - WARMUP * (1 + restart)
+        entry: dict[str, Any] = {"restart": restart, "iteration": iteration, "step": step}
         entry |= {"loss_discriminator": iteration / 100, "accuracy": 0.75}
         if step > 0 and step % 25 == 0:
             entry |= {f"check_{k}": v for k, v in {**HEALTHY, **check}.items()}
@@ -57,10 +58,10 @@ def entries(stop: int, start: int = 0, attempt: int = 0, **check: float) -> list
     return found
 
 
-def lost(attempt: int, iteration: int) -> list[dict[str, Any]]:
-    """The entries in which an attempt is found lost."""
-    *before, last = entries(iteration, attempt=attempt, coverage=0.001)
-    return [*before, {**last, "problem": EMPTY}, {"attempt": attempt, "iteration": iteration, "lost": EMPTY}]
+def lost(restart: int, iteration: int) -> list[dict[str, Any]]:
+    """The entries in which a restart is found lost."""
+    *before, last = entries(iteration, restart=restart, coverage=0.001)
+    return [*before, {**last, "problem": EMPTY}, {"restart": restart, "iteration": iteration, "lost": EMPTY}]
 
 
 def log(run: RunDir, some: Iterable[dict[str, Any]]) -> None:
@@ -75,17 +76,23 @@ def cut_log(run: RunDir, lines: int) -> None:
     os.truncate(run.log_path, sum(map(len, kept)))
 
 
-def checkpoint(run: RunDir, iteration: int, attempt: int = 0, written: float | None = None) -> Path:
+def checkpoint(run: RunDir, iteration: int, restart: int = 0, written: float | None = None) -> Path:
     """Stand-in for a checkpoint."""
-    path = run.checkpoints / f"step_{attempt * 1_000_000_000 + iteration:06d}.pt"
+    path = run.checkpoints / Place(0, restart, iteration).checkpoint
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     if written is not None:
         os.utime(path, (written, written))
     return path
 
 
-def picture(run: RunDir, step: int, attempt: int = 0) -> Path:
+def picture(run: RunDir, step: int, restart: int = 0) -> Path:
     """A small picture of a step of the alpha network."""
-    path = run.pictures / f"attempt_{attempt}_step_{step:06d}.png"
+    path = run.pictures / Place(0, restart, step).picture
     Image.new("RGB", (4, 3), (step % 256, 0, 0)).save(path)
     return path
+
+
+def look(run: RunDir) -> RunStatus:
+    """One look at a run."""
+    return RunWatcher(run.path).look()

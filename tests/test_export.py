@@ -12,9 +12,10 @@ from labels4free import export
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.export import export_onnx
-from labels4free.networks.alpha_network import MergeNetwork, PaperNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.types import FeatureSpec
-from tests.pictures import seeded
+from tests.small_pictures import seeded
 from tests.small_segmenters import tiny_segmenter, write_segmenter
 from tests.tiny_run import write_generator
 

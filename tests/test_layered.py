@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 from labels4free.errors import ConfigError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator, composite
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.types import FeatureSpec
 
 

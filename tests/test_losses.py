@@ -18,7 +18,7 @@ from labels4free.losses import (
     r1_penalty,
     separation,
 )
-from tests.pictures import seeded, square
+from tests.small_pictures import seeded, square
 
 LOG2 = math.log(2)
 

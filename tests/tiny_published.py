@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from labels4free.networks.alpha_network import PaperNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.config import MonitorConfig
 from labels4free.training.published_config import PublishedConfig, PublishedDiscriminatorConfig, SamplesConfig
 from labels4free.training.published_trainer import PublishedTrainer
@@ -48,7 +48,7 @@ def small_discriminator(resolution: int = 16, **options: Any) -> Discriminator:
 
 def published_trainer(generator: Generator, **options: Any) -> PublishedTrainer:
     """Start a trainer; keywords that are not its own change settings."""
-    own = {name: options.pop(name) for name in ("attempt", "reals", "pretrained", "world") if name in options}
+    own = {name: options.pop(name) for name in ("restart", "reals", "pretrained") if name in options}
     network = options.pop("network", None) or PaperNetwork(generator.feature_specs, generator.resolution)
     return PublishedTrainer(generator, network, published_config(**options), **own)
 

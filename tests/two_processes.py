@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from labels4free.training.distributed import joined_world
+from labels4free.training.distributed import joined_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ class Pair:
             self._processes.append(process)
 
     def __call__(self, work: Callable[..., Any], *args: Any, joined: bool = True) -> list[Any]:
-        """Do something in both: ``work(world, *args)``, or ``work(*args)`` where they are not joined.
+        """Do something in both: ``work(group, *args)``, or ``work(*args)`` where they are not joined.
 
         Returns:
             The result of each; an exception that it raised; None if the process died.
@@ -91,8 +91,8 @@ def _serve(pipe: Connection, rank: int) -> None:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         try:
             if joined:
-                with joined_world("cpu", 60) as world:
-                    result = work(world, *args)
+                with joined_processes("cpu", 60) as group:
+                    result = work(group, *args)
             else:
                 result = work(*args)
         except Exception as error:  # noqa: BLE001  the other side raises it

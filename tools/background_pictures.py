@@ -9,8 +9,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from labels4free import load_generator
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.generators.base import sample_z
+from labels4free.pictures.contact_sheet import contact_sheet
 
 GENERATOR, SAMPLES, SIDE = "mobilestylegan-ffhq-1024", 8, 128
 TARGET = Path(__file__).parent.parent / "docs" / "backgrounds.jpg"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.evaluation.config import EvaluationConfig
 from labels4free.evaluation.pairing import pair_files
 from labels4free.evaluation.pictures import compare
+from labels4free.pictures.contact_sheet import contact_sheet
 
 COLUMNS, SIDE = 8, 96
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.pair_formats import open_pairs
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.training.pair_augmentation import training_example
 from labels4free.training.pair_augmentation_config import PairAugmentationConfig
 from labels4free.training.pair_bank import build_pair_bank

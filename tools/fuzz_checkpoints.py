@@ -72,8 +72,9 @@ class _HangError(BaseException):
 
 def load(path: Path) -> object:
     """Do what a user's command does with a file: read it, tell what it is and convert it."""
-    from labels4free.checkpoints.foreign import is_native, read_foreign
+    from labels4free.checkpoints.foreign import read_foreign
     from labels4free.checkpoints.loading import load_generator
+    from labels4free.checkpoints.native import is_native
 
     if path.suffix in GRAPH:
         return read_foreign(path.parent)

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from labels4free.checkpoints.native import write_native
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 
 WORLD = 2
 POLL = 0.005

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.segmenting.segmenter import Segmenter
 
 BACKGROUNDS = ("white", "#2f6f4f", "blur")

@@ -20,7 +20,8 @@ from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.training.alpha_run import ReplayRecipe
 from labels4free.training.config import TrainConfig
 from labels4free.training.consensus import distil, find_consensus
-from labels4free.training.recipes import from_run_json
+from labels4free.training.recipes import RECIPES
+from labels4free.training.resume import own_settings
 from labels4free.training.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ WEIGHTS = Path(__file__).parent.parent / "src" / "labels4free" / "weights"
 
 def consensus(runs: list[Path], generator_name: str) -> AlphaNetwork:
     """One network that has learned the mean of what finished runs of one member left."""
-    config = from_run_json(RunDir.open(runs[0]).config())
+    config = own_settings(RunDir.open(runs[0]), RECIPES)
     if not isinstance(config, TrainConfig) or config.members != 1 or config.bank.folder is None:
         sys.exit("Runs of one member on a shared bank are needed: --set members=1 --set bank.folder=FOLDER.")
     generator = load_generator(generator_name)
     recipe = ReplayRecipe(generator, config)
     recipe.prepare(Path(config.bank.folder), lambda *_: None)
-    trainer = recipe.attempt(0, 0)
+    trainer = recipe.trainer()
     networks, alphas = [], []
     for run in runs:
         checkpoint = RunDir(run).latest_checkpoint()

@@ -1,8 +1,18 @@
 """Errors that a user can act on. The command line prints their one sentence and exits with code 2."""
 
+from __future__ import annotations
+
+from typing import ClassVar
+
 
 class Labels4FreeError(ValueError):
-    """Base of every error raised on purpose: the message says what was got, what was expected, what to do."""
+    """Base of every error raised on purpose: the message says what was got, what was expected, what to do.
+
+    Attributes:
+        said: Whether another process of the run prints it.
+    """
+
+    said: ClassVar[bool] = False
 
 
 class CheckpointError(Labels4FreeError):

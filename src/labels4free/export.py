@@ -18,15 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from labels4free.checkpoints.foreign import is_native
-from labels4free.checkpoints.loading import (
-    alpha_network_file,
-    checkpoint_file,
-    load_segmenter,
-    read_alpha_network,
-    segmenter_file,
-)
-from labels4free.checkpoints.native import NativeHeader, header_metadata, read_native_header
+from labels4free.checkpoints.contents import NATIVE
+from labels4free.checkpoints.loading import alpha_network_file, checkpoint_file, read_checkpoint, segmenter_file
+from labels4free.checkpoints.native import NativeHeader, header_metadata, is_native, read_native_header
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.files import write_atomically, write_failure
 
@@ -138,13 +132,13 @@ class _Separate(nn.Module):
 
 def _plan(source: str | Path) -> _Plan:
     path, kind = _kind(source)
-    if kind == "segmenter":
-        header = read_native_header(path, kind)
-        return _segmenter_plan(load_segmenter(path), header)
-    loaded = read_alpha_network(path)
-    info = read_native_header(path).info if is_native(path) else {"source": path.name}
-    network = loaded.network
-    return _alpha_plan(network, NativeHeader("alpha_network", network.family, network.config(), info))
+    found = read_checkpoint(path, kind)
+    info = dict(found.info) if found.format == NATIVE else {"source": path.name}
+    if (segmenter := found.segmenter) is not None:
+        return _segmenter_plan(segmenter, NativeHeader(kind, segmenter.family, segmenter.config(), info))
+    assert found.alpha_network is not None
+    alpha = found.alpha_network
+    return _alpha_plan(alpha, NativeHeader(kind, alpha.family, alpha.config(), info))
 
 
 def _kind(source: str | Path) -> tuple[Path, str]:

@@ -1,4 +1,4 @@
-"""Writing files that appear complete or not at all."""
+"""Files that appear complete or not at all, and sentences for those that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -142,6 +142,20 @@ def write_failure(path: str | Path, error: OSError) -> str:
     return f"{path} cannot be written: {error.strerror or error}."
 
 
+def unreadable(path: str | Path, error: OSError) -> str:
+    """One sentence on why a checkpoint or model file of any format cannot be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return f"There is no checkpoint at {path}."
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a folder, expected a checkpoint file."
+    return f"{path} cannot be read: {error.strerror or error}."
+
+
+def in_full(source: str) -> str:
+    """A file or folder by its full path, since work may go on from another folder; any other word as it is."""
+    return str(Path(source).resolve()) if source and Path(source).exists() else source
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a power cut, where the platform can."""
     with contextlib.suppress(OSError):  # Windows opens no folders, some network disks sync none
@@ -150,3 +164,12 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def failing_as(kind: type[Exception], path: str | Path) -> Iterator[None]:
+    """Raise an OSError of the block, which writes a file, as an error of ours, in :func:`write_failure`'s words."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(write_failure(path, error)) from error

@@ -18,17 +18,22 @@ from labels4free.files import write_atomically, write_failure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 _MAX_PICTURE_WIDTH = 1600
 _MAX_CURVE_POINTS = 80
-_CHART = (420, 210, 46, 10, 8, 24)  # width and height of a chart, its margins: left, right, top, bottom
+_CHART_WIDTH, _CHART_HEIGHT = 420, 210
+_LEFT, _TOP, _WIDE, _TALL = 46, 8, 364, 178  # of a chart's field: its left and upper margin, its width and height
 _BARS = ("bar", "bar bar-2", "bar bar-3")
+_NAME = '<th scope="row">{}</th>'  # of a table's line
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file and the line below it."""
+    """An image, as a file or as uint8 RGB [H, W, 3], and the line below it."""
 
-    path: Path
+    image: Path | NDArray[np.uint8]
     caption: str
 
 
@@ -127,9 +132,7 @@ def write_report(path: str | Path, report: Report) -> Path:
 
 
 def _page(report: Report) -> str:
-    figures = "".join(
-        f"<div><b>{escape(number)}</b><span>{escape(name)}</span></div>" for number, name in report.figures
-    )
+    figures = _each("<div><b>{}</b><span>{}</span></div>", report.figures)
     title = escape(report.title)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -142,30 +145,30 @@ def _page(report: Report) -> str:
     )
 
 
+def _each(pattern: str, rows: Iterable[Sequence[str]]) -> str:
+    """The pattern filled in with the escaped words of each row."""
+    return "".join(pattern.format(*map(escape, row)) for row in rows)
+
+
 def _section(section: Section) -> str:
     parts = [f"<section><h2>{escape(section.title)}</h2>"]
     if section.text:
         parts.append(f"<p>{escape(section.text)}</p>")
     if section.rows:
-        rows = "".join(
-            f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in section.rows
-        )
-        parts.append(f"<table>{rows}</table>")
+        parts.append(f"<table>{_each(f'<tr>{_NAME}<td>{{}}</td></tr>', section.rows)}</table>")
     if section.table:
         head, *lines = section.table
-        cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-        body = "".join(
-            f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(value)}</td>" for value in values)}</tr>'
-            for name, *values in lines
-        )
+        cells = _each('<th scope="col">{}</th>', zip(head, strict=True))
+        rows = (_each(_NAME + "<td>{}</td>" * (len(line) - 1), [line]) for line in lines)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         parts.append(f'<div class="wide"><table class="figures-table"><tr>{cells}</tr>{body}</table></div>')
-    if section.curves:
-        parts.append(f'<div class="grid">{"".join(_chart(curve) for curve in section.curves)}</div>')
-    if section.histograms:
-        parts.append(f'<div class="grid">{"".join(_bars(histogram) for histogram in section.histograms)}</div>')
-    if section.pictures:
-        kind = "stack" if section.wide else "grid"
-        parts.append(f'<div class="{kind}">{"".join(_figure(picture) for picture in section.pictures)}</div>')
+    for kind, drawn in (
+        ("grid", map(_chart, section.curves)),
+        ("grid", map(_bars, section.histograms)),
+        ("stack" if section.wide else "grid", map(_figure, section.pictures)),
+    ):
+        if figures := "".join(drawn):
+            parts.append(f'<div class="{kind}">{figures}</div>')
     if section.commands:
         parts.append(f"<pre>{escape(chr(10).join(section.commands))}</pre>")
     return "\n".join(parts) + "\n</section>\n"
@@ -174,10 +177,10 @@ def _section(section: Section) -> str:
 def _figure(picture: Picture) -> str:
     caption = escape(picture.caption)
     try:
-        with Image.open(picture.path) as opened:
+        with Image.open(picture.image) if isinstance(picture.image, Path) else Image.fromarray(picture.image) as opened:
             image = opened.convert("RGB")
     except OSError as error:
-        raise DataError(f"The picture {picture.path} cannot be read for the report ({error}).") from error
+        raise DataError(f"The picture {picture.image} cannot be read for the report ({error}).") from error
     if image.width > _MAX_PICTURE_WIDTH:
         image = image.resize(
             (_MAX_PICTURE_WIDTH, max(1, image.height * _MAX_PICTURE_WIDTH // image.width)), Image.Resampling.BOX
@@ -194,68 +197,68 @@ def _figure(picture: Picture) -> str:
 def _chart(curve: Curve) -> str:
     """An inline SVG: the curve averaged over short stretches, with the range of its values in each as a band."""
     points = [(x, y) for x, y in curve.points if math.isfinite(x) and math.isfinite(y)]
-    title = f"<figcaption>{escape(curve.title)}</figcaption>"
     if len(points) < 2:
-        return f"<figure>{title}<p>Too few values to draw.</p></figure>"
-    width, height, left, right, top, bottom = _CHART
+        return f"<figure><figcaption>{escape(curve.title)}</figcaption><p>Too few values to draw.</p></figure>"
     stretches = _stretches(points)
     x_low, x_high = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
     ticks = _ticks(min(low for _, _, low, _ in stretches), max(high for _, _, _, high in stretches))
-    y_low, y_high = ticks[0], ticks[-1]
 
     def place(x: float, y: float) -> str:
-        px = left + (x - x_low) / (x_high - x_low) * (width - left - right)
-        py = top + (y_high - y) / (y_high - y_low) * (height - top - bottom)
-        return f"{px:.1f},{py:.1f}"
+        return f"{_LEFT + (x - x_low) / (x_high - x_low) * _WIDE:.1f},{_height(y, ticks):.1f}"
 
     band = " ".join(
         [place(x, high) for x, _, _, high in stretches] + [place(x, low) for x, _, low, _ in reversed(stretches)]
     )
     line = " ".join(place(x, mean) for x, mean, _, _ in stretches)
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(curve.title)}">']
-    for tick in ticks:
-        y = place(x_low, tick).split(",")[1]
-        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y}" y2="{y}" class="rule"/>')
-        parts.append(f'<text x="{left - 6}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
-    for x, anchor in ((x_low, "start"), (x_high, "end")):
-        parts.append(
-            f'<text x="{place(x, y_low).split(",")[0]}" y="{height - 6}" text-anchor="{anchor}">step {x:g}</text>'
-        )
-    parts.append(f'<polygon points="{band}" class="band"/><polyline points="{line}" class="curve"/></svg>')
-    return f"<figure>{title}{''.join(parts)}</figure>"
+    ends = [(float(_LEFT), "start", f"step {x_low:g}"), (float(_LEFT + _WIDE), "end", f"step {x_high:g}")]
+    drawn = f'<polygon points="{band}" class="band"/><polyline points="{line}" class="curve"/>'
+    return _axes(curve.title, ticks, ends, drawn)
 
 
 def _bars(histogram: Histogram) -> str:
     """An inline SVG: the groups' bars one on the other, from the first group up."""
-    names, counts = list(histogram.groups), list(histogram.groups.values())
+    counts = list(histogram.groups.values())
     number, highest = len(counts[0]), max(map(sum, zip(*counts, strict=True)))
-    width, height, left, right, top, bottom = _CHART
-    wide, tall = (width - left - right) / number, height - top - bottom
+    wide = _WIDE / number
     ticks = [tick for tick in _ticks(0, max(highest, 1)) if tick == int(tick)]
-    title = f"<figcaption>{escape(histogram.title)}{_legend(names) if len(names) > 1 else ''}</figcaption>"
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(histogram.title)}">']
-    for tick in ticks:
-        y = top + tall * (1 - tick / ticks[-1])
-        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" class="rule"/>')
-        parts.append(f'<text x="{left - 6}" y="{y:.1f}" dy="4" text-anchor="end">{tick:g}</text>')
-    for place, anchor in ((0, "start"), (number // 2, "middle"), (number, "end")):
-        value = round(histogram.low + place * histogram.width, 9)
-        x = left + place * wide
-        parts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="{anchor}">{value:g}</text>')
+    labels = [
+        (_LEFT + place * wide, anchor, f"{round(histogram.low + place * histogram.width, 9):g}")
+        for place, anchor in ((0, "start"), (number // 2, "middle"), (number, "end"))
+    ]
+    drawn = ""
     for bar, stack in enumerate(zip(*counts, strict=True)):
         below = 0
         for style, count in zip(_BARS, stack, strict=False):
-            y, high = top + tall * (1 - (below + count) / ticks[-1]), tall * count / ticks[-1]
-            if count:
-                parts.append(
-                    f'<rect x="{left + bar * wide + 0.5:.1f}" y="{y:.1f}" width="{wide - 1:.1f}" height="{high:.1f}" '
-                    f'class="{style}"/>'
-                )
             below += count
-    return f"<figure>{title}{''.join(parts)}</svg></figure>"
+            if count:
+                drawn += (
+                    f'<rect x="{_LEFT + bar * wide + 0.5:.1f}" y="{_height(below, ticks):.1f}" width="{wide - 1:.1f}" '
+                    f'height="{_TALL * count / ticks[-1]:.1f}" class="{style}"/>'
+                )
+    return _axes(histogram.title, ticks, labels, drawn, _legend(histogram.groups) if len(counts) > 1 else "")
 
 
-def _legend(names: Sequence[str]) -> str:
+def _height(value: float, ticks: Sequence[float]) -> float:
+    """Where a value is, counted from the top of a chart whose axis goes from the first tick to the last one."""
+    return _TOP + (ticks[-1] - value) / (ticks[-1] - ticks[0]) * _TALL
+
+
+def _axes(
+    title: str, ticks: Sequence[float], labels: Sequence[tuple[float, str, str]], drawn: str, legend: str = ""
+) -> str:
+    """A chart: what is drawn over the rules at the ticks, with labels (place, anchor, words) below it."""
+    parts = [f"<figure><figcaption>{escape(title)}{legend}</figcaption>"]
+    parts += [f'<svg viewBox="0 0 {_CHART_WIDTH} {_CHART_HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for tick in ticks:
+        y = f"{_height(tick, ticks):.1f}"
+        parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDE}" y1="{y}" y2="{y}" class="rule"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
+    for x, anchor, words in labels:
+        parts.append(f'<text x="{x:.1f}" y="{_CHART_HEIGHT - 6}" text-anchor="{anchor}">{words}</text>')
+    return "".join([*parts, drawn, "</svg></figure>"])
+
+
+def _legend(names: Iterable[str]) -> str:
     keys = (
         f'<svg class="key" viewBox="0 0 10 10"><rect width="10" height="10" class="{style}"/></svg> {escape(name)}'
         for style, name in zip(_BARS, names, strict=False)

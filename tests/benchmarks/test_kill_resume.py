@@ -47,13 +47,13 @@ def test_runs_that_differ_in_anything_have_different_outcomes(bench, tiny_genera
     whole_run(tiny_generator, run, SETTINGS)
     before = bench.outcome(run)
     assert before == bench.outcome(run)
-    for name in ("alpha.safetensors", "log.jsonl", "pictures/attempt_0_step_000008.png"):
+    for name in ("alpha.safetensors", "log.jsonl", "pictures/restart_0_step_000008.png"):
         data = (run / name).read_bytes()
         (run / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         after = bench.outcome(run)
         assert [before[key] == after[key] for key in before].count(False) == 1, name
         (run / name).write_bytes(data)
-    newest = max((run / "checkpoints").iterdir())
+    newest = max((run / "checkpoints" / "member_0" / "restart_0").iterdir())
     newest.unlink()
     assert {key for key, digest in bench.outcome(run).items() if digest != before[key]} == {"final checkpoint"}
 

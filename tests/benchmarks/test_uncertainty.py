@@ -14,7 +14,7 @@ from tests.tiny import tiny_generator
 
 from labels4free.checkpoints.native import write_native
 from labels4free.layered import LayeredGenerator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling.filters import FilterConfig
 
 _FOLDER = Path(__file__).parents[2] / "benchmarks"

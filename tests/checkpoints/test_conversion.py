@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
+from tests.checkpoints.refusals import says
 from tests.tiny import tiny_stylegan2
 from torch import nn
 
@@ -22,18 +21,13 @@ from labels4free.checkpoints.conversion import (
     resolutions,
 )
 from labels4free.checkpoints.inert_data import PersistentObject
-from labels4free.errors import CheckpointError, ConfigError
+from labels4free.errors import ConfigError
 from labels4free.generators.stylegan2 import StyleGAN2
 from labels4free.ops.upfirdn2d import fir_kernel
 
 
 def source(**tensors):
     return TensorSource(tensors, "g of x.pt")
-
-
-def says(text):
-    """Expect a CheckpointError with exactly this text in it."""
-    return pytest.raises(CheckpointError, match=re.escape(text))
 
 
 @pytest.mark.parametrize(("tensors", "got"), [([1], "a list"), (None, "a NoneType"), ({1: 2}, "a dict"), (3, "an int")])
@@ -51,85 +45,11 @@ def test_names_cannot_play_with_the_terminal():
     assert ignore_entries({"\x1b[2J": 3}, {}, (), "x.pt") == {"?[2J": "no tensors in it"}
 
 
-def test_take():
-    given = torch.arange(6.0).reshape(2, 3)
-    found = source(w=given)
-    taken = found.take("w", (2, 3))
-    assert torch.equal(taken, given)
-    assert taken.data_ptr() != given.data_ptr()
-    assert found.finish() == ()
-
-
 def test_a_tensor_serves_once():
     found = source(w=torch.zeros(2))
     found.take("w", (2,))
     with says("g of x.pt: w would be used twice; it is damaged."):
         found.take("w", (2,))
-
-
-def test_missing():
-    with says("g of x.pt lacks the tensor b, expected of shape [2]; it has a, c."):
-        source(a=torch.zeros(1), c=torch.zeros(1)).take("b", (2,))
-
-
-@pytest.mark.parametrize("shape", [(3,), (1, 2), (2, 1), ()])
-def test_other_shape(shape):
-    with says(f"g of x.pt: w has shape [2], expected {list(shape)}."):
-        source(w=torch.zeros(2)).take("w", shape)
-
-
-def test_views_are_taken_as_they_look():
-    base = torch.arange(6.0)
-    found = source(w=base.reshape(2, 3).T, e=torch.ones(1).expand(4))
-    taken = found.take("w", (3, 2))
-    assert taken.is_contiguous()
-    assert taken.tolist() == [[0, 3], [1, 4], [2, 5]]
-    taken = found.take("e", (4,))
-    taken[0] = 2
-    assert taken.tolist() == [2, 1, 1, 1]
-
-
-def test_parameters_lose_their_gradient():
-    assert not source(w=nn.Parameter(torch.zeros(2))).take("w", (2,)).requires_grad
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floats_are_converted_and_noted(dtype):
-    found = source(a=torch.tensor([1.5]).to(dtype), b=torch.tensor([2.5]).to(dtype), c=torch.zeros(1))
-    assert [found.take(name, (1,)).tolist() for name in "abc"] == [[1.5], [2.5], [0.0]]
-    kind = str(dtype).removeprefix("torch.")
-    assert found.finish() == (f"2 tensors of g of x.pt are {kind} there and float32 here.",)
-
-
-@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64])
-def test_other_numbers_are_refused(dtype):
-    kind = str(dtype).removeprefix("torch.")
-    with says(f"g of x.pt: w has numbers of type {kind}, expected floating-point ones."):
-        source(w=torch.zeros(2, dtype=dtype)).take("w", (2,))
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_values_must_be_finite(value):
-    with says("g of x.pt: w has values that are not finite in float32"):
-        source(w=torch.tensor([0.0, value])).take("w", (2,))
-    if value == torch.inf:
-        with says("g of x.pt: w has values that are not finite in float32"):
-            source(w=torch.tensor([0.0, 1e39], dtype=torch.float64)).take("w", (2,))
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"), [(np.zeros(2, "i4"), "an array of int32"), (2.0, "a float"), (None, "a NoneType")]
-)
-def test_only_tensors_can_be_taken(value, kind):
-    with says(f"g of x.pt: w is {kind}, expected a tensor."):
-        source(w=value).take("w", (2,))
-
-
-def test_left_over():
-    found = source(**{name: torch.zeros(1) for name in "abcdefg"})
-    found.take("b", (1,))
-    with says("g of x.pt has 6 tensors that no StyleGAN2 of its size has: a, c, d, e, ... (6)."):
-        found.finish()
 
 
 def test_ignored():
@@ -232,15 +152,6 @@ def test_nothing_is_allocated_before_the_tensors_are_seen():
         )
 
 
-def test_resolutions():
-    assert resolutions(1, "g") == [4]
-    assert resolutions(4, "g") == [4, 8, 16, 32]
-    assert resolutions(12, "g")[-1] == MAX_RESOLUTION
-    for blocks in (0, 13, 10**9):
-        with says(f"g has {blocks} resolutions, expected 4x4, 8x8, ... up to 8192²."):
-            resolutions(blocks, "g")
-
-
 def test_mean_w_of_a_mapping_that_is_constant():
     """With weights of 0, w is the bias through the activation: 0.2 sqrt(2) times a negative one."""
     generator = tiny_stylegan2(mapping_widths=[8])
@@ -274,8 +185,8 @@ def test_mean_w_is_of_known_latents():
 def test_holds_tensors():
     assert holds_tensors({"a": [1, (2, {"b": torch.zeros(1)})]})
     assert holds_tensors([np.zeros(2)])
-    assert holds_tensors(PersistentObject("X", "", {"_buffers": {"a": torch.zeros(1)}}))
-    for nothing in (None, 3, "text", [], {"a": [1, None]}, PersistentObject("X", "", {"n": 1})):
+    assert holds_tensors(PersistentObject("X", {"_buffers": {"a": torch.zeros(1)}}))
+    for nothing in (None, 3, "text", [], {"a": [1, None]}, PersistentObject("X", {"n": 1})):
         assert not holds_tensors(nothing)
 
 
@@ -291,9 +202,58 @@ def test_ignore_entries():
         ignore_entries(data, {}, ("g",), "x.pt")
 
 
-def test_listed():
-    assert listed([]) == ""
-    assert listed("abcd") == "a, b, c, d"
-    assert listed("abcde") == "a, b, c, d, ... (5)"
-    assert listed([1, "x" * 100], limit=2) == "1, " + "x" * 100
-    assert listed(["a\n\x1bb"]) == "a??b"
+def test_tensors_are_taken_as_they_look_into_memory_of_their_own():
+    base = torch.arange(6.0)
+    given = {"w": base.reshape(2, 3), "turned": base.reshape(2, 3).T, "spread": torch.ones(1).expand(4)}
+    given["parameter"] = nn.Parameter(torch.zeros(2))
+    found = source(**given)
+    for name, value in given.items():
+        taken = found.take(name, tuple(value.shape))
+        assert taken.is_contiguous()
+        assert not taken.requires_grad
+        assert torch.equal(taken, value)
+        assert taken.data_ptr() != value.data_ptr()
+    taken[0] = 2
+    assert given["parameter"].tolist() == [0, 0]
+    assert found.finish() == ()
+
+
+@pytest.mark.parametrize("value", [np.zeros(2, "i4"), None])
+def test_only_tensors_can_be_taken(value):
+    kind = "a NoneType" if value is None else "an array of int32"
+    with says(f"g of x.pt: w is {kind}, expected a tensor."):
+        source(w=value).take("w", (2,))
+
+
+def test_what_is_left_over_is_counted_and_noted():
+    found = source(**{name: torch.zeros(1).to(torch.bfloat16 if name in "bc" else torch.float32) for name in "abcdefg"})
+    found.take("b", (1,))
+    with says("g of x.pt has 6 tensors that no StyleGAN2 of its size has: a, c, d, e, ... (6)."):
+        found.finish()
+    for name in "acdefg":
+        found.take(name, (1,))
+    assert found.finish() == ("2 tensors of g of x.pt are bfloat16 there and float32 here.",)
+
+
+def test_resolutions():
+    assert [resolutions(1, "g"), resolutions(4, "g"), resolutions(12, "g")[-1:]] == [
+        [4],
+        [4, 8, 16, 32],
+        [MAX_RESOLUTION],
+    ]
+    for blocks in (0, 13, 10**9):
+        with says(f"g has {blocks} resolutions, expected 4x4, 8x8, ... up to 8192²."):
+            resolutions(blocks, "g")
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([], ""),
+        ("abcd", "a, b, c, d"),
+        ("abcde", "a, b, c, d, ... (5)"),
+        (["a\n\x1bb", "x" * 100], "a??b, " + "x" * 100),
+    ],
+)
+def test_listed(names, shown):
+    assert listed(names) == shown

@@ -18,14 +18,15 @@ from tests.checkpoints.ir_writer import ir_files
 from tests.tiny import tiny_stylegan2
 
 from labels4free.checkpoints import foreign
-from labels4free.checkpoints.foreign import CONVERTERS, is_native, read_foreign
-from labels4free.checkpoints.native import write_native
+from labels4free.checkpoints.contents import Checkpoint
+from labels4free.checkpoints.foreign import CONVERTERS, read_foreign
+from labels4free.checkpoints.native import is_native, write_native
 from labels4free.checkpoints.rosinality import to_rosinality, write_rosinality
 from labels4free.checkpoints.torch_file import read_torch_file
 from labels4free.errors import CheckpointError
 from labels4free.generators.mobile_stylegan import MobileStyleGAN
-from labels4free.networks.alpha_network import PaperNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.paper_network import PaperNetwork
 
 GOOD = {
     "rosinality/tiny_train_checkpoint.pt": ("rosinality", True, True, False),
@@ -74,8 +75,8 @@ def zipped(**members):
 def test_good_files(shared, name):
     found = read_foreign(shared / "fixtures" / name)
     parts = (found.generator, found.discriminator, found.alpha_network)
-    assert (found.source, *(part is not None for part in parts)) == GOOD[name]
-    assert found.source in CONVERTERS
+    assert (found.format, *(part is not None for part in parts)) == GOOD[name]
+    assert found.format in CONVERTERS
     assert not is_native(shared / "fixtures" / name)
     if found.generator is not None:
         assert not found.generator.training
@@ -94,7 +95,7 @@ def test_openvino_folder_and_files(tiny_generator, tmp_path):
     (tmp_path / "labels.txt").write_text("x")
     for given in (tmp_path, tmp_path / names[0], tmp_path / names[2], str(tmp_path)):
         found = read_foreign(given)
-        assert found.source == "openvino-ir"
+        assert found.format == "openvino-ir"
         assert isinstance(found.generator, MobileStyleGAN)
         assert torch.equal(found.generator.constant, tiny_generator.constant)
         assert any("10,000 mapped latents" in note for note in found.notes)
@@ -257,16 +258,6 @@ def test_safetensors(tmp_path, tiny_generator):
         read_foreign(tmp_path / "g.safetensors")
 
 
-def test_is_native(tmp_path):
-    (tmp_path / "a.pt").write_bytes(b"\x80\2}.")
-    assert not is_native(tmp_path / "a.pt")
-    assert not is_native(tmp_path)
-    assert not is_native(tmp_path / "nowhere.pt")
-    assert is_native(tmp_path / "nowhere.safetensors")  # its reader knows best what is wrong with it
-    (tmp_path / "b.pt").write_bytes((1 << 40).to_bytes(8, "little") + b"{")
-    assert not is_native(tmp_path / "b.pt")
-
-
 @pytest.mark.parametrize("legacy", [False, True])
 def test_checkpoints_of_other_projects(refused, legacy):
     state = {f"encoder.{i}.weight": torch.zeros(1) for i in range(6)}
@@ -296,9 +287,7 @@ def test_a_file_without_networks(refused):
 
 def test_no_usable_network(tmp_path, monkeypatch):
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": 1}, 4))
-    nothing = foreign.Converter(
-        "n", lambda _: True, lambda _, what: foreign.Conversion("n", ignored={"D": "is another."})
-    )
+    nothing = foreign.Converter("n", lambda _: True, lambda _, what: Checkpoint(ignored={"D": "is another."}))
     monkeypatch.setattr(foreign, "CONVERTERS", {"n": nothing})
     with pytest.raises(CheckpointError, match=r"x\.pkl holds no network that can be used\. D: is another\."):
         read_foreign(tmp_path / "x.pkl")

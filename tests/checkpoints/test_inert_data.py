@@ -81,24 +81,23 @@ def test_views_that_are_none(offset, shape, stride):
         check_view(4, offset, shape, stride)
 
 
-def test_inert_data_pass_and_the_tensors_are_listed_once():
+def test_inert_data_pass():
     a, b, c = torch.zeros(1), torch.nn.Parameter(torch.zeros(2)), torch.zeros(3)
     shared = {"a": a, "n": [1, 2.5, "x", b"y", None, True, {"s"}, frozenset(), np.zeros(2)]}
     settings = argparse.Namespace(size=256, device=torch.device("cpu"), kind=torch.float16, shape=torch.Size([1]))
     data = OrderedDict(
         one=shared,
         two=(shared, b),
-        net=PersistentObject("G", "m", {"c": c}),
+        net=PersistentObject("G", {"c": c}),
         tf=TensorflowNetwork({"a": a}),
         args=settings,
     )
-    assert {id(t) for t in check_data(data)} == {id(a), id(b), id(c)}
-    assert len(check_data(data)) == 3
+    check_data(data)
 
 
 @pytest.mark.parametrize("value", [print, int, object(), torch, lambda: 1, range(3), 1j, torch.nn.Linear(1, 1)])
 def test_anything_else_is_refused(value):
-    for data in (value, {"a": [value]}, PersistentObject("G", "m", {"a": value}), argparse.Namespace(a=value)):
+    for data in (value, {"a": [value]}, PersistentObject("G", {"a": value}), argparse.Namespace(a=value)):
         with pytest.raises(RefusedError, match="it holds something that is neither a number"):
             check_data(data)
 
@@ -116,17 +115,10 @@ def test_bytes_of_the_file_are_refused():
         check_data({"a": memoryview(b"abc")})
 
 
-def test_stand_ins():
-    class Outline:
-        pass
-
-    assert check_data([Outline()], frozenset({Outline})) == []
-
-
 def test_cycles_are_refused():
     loop: list = []
     loop.append({"a": (1, loop)})
-    network = PersistentObject("G", "m", {})
+    network = PersistentObject("G", {})
     network.state["self"] = network
     settings = argparse.Namespace()
     settings.me = [settings]

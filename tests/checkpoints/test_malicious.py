@@ -81,8 +81,8 @@ def test_hostile_files(shared, marker, name):
 
 def test_the_source_in_a_file_is_dropped(shared):
     folder = shared / "fixtures" / "malicious"
-    assert read_pickle(folder / "16_persistent_module_src.pkl")["G_ema"].has_source
-    assert read_pickle(folder / "17_tf_build_module_src.pkl").has_source
+    assert "src" not in str(vars(read_pickle(folder / "16_persistent_module_src.pkl")["G_ema"]))
+    assert "build_module_src" not in read_pickle(folder / "17_tf_build_module_src.pkl").state
 
 
 @pytest.mark.parametrize("name", FILES)

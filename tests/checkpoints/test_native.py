@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from labels4free.checkpoints import native
 from labels4free.checkpoints.native import (
-    read_native,
+    NativeHeader,
+    is_native,
     read_native_header,
+    read_tensors,
     write_atomically,
-    write_failure,
     write_native,
 )
 from labels4free.errors import CheckpointError
@@ -52,42 +52,33 @@ def path(tmp_path):
 
 def test_round_trip(path):
     write(path)
-    read = read_native(path, "generator")
-    assert (read.kind, read.family, read.config, read.info) == ("generator", "f", HEADER["config"], HEADER["info"])
-    assert read.state.keys() == {"x", "y"}
-    assert torch.equal(read.state["x"], torch.tensor([[0.0, 1, 2], [3, 4, 5]]))
-    assert read.state["y"].shape == ()
-    assert read.state["y"].dtype == torch.int64
+    header, state = read_native_header(path, "generator"), read_tensors(path, "generator")
+    assert header == NativeHeader("generator", "f", HEADER["config"], HEADER["info"])
+    assert state.keys() == {"x", "y"}
+    assert torch.equal(state["x"], torch.tensor([[0.0, 1, 2], [3, 4, 5]]))
+    assert state["y"].shape == ()
+    assert state["y"].dtype == torch.int64
 
 
 def test_header_alone(path):
     write(path, info=None)
     header = read_native_header(str(path))
-    assert header == native.NativeHeader("generator", "f", HEADER["config"], {})
+    assert header == NativeHeader("generator", "f", HEADER["config"], {})
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.bool])
-def test_types_are_kept(path, dtype):
-    value = torch.tensor([0, 1, 1]).to(dtype)
-    write(path, state={"x": value})
-    read = read_native(path).state["x"]
-    assert read.dtype == dtype
-    assert torch.equal(read, value)
-
-
-def test_views_and_shared_storage_are_written_out(path):
+def test_types_are_kept_views_and_shared_storage_are_written_out(path):
     base = torch.arange(12.0).view(3, 4)
     channels_last = torch.arange(16.0).view(1, 2, 2, 4).to(memory_format=torch.channels_last)
     state = {"all": base, "turned": base.T, "row": base[1], "spread": base[:1].expand(5, 4), "last": channels_last}
+    kinds = (torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.bool)
+    state |= {str(kind): torch.tensor([0, 1, 1]).to(kind) for kind in kinds}
     write(path, state=state)
-    read = read_native(path).state
+    read = read_tensors(path)
     for name, value in state.items():
+        assert read[name].dtype == value.dtype
         assert torch.equal(read[name], value), name
-
-
-def test_no_tensors(path):
     write(path, state={})
-    assert read_native(path).state == {}
+    assert read_tensors(path) == {}
 
 
 def test_same_content_same_bytes(tmp_path):
@@ -129,22 +120,66 @@ def test_values_that_are_no_json(path, config):
 
 
 def reject(path, message, kind=None):
-    for read in (read_native_header, read_native):
+    for read in (read_native_header, read_tensors):
         with pytest.raises(CheckpointError, match=message) as caught:
             read(path, kind)
         assert str(path) in str(caught.value)
 
 
-def test_missing(path):
+OTHER = "is not a safetensors file; expected a checkpoint written by labels4free"
+DAMAGED = "is damaged: its labels4free metadata cannot be understood; write or fetch it again"
+UNMARKED = "is a safetensors file without labels4free's metadata; expected a checkpoint written by labels4free"
+NO_FILES = [
+    pickle.dumps({"g_ema": [1.0] * 50}),
+    b"PK\x03\x04" + bytes(100),
+    b"a text that is longer than eight bytes",
+    struct.pack("<Q", 12) + b"[1, 2, 3, 4]",
+    struct.pack("<Q", 12) + b"{not json..}",
+    struct.pack("<Q", 8) + b'{"x": 1}',
+    struct.pack("<Q", 25) + b'{"x": {"data_offsets":1}}',
+    struct.pack("<Q", 36) + b'{"x": {"data_offsets":[0, "many"]}}  ',
+    struct.pack("<Q", 2**63) + b"{" * 100,
+    struct.pack("<Q", 50_000) + b'{"x":' * 10_000,
+]
+NO_HEADERS = [
+    *("not json", "[]", "{}", "3", "[" * 100_000),
+    *(json.dumps({k: v for k, v in HEADER.items() if k != missing}) for missing in HEADER),
+    *(json.dumps({**HEADER, "format": version}) for version in (0, "1", None, 1.5, -1)),
+    *(json.dumps({**HEADER, field: 3}) for field in ("kind", "family", "config", "info")),
+]
+LATER = json.dumps({"format": 2, "kind": {"changed": True}})
+REFUSED = {
+    **{f"file {i}": (content, OTHER) for i, content in enumerate(NO_FILES)},
+    **{f"metadata {i}": ({"labels4free": text}, DAMAGED) for i, text in enumerate(NO_HEADERS)},
+    "no metadata": (None, UNMARKED),
+    "metadata of others": ({"format": "pt"}, UNMARKED),
+    "later format": (
+        {"labels4free": LATER},
+        "is in format 2 of a later labels4free, this one reads up to 1; upgrade it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_native_checkpoint(path, name):
+    """Of other files their content is given, of safetensors files their metadata."""
+    content, message = REFUSED[name]
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        foreign(path, content)
+    reject(path, message)
+
+
+def test_files_that_cannot_be_read_or_are_others(path, tmp_path, monkeypatch):
     reject(path, "There is no checkpoint at")
-
-
-def test_folder(tmp_path):
     reject(tmp_path, "is a folder, expected a checkpoint file")
-
-
-def test_unreadable(path, monkeypatch):
     write(path)
+    assert read_native_header(path, None).kind == "generator"
+    reject(path, "holds a checkpoint of kind 'generator', expected kind 'alpha_network'", "alpha_network")
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"\0")
+    reject(path, f"is damaged: it has {size + 1} bytes, its header lists {size}; write or fetch it again")
     monkeypatch.setattr("pathlib.Path.open", fail_with(PermissionError(errno.EACCES, "Permission denied")))
     reject(path, "cannot be read: Permission denied")
 
@@ -155,70 +190,7 @@ def test_truncated_anywhere(path):
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match="is truncated: it"):
-            read_native(path)
-
-
-def test_longer_than_it_says(path):
-    write(path)
-    size = path.stat().st_size
-    path.write_bytes(path.read_bytes() + b"\0")
-    reject(path, f"is damaged: it has {size + 1} bytes, its header lists {size}; write or fetch it again")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pickle.dumps({"g_ema": [1.0] * 50}),
-        b"PK\x03\x04" + bytes(100),
-        b"a text that is longer than eight bytes",
-        struct.pack("<Q", 12) + b"[1, 2, 3, 4]",
-        struct.pack("<Q", 12) + b"{not json..}",
-        struct.pack("<Q", 8) + b'{"x": 1}',
-        struct.pack("<Q", 25) + b'{"x": {"data_offsets":1}}',
-        struct.pack("<Q", 36) + b'{"x": {"data_offsets":[0, "many"]}}  ',
-        struct.pack("<Q", 2**63) + b"{" * 100,
-        struct.pack("<Q", 50_000) + b'{"x":' * 10_000,
-    ],
-)
-def test_other_file(path, content):
-    path.write_bytes(content)
-    reject(path, "is not a safetensors file; expected a checkpoint written by labels4free")
-
-
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-def test_safetensors_of_others(path, metadata):
-    foreign(path, metadata)
-    reject(path, "is a safetensors file without labels4free's metadata; expected a checkpoint written by labels4free")
-
-
-def test_later_format(path):
-    foreign(path, {"labels4free": json.dumps({"format": 2, "kind": {"changed": True}})})
-    reject(path, "is in format 2 of a later labels4free, this one reads up to 1; upgrade it")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "not json",
-        "[]",
-        "{}",
-        "3",
-        "[" * 100_000,
-        *(json.dumps({k: v for k, v in HEADER.items() if k != missing}) for missing in HEADER),
-        *(json.dumps({**HEADER, "format": version}) for version in (0, "1", None, 1.5, -1)),
-        *(json.dumps({**HEADER, field: 3}) for field in ("kind", "family", "config", "info")),
-    ],
-    ids=lambda text: text[:40],
-)
-def test_damaged_metadata(path, text):
-    foreign(path, {"labels4free": text})
-    reject(path, "is damaged: its labels4free metadata cannot be understood; write or fetch it again")
-
-
-def test_other_kind(path):
-    write(path)
-    assert read_native(path, None).kind == "generator"
-    reject(path, "holds a checkpoint of kind 'generator', expected kind 'alpha_network'", "alpha_network")
+            read_tensors(path)
 
 
 def test_damaged_table(path):
@@ -228,7 +200,7 @@ def test_damaged_table(path):
     path.write_bytes(content.replace(b'"F32"', b'"F99"'))
     read_native_header(path)  # which does not look at types
     with pytest.raises(CheckpointError, match=r"a\.safetensors is damaged: .*; write or fetch it again"):
-        read_native(path)
+        read_tensors(path)
 
 
 def test_any_changed_byte_of_the_header_is_understood_or_reported(path):
@@ -241,21 +213,26 @@ def test_any_changed_byte_of_the_header_is_understood_or_reported(path):
             damaged[position] ^= change
             path.write_bytes(damaged)
             with suppress(CheckpointError):  # no other error, and no crash
-                read_native(path, "generator")
+                read_tensors(path, "generator")
+
+
+def test_is_native(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"\x80\2}.")
+    assert not is_native(tmp_path / "a.pt")
+    assert not is_native(tmp_path)
+    assert not is_native(tmp_path / "nowhere.pt")
+    assert is_native(tmp_path / "nowhere.safetensors")  # its reader knows best what is wrong with it
+    (tmp_path / "b.pt").write_bytes((1 << 40).to_bytes(8, "little") + b"{")
+    assert not is_native(tmp_path / "b.pt")
 
 
 # Writing where it is not possible
 
 
-def test_folders_are_made(tmp_path):
-    write(tmp_path / "a" / "b" / "c.safetensors")
-    assert read_native(tmp_path / "a" / "b" / "c.safetensors").family == "f"
-
-
 def test_an_older_file_is_replaced(path):
     write(path, family="old")
     write(path, family="new")
-    assert read_native(path).family == "new"
+    assert read_native_header(path).family == "new"
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -277,14 +254,7 @@ def test_a_failed_write_leaves_the_older_file_and_nothing_else(path, monkeypatch
         with pytest.raises(CheckpointError, match=message):
             write(path, family="new")
     assert os.listdir(path.parent) == [path.name]
-    assert read_native(path).family == "old"
-
-
-def test_an_interrupt_leaves_no_half_file(path, monkeypatch):
-    monkeypatch.setattr("os.fsync", fail_with(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        write(path)
-    assert os.listdir(path.parent) == []
+    assert read_native_header(path).family == "old"
 
 
 def test_leftovers_of_killed_writers_are_removed_after_an_hour(path):
@@ -310,20 +280,6 @@ def test_a_disk_that_is_really_full(path):
     assert os.listdir(path.parent) == []
 
 
-def test_a_file_where_a_folder_should_be(path):
-    path.write_text("in the way")
-    with pytest.raises(CheckpointError, match=r"b\.safetensors cannot be written: .*"):
-        write(path / "b.safetensors")
-    assert path.read_text() == "in the way"
-
-
-def test_a_folder_where_the_file_should_be(path):
-    path.mkdir()
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        write(path)
-    assert os.listdir(path.parent) == [path.name]
-
-
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
 def test_readable_by_whom_the_user_says(path):
     mask = os.umask(0o027)
@@ -334,5 +290,13 @@ def test_readable_by_whom_the_user_says(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_write_failure_without_a_code():
-    assert write_failure("a", OSError("the cable is out")) == "a cannot be written: the cable is out."
+def test_a_file_where_a_folder_should_be_and_the_other_way_round(path):
+    path.write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"b\.safetensors cannot be written: .*"):
+        write(path / "b.safetensors")
+    assert path.read_text() == "in the way"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        write(path)
+    assert os.listdir(path.parent) == [path.name]

@@ -9,7 +9,8 @@ import torch
 
 import labels4free
 from labels4free import LayeredGenerator, load_alpha_network
-from labels4free.checkpoints.loading import generator_fingerprint, load_segmenter
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.loading import load_segmenter
 from labels4free.checkpoints.model_zoo import MODELS
 from labels4free.checkpoints.native import read_native_header
 from labels4free.generators.base import sample_z
@@ -37,7 +38,7 @@ def test_the_face_network_cuts_faces_out(zoo_generator):
     name = "mobilestylegan-ffhq-1024"
     network = load_alpha_network(name)
     info = read_native_header(next(p for p in SHIPPED if p.name.startswith(name)), "alpha_network").info
-    assert info["generator"]["fingerprint"] == generator_fingerprint(zoo_generator)
+    assert info["generator"]["fingerprint"] == state_hash(zoo_generator)
     layered = LayeredGenerator(zoo_generator, network)
     with torch.inference_mode():
         ws = torch.cat([zoo_generator.map(sample_z(512, 0, index)[None], 0.7) for index in range(2)])

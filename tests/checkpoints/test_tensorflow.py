@@ -7,12 +7,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from tests.checkpoints.converter_contract import ConverterContract
 from tests.checkpoints.parity import LOGITS, RELATIVE, Fixture, generator_errors, logit_errors
+from tests.checkpoints.refusals import says
 
 from labels4free.checkpoints import tensorflow
 from labels4free.checkpoints.inert_data import TensorflowNetwork
 from labels4free.checkpoints.safe_pickle import read_pickle
-from labels4free.errors import CheckpointError
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +62,6 @@ def add(network, name, value):
     network.state["variables"].append((name, value))
 
 
-def refused(data, text):
-    with pytest.raises(CheckpointError) as caught:
-        tensorflow.convert(data, "x.pkl")
-    assert text in str(caught.value)
-
-
 def left_out(data):
     """Why the discriminator of a file with a good generator is not used."""
     converted = tensorflow.convert(data, "x.pkl")
@@ -112,14 +107,6 @@ def test_variables_are_turned_by_the_rules(original, converted):
     same("final_linear.0.weight", there("4x4/Dense0/weight").T)
 
 
-def test_values_are_those_of_the_rules(fixture, original):
-    """What is compared above is what the file should hold."""
-    for network, name in ((original[2], "synthesis/8x8/Conv0_up/weight"), (original[1], "8x8/Conv0/weight")):
-        part = network.state["name"]
-        value = value_of(network, name)
-        np.testing.assert_array_equal(value, fixture.rules["fill"](name, value.shape, fixture.describe["salts"][part]))
-
-
 def test_generator_gives_the_original_numbers(fixture, converted):
     errors = generator_errors(fixture, converted.generator)
     assert len(errors) == 19
@@ -146,54 +133,6 @@ def test_discriminator_gives_the_original_logits(fixture, converted, data):
 
 def test_what_is_left_out_is_named(converted):
     assert set(converted.ignored) == {"G", "Gs: lod"}
-
-
-def test_a_pickled_network_by_itself(original):
-    assert tensorflow.convert(original[2], "x.pkl").generator is not None
-    alone = tensorflow.convert(original[1], "x.pkl")
-    assert alone.generator is None
-    assert alone.discriminator is not None
-
-
-@pytest.mark.parametrize("part", [1, 2])
-def test_every_single_variable_is_needed(data, part):
-    network = data[part]
-    parts = (("", network), *((f"{n}/", c) for n, c in network.state["components"].items()))
-    names = [prefix + name for prefix, part in parts for name, _ in part.state["variables"] if name != "lod"]
-    for name in names:
-        variables, index = find(network, name)
-        key, value = variables.pop(index)
-        if not name.endswith("ToRGB/weight"):  # without one of those the architecture is doubted
-            refused(network, name)
-        variables.insert(index, (key, np.asarray(value, np.float32)[None]))
-        refused(network, name)
-        variables[index] = (key, value)
-    tensorflow.convert(network, "x.pkl")
-
-
-def test_missing_variable(data):
-    replace(data[2], "synthesis/8x8/Conv0_up/mod_weight", None)
-    refused(data, "Gs of x.pkl lacks the tensor synthesis/8x8/Conv0_up/mod_weight, expected of shape [64, 24]; it has")
-
-
-def test_left_over_variable(data):
-    add(data[1], "8x8/Extra/weight", np.zeros((2, 2), np.float32))
-    refused(data, "D of x.pkl has 1 tensors that no StyleGAN2 of its size has: 8x8/Extra/weight.")
-
-
-def test_variable_twice(data):
-    add(data[2], "dlatent_avg", np.zeros(64, np.float32))
-    refused(data, "Gs of x.pkl is damaged: it has the variable dlatent_avg twice.")
-
-
-def test_integer_variable(data):
-    replace(data[2], "dlatent_avg", np.zeros(64, np.int32))
-    refused(data, "Gs of x.pkl: dlatent_avg is an array of int32, expected a tensor.")
-
-
-def test_not_a_number(data):
-    replace(data[2], "synthesis/8x8/Conv1/bias", np.full(24, np.nan, np.float32))
-    refused(data, "synthesis/8x8/Conv1/bias has values that are not finite in float32")
 
 
 def test_variables_of_other_kinds_of_floats(data):
@@ -245,6 +184,87 @@ def test_noise_may_be_absent(data):
     refused(data, "lacks the tensor synthesis/noise0")
 
 
+def test_other_discriminators_are_left_out(data):
+    discriminator = data[1]
+    discriminator.state["static_kwargs"]["mbstd_num_features"] = 4
+    assert "mbstd_num_features=4, the only one supported is 1" in left_out(data)
+    del discriminator.state["static_kwargs"]["mbstd_num_features"]
+    add(discriminator, "8x8/FromRGB/weight", np.zeros((1, 1, 3, 24), np.float32))
+    assert "has the architecture 'skip'" in left_out(data)
+    discriminator.state["variables"].pop()
+    replace(discriminator, "Output/weight", np.zeros((24, 3), np.float32))  # labels as StyleGAN2 first had them
+    assert "has 3 outputs and mapping_lrmul=0.01, supported are 1 output without labels" in left_out(data)
+    variables = discriminator.state["variables"]
+    variables[:] = [(name, value) for name, value in variables if "Skip" not in name]
+    assert "has the architecture 'orig'; supported is 'resnet'" in left_out(data)
+
+
+def test_discriminator_with_labels(data):
+    data[1].state["variables"] += [
+        ("LabelEmbed/weight", np.ones((5, 24), np.float32)),
+        ("LabelEmbed/bias", np.ones(24, np.float32)),
+    ]
+    replace(data[1], "Output/weight", np.ones((24, 24), np.float32))
+    replace(data[1], "Output/bias", np.ones(24, np.float32))
+    discriminator = tensorflow.convert(data, "x.pkl").discriminator
+    assert (discriminator.c_dim, discriminator.mapping_layers) == (5, 0)
+    assert discriminator(torch.zeros(2, 3, 32, 32), torch.eye(5)[:2]).shape == (2, 1)
+
+
+def refused(data, *texts):
+    with says(*texts):
+        tensorflow.convert(data, "x.pkl")
+
+
+class TestConverter(ConverterContract):
+    parts = ("Gs", "D")
+    example = ("Gs", "synthesis/8x8/Conv0_up/mod_weight", [64, 24])
+    file = "x.pkl"
+    strangers = ((), (1, 2, 3), [TensorflowNetwork({})], {"G": TensorflowNetwork({})})
+
+    @pytest.fixture
+    def data(self, original):
+        return copy.deepcopy(dict(zip(("G", "D", "Gs"), original, strict=True)))
+
+    def convert(self, data):
+        return tensorflow.convert(tuple(data.values()), self.file)
+
+    def matches(self, data):
+        return tensorflow.matches(data)
+
+    def names(self, data, part):
+        parts = (("", data[part]), *((f"{n}/", c) for n, c in data[part].state["components"].items()))
+        return [prefix + name for prefix, part in parts for name, _ in part.state["variables"] if name != "lod"]
+
+    def is_named_when_missing(self, name):
+        return not name.endswith("ToRGB/weight")  # without one of those the architecture is doubted
+
+    def get(self, data, part, name):
+        return np.asarray(value_of(data[part], name))
+
+    def put(self, data, part, name, value):
+        known = name in self.names(data, part)
+        if known:
+            replace(data[part], name, value)
+        else:
+            holder, place = data[part], name
+            for component in data[part].state["components"]:
+                if name.startswith(f"{component}/"):
+                    holder, place = data[part].state["components"][component], name.partition("/")[2]
+            add(holder, place, value)
+
+    def odd_values(self, good):
+        return [
+            (np.zeros(good.shape, np.int32), "is an array of int32, expected a tensor."),
+            (np.full(good.shape, np.nan, np.float32), "has values that are not finite in float32"),
+            (np.full(good.shape, 1e300), "has values that are not finite in float32"),
+            ([1.0], "is a list, expected a tensor."),
+        ]
+
+    def in_type(self, value, kind):
+        return value.astype(kind)
+
+
 def conditional(network, classes, rows):
     """Give a generator's mapping network labels: their embedding in 64 numbers."""
     mapping = network.state["components"]["mapping"]
@@ -262,80 +282,56 @@ def test_labels(data):
     assert generator.embed.weight.shape == (64, 5)
 
 
-def test_wide_label_embedding(data):
-    conditional(data[2], 5, 16)
-    refused(data, "Gs of x.pkl embeds labels in 16 numbers (label_fmaps), supported is 64.")
+def test_pickled_networks_by_themselves(original):
+    assert tensorflow.convert(original[2], "x.pkl").generator is not None
+    alone = tensorflow.convert(original[1], "x.pkl")
+    assert alone.generator is None
+    assert alone.discriminator is not None
 
 
-def test_labels_beside_z(data):
-    add(data[2], "mapping/LabelConcat/weight", np.ones((5, 48), np.float32))
-    refused(data, "Gs of x.pkl concatenates its labels to z (LabelConcat)")
+def rgb_at_the_end_alone(network):
+    variables = network.state["components"]["synthesis"].state["variables"]
+    variables[:] = [(n, v) for n, v in variables if "ToRGB" not in n or n.startswith("32x32")]
+
+
+def with_zeros(name, *shape):
+    """What adds a variable to a network."""
+    return lambda network: add(network, name, np.zeros(shape or (2,), np.float32))
+
+
+def with_state(**changes):
+    """What changes a network's attributes."""
+    return lambda network: network.state.update(changes)
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    ("part", "change", "text"),
     [
+        (2, with_state(build_func_name="G_style"), "Gs of x.pkl is a network of the family StyleGAN1; supported are"),
+        (2, with_state(build_func_name="G_paper"), "Gs of x.pkl is a network of the family ProGAN"),
+        (2, with_zeros("synthesis/4x4/Const/StyleMod/weight"), "is a network of the family StyleGAN1"),
+        (2, with_zeros("4x4/Dense/weight"), "is a network of the family ProGAN"),
+        (2, with_zeros("synthesis/8x8/Skip/weight"), "has the architecture 'resnet'"),
+        (2, with_zeros("ToRGB_lod0/weight"), "has the architecture 'orig'"),
+        (2, rgb_at_the_end_alone, "has the architecture 'orig'; supported is 'skip'"),
+        (2, with_state(components={}), "Gs of x.pkl has the variables lod, dlatent_avg; supported are"),
+        (2, with_state(components=[1]), "is damaged: it is no network of variables and components"),
+        (2, with_state(variables=[("a",)]), "is damaged: it is no network of variables and components"),
+        (2, lambda gs: gs.state["components"].update(mapping=3), "is damaged: it is no network of variables"),
+        (2, with_zeros("dlatent_avg", 64), "Gs of x.pkl is damaged: it has the variable dlatent_avg twice."),
+        (2, with_zeros("mapping/LabelConcat/weight", 5, 48), "Gs of x.pkl concatenates its labels to z (LabelConcat)"),
         (
-            lambda gs: gs.state.update(build_func_name="G_style"),
-            "Gs of x.pkl is a network of the family StyleGAN1; supported are",
+            2,
+            lambda gs: conditional(gs, 5, 16),
+            "Gs of x.pkl embeds labels in 16 numbers (label_fmaps), supported is 64.",
         ),
-        (lambda gs: gs.state.update(build_func_name="G_paper"), "Gs of x.pkl is a network of the family ProGAN"),
         (
-            lambda gs: add(gs, "synthesis/4x4/Const/StyleMod/weight", np.zeros(2, np.float32)),
-            "is a network of the family StyleGAN1",
+            1,
+            lambda d: d.state["static_kwargs"].update(mbstd_group_size=0),
+            "D of x.pkl has mbstd_group_size=0, expected a number from 1 up.",
         ),
-        (lambda gs: add(gs, "4x4/Dense/weight", np.zeros(2, np.float32)), "is a network of the family ProGAN"),
-        (lambda gs: add(gs, "synthesis/8x8/Skip/weight", np.zeros(2, np.float32)), "has the architecture 'resnet'"),
-        (lambda gs: add(gs, "ToRGB_lod0/weight", np.zeros(2, np.float32)), "has the architecture 'orig'"),
-        (lambda gs: gs.state.update(components={}), "Gs of x.pkl has the variables lod, dlatent_avg; supported are"),
-        (lambda gs: gs.state.update(components=[1]), "is damaged: it is no network of variables and components"),
-        (lambda gs: gs.state.update(variables=[("a",)]), "is damaged: it is no network of variables and components"),
-        (lambda gs: gs.state["components"].update(mapping=3), "is damaged: it is no network of variables"),
     ],
 )
-def test_other_networks_are_named(data, change, text):
-    change(data[2])
+def test_other_networks_are_named(data, part, change, text):
+    change(data[part])
     refused(data, text)
-
-
-def test_only_the_last_block_makes_rgb(data):
-    variables = data[2].state["components"]["synthesis"].state["variables"]
-    variables[:] = [(n, v) for n, v in variables if "ToRGB" not in n or n.startswith("32x32")]
-    refused(data, "has the architecture 'orig'; supported is 'skip'")
-
-
-def test_other_discriminators_are_left_out(data):
-    discriminator = data[1]
-    discriminator.state["static_kwargs"]["mbstd_num_features"] = 4
-    assert "mbstd_num_features=4, the only one supported is 1" in left_out(data)
-    del discriminator.state["static_kwargs"]["mbstd_num_features"]
-    add(discriminator, "8x8/FromRGB/weight", np.zeros((1, 1, 3, 24), np.float32))
-    assert "has the architecture 'skip'" in left_out(data)
-    discriminator.state["variables"].pop()
-    replace(discriminator, "Output/weight", np.zeros((24, 3), np.float32))  # labels as StyleGAN2 first had them
-    assert "has 3 outputs and mapping_lrmul=0.01, supported are 1 output without labels" in left_out(data)
-    variables = discriminator.state["variables"]
-    variables[:] = [(name, value) for name, value in variables if "Skip" not in name]
-    assert "has the architecture 'orig'; supported is 'resnet'" in left_out(data)
-
-
-def test_broken_group(data):
-    data[1].state["static_kwargs"]["mbstd_group_size"] = 0
-    refused(data, "D of x.pkl has mbstd_group_size=0, expected a number from 1 up.")
-
-
-def test_discriminator_with_labels(data):
-    data[1].state["variables"] += [
-        ("LabelEmbed/weight", np.ones((5, 24), np.float32)),
-        ("LabelEmbed/bias", np.ones(24, np.float32)),
-    ]
-    replace(data[1], "Output/weight", np.ones((24, 24), np.float32))
-    replace(data[1], "Output/bias", np.ones(24, np.float32))
-    discriminator = tensorflow.convert(data, "x.pkl").discriminator
-    assert (discriminator.c_dim, discriminator.mapping_layers) == (5, 0)
-    assert discriminator(torch.zeros(2, 3, 32, 32), torch.eye(5)[:2]).shape == (2, 1)
-
-
-@pytest.mark.parametrize("data", [None, (), (1, 2, 3), [TensorflowNetwork({})], {"G": TensorflowNetwork({})}])
-def test_other_content_does_not_match(data):
-    assert not tensorflow.matches(data)

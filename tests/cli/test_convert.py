@@ -18,10 +18,10 @@ from tests.tiny_run import content, write_generator
 
 from labels4free import cli
 from labels4free.checkpoints import native, self_check
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.foreign import read_foreign
 from labels4free.checkpoints.loading import (
     beside,
-    generator_fingerprint,
     load_alpha_network,
     load_discriminator,
     load_generator,
@@ -92,7 +92,7 @@ def test_networks_are_those_of_the_file(name, shared, tmp_path, convert):
     assert info["notes"] == list(found.notes)
     assert info["ignored"] == dict(found.ignored)
     assert info["self_check"]["layers"].keys() == {spec.name for spec in found.generator.feature_specs}
-    fingerprint = generator_fingerprint(found.generator)
+    fingerprint = state_hash(found.generator)
     own = {"name": str(out), "family": "stylegan2", "fingerprint": fingerprint}
     assert read_native_header(beside(out, "discriminator")).info["generator"] == own
 
@@ -137,7 +137,7 @@ def test_alpha_network_with_its_generator(tmp_path, convert):
     assert names(folder) == ["face.alpha.safetensors", "face.check.png", "face.safetensors"]
     alpha = folder / "face.alpha.safetensors"
     own = read_native_header(alpha).info["generator"]
-    assert own["fingerprint"] == generator_fingerprint(load_generator(folder / "face.safetensors"))
+    assert own["fingerprint"] == state_hash(load_generator(folder / "face.safetensors"))
     assert out.splitlines()[-1] == f"Next: labels4free sample {alpha} --out DIR --num 16"
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
@@ -275,9 +275,9 @@ def test_what_is_no_checkpoint(tmp_path, refused):
     destination = str(tmp_path / "out.safetensors")
     assert "is a web page" in refused(["convert", str(tmp_path / "page.pkl"), destination])
     assert "is neither a file nor a model of the zoo" in refused(["convert", "nothing.pt", destination])
-    write_native(tmp_path / "s.safetensors", kind="segmenter", family="unet", config={}, state={})
+    write_native(tmp_path / "s.safetensors", kind="landscape", family="unet", config={}, state={})
     said = refused(["convert", str(tmp_path / "s.safetensors"), str(tmp_path / "s.pt"), "--to", "rosinality"])
-    assert "of kind 'segmenter'; generator, alpha_network and discriminator are known" in said
+    assert "of kind 'landscape'; generator, discriminator, alpha_network and segmenter are known" in said
 
 
 # Nothing half-written

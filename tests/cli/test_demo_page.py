@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 from labels4free.checkpoints.native import write_native
-from labels4free.cli.demo_page import DemoResult, demo_report, duration, read_log
+from labels4free.cli.demo_page import DemoResult, demo_report, duration
 from labels4free.errors import RunError
 from labels4free.layered import LayeredGenerator
 from labels4free.report import write_report
@@ -87,8 +87,10 @@ def test_durations(seconds: float, said: str) -> None:
 
 
 def test_damaged_files_are_one_sentence(result: DemoResult, tmp_path: Path) -> None:
+    (tmp_path / "alpha.safetensors").write_bytes((result.run / "alpha.safetensors").read_bytes())
     (tmp_path / "log.jsonl").write_text("{\n")
     with pytest.raises(RunError, match="cannot be read as a log"):
-        read_log(tmp_path / "log.jsonl")
+        demo_report(replace(result, run=tmp_path))
+    (tmp_path / "manifest.json").write_text("{\n")
     with pytest.raises(RunError, match=r"manifest\.json cannot be read"):
         demo_report(replace(result, samples=tmp_path))

@@ -15,7 +15,7 @@ from tests.tiny_run import as_settings, content
 from labels4free import cli
 from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.cli.distill import rendered_size
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import segmenter_run
 from labels4free.training.contracts import TrainResult
 from labels4free.training.segmenter_config import SegmenterConfig
@@ -169,7 +169,7 @@ def test_what_is_missing_or_wrong(
     toml = tmp_path / "own.toml"
     toml.write_text('recipe = "published"\n')
     said = refused(capsys, "--out", run, "--pairs", str(pairs), "--config", str(toml))
-    assert "has settings of the recipe published, but the preset or run" in said
+    assert "settings of an alpha network (recipe published), not of a segmenter: use them with train" in said
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "distill trains in one process" in refused(capsys, "--out", run, "--pairs", str(pairs))
     assert not (tmp_path / "run").exists()

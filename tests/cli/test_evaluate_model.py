@@ -28,16 +28,14 @@ def _in_a_folder(tmp_path, monkeypatch, quick):
 
 
 @pytest.fixture
-def evaluate(red_file, capsys):
+def evaluate(red_file, said):
     """Run the verb with the segmenter: (exit code, stdout, lines on stderr that are ours); nothing temporary stays."""
 
     def evaluate(*words, model=red_file):
-        code = cli.main(["evaluate", "--model", str(model), "--bootstrap", "20", *map(str, words)])
-        said = capsys.readouterr()
-        ours = [line.removeprefix("labels4free: ") for line in said.err.splitlines() if line.startswith("labels4free")]
+        found = said("evaluate", "--model", model, "--bootstrap", 20, *words)
         assert os.listdir("temporary") == []
         assert list(Path().rglob(".*")) == []
-        return code, said.out, ours
+        return found
 
     return evaluate
 
@@ -176,8 +174,8 @@ def test_images_of_another_size_than_their_truth(evaluate):
     code, out, err = evaluate(*words, "--keep", "kept")
     assert (code, out) == (cli.FAILURE, "")
     assert err[0] == (
-        "images/1.bmp has 80x60 pixels and its true mask 40x30; give images of the size of their masks, or allow "
-        "resizing the predictions with --resize."
+        "1 of 2 images have another size than the true mask, in pixels: images/1.bmp (80x60, true mask 40x30); give "
+        "files of one size, or allow resizing the predictions with --resize."
     )
     assert not Path("kept").exists()
     assert evaluate(*words, "--resize")[0] == cli.SUCCESS
@@ -231,11 +229,11 @@ def test_where_predictions_are_kept(evaluate):
     assert evaluate(*words, "--keep", "empty")[1].endswith("Predictions: empty\n")
     assert sorted(os.listdir("empty")) == ["0.png", "1.png"]
     before = Path("gt/0.png").read_bytes()
-    for keep, what in (("gt", "a folder with files in it"), ("empty", "a folder with files in it"), ("a", "a file")):
-        Path("a").touch()
-        code, out, err = evaluate(*words, "--keep", keep)
-        assert (code, out) == (cli.FAILURE, "")
-        assert err == [f"--keep names {keep}, {what}; give a new or an empty folder."]
+    Path("a").touch()
+    filled = " is not empty and holds no earlier predictions (it holds 0.png, 1.png): choose a new or empty folder."
+    wrong = "a is a file, a folder was expected: choose another output folder."
+    for keep, what in (("gt", f"gt{filled}"), ("empty", f"empty{filled}"), ("a", wrong)):
+        assert evaluate(*words, "--keep", keep) == (cli.FAILURE, "", [what])
     assert Path("gt/0.png").read_bytes() == before
     code, _, err = evaluate(*words, "--keep", "a/kept")
     assert code == cli.FAILURE

@@ -12,10 +12,10 @@ from tests.foreign_files import write_ir
 from tests.tiny_run import content, write_generator
 
 from labels4free import cli
-from labels4free.checkpoints.loading import generator_fingerprint
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.self_check import self_check
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def alpha_file(tmp_path: Path, tiny_generator: Any, generator_file: Path) -> Cal
     def write(**own: Any) -> Path:
         torch.manual_seed(0)
         network = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
-        own = {"name": str(generator_file), "fingerprint": generator_fingerprint(tiny_generator)} | own
+        own = {"name": str(generator_file), "fingerprint": state_hash(tiny_generator)} | own
         info = {"generator": own, "train": {"steps": 8, "seed": 0, "loss": {"coverage": 5.0}}}
         path = tmp_path / "run" / "alpha.safetensors"
         config, state = network.config(), network.state_dict()

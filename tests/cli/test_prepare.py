@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,19 +18,13 @@ from labels4free.cli import prepare
 from labels4free.data.images import open_images
 from labels4free.data.prepare import PrepareConfig
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    logger = logging.getLogger("labels4free")
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "level", logger.level)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def photographs(folder: Path, count: int, size: int = 24) -> Path:
+def photographs(folder, count, size=24):
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -73,9 +65,7 @@ def test_says_what_was_done(tmp_path, capsys):
     ("name", "words", "kind"),
     [
         ("out", [], "LmdbSource"),
-        ("out.zip", [], "ZipSource"),
         ("out.zip", ["--format", "lmdb"], "LmdbSource"),
-        ("out", ["--format", "zip"], "ZipSource"),
         ("out", ["--format", "webdataset", "--shard-images", "2"], "ShardSource"),
         ("out", ["--format", "folder", "--encoding", "webp", "--quality", "80", "--resample", "box"], "FolderSource"),
     ],
@@ -95,12 +85,20 @@ def test_formats(tmp_path, name, words, kind):
         (["--sizes", "0"], "sizes must be different numbers of pixels from 1 to 16384, such as 128,256; got 0."),
         (["--quality", "0"], "quality must be from 1 to 100, got 0."),
         (["--workers", "0"], "workers must be at least 1, got 0."),
+        (["--format", "zip"], "format must be one of lmdb, webdataset, folder; got 'zip'."),
     ],
 )
 def test_bad_input(tmp_path, capsys, words, sentence):
     source = photographs(tmp_path / "in", 1)
     assert cli.main(["prepare", str(source), str(tmp_path / "out"), *words]) == cli.FAILURE
     assert capsys.readouterr().err == f"labels4free: {sentence}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_zip_file_is_not_written(tmp_path, capsys):
+    assert cli.main(["prepare", str(photographs(tmp_path / "in", 1)), str(tmp_path / "out.zip")]) == cli.FAILURE
+    assert "Zip files are read, not written, and " in (said := capsys.readouterr().err)
+    assert "choose a folder, which becomes an LMDB, or --format webdataset or folder." in said
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -111,7 +109,7 @@ def test_no_source(tmp_path, capsys):
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    source, out = photographs(tmp_path / "in", 100, 128), tmp_path / "out.zip"
+    source, out = photographs(tmp_path / "in", 100, 128), tmp_path / "out"
     words = ["prepare", str(source), str(out), "--sizes", "128,640"]
     command = [sys.executable, "-m", "labels4free", *words, "--workers", "2"]
     # Background jobs of a shell begin deaf to SIGINT, and so would their children.
@@ -123,7 +121,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         start_new_session=True,
         preexec_fn=listening,  # noqa: PLW1509  no other thread runs here
     )
-    journal = tmp_path / "out.zip.unfinished.jsonl"
+    journal = out / "unfinished.jsonl"
     deadline = time.monotonic() + 60
     while (not journal.exists() or journal.read_bytes().count(b"\n") < 2) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -9,12 +9,12 @@ from labels4free.training.presets import PRESETS
 
 
 @pytest.fixture(autouse=True)
-def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_terminal(monkeypatch):
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(variable, raising=False)
 
 
-def test_list_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_as_plain_text(capsys):
     assert cli.main(["presets"]) == cli.SUCCESS
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split("\t") == ["name", "recipe", "generator", "source"]
@@ -25,7 +25,7 @@ def test_list_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row[3] for row in rows] == [preset.source for preset in PRESETS.values()]
 
 
-def test_list_in_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_in_a_terminal(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.main(["presets"]) == cli.SUCCESS
@@ -35,7 +35,7 @@ def test_list_in_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_one_in_full(capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_one_in_full(capsys, name):
     assert cli.main(["presets", name]) == cli.SUCCESS
     text = capsys.readouterr().out
     assert text.startswith(f"# {name}: {PRESETS[name].source}")
@@ -46,6 +46,6 @@ def test_one_in_full(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert values["steps"] == expected["steps"]
 
 
-def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_name(capsys):
     assert cli.main(["presets", "dogs"]) == cli.FAILURE
     assert capsys.readouterr().err == (f"labels4free: Unknown preset 'dogs'; the presets are {', '.join(PRESETS)}.\n")

@@ -16,7 +16,7 @@ from tests.soft_disc import SoftDisc
 from tests.tiny import tiny_generator
 
 from labels4free.cli.sample_page import DOUBTFUL, SAMPLES, Spread, _cell, _cells, write_sample_page
-from labels4free.data.pair_formats import FORMATS
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.data.pair_manifest import read_manifest
 from labels4free.data.pairs import PairRecord
 from labels4free.data.shard_records import ShardRecord, read_shard, write_shard
@@ -53,7 +53,11 @@ def _captions(page: str, title: str) -> list[str]:
     return re.findall(r"<figcaption>([^<]*)</figcaption>", section)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+def _indices(page: str, title: str) -> list[int]:
+    return [int(caption[:5]) for caption in _captions(page, title)]
+
+
+@pytest.mark.parametrize("name", PAIR_FORMATS)
 def test_every_format_has_the_same_pictures(name: str, tmp_path: Path) -> None:
     page = _page(_sample(tmp_path / "set", format=name))
     _page(_sample(tmp_path / "folder"))
@@ -69,27 +73,19 @@ def test_every_format_has_the_same_pictures(name: str, tmp_path: Path) -> None:
     assert "<b>:" not in page
 
 
-def test_samples_are_spread_evenly_and_doubtful_ones_come_worst_first(tmp_path: Path) -> None:
-    out = _sample(tmp_path / "set", 40, uncertainty=UncertaintyConfig(mixing=1), filters=NO_FILTERS)
-    page = _page(out)
-    indices = [int(caption[:5]) for caption in _captions(page, "Samples")]
-    assert indices == [round(k * 39 / (SAMPLES - 1)) for k in range(SAMPLES)]
+@pytest.mark.parametrize("measured", [True, False])
+def test_samples_are_spread_evenly_and_doubtful_ones_come_worst_first(tmp_path: Path, measured: bool) -> None:
+    uncertainty = {"uncertainty": UncertaintyConfig(mixing=1)} if measured else {}
+    page = _page(out := _sample(tmp_path / "set", 40, filters=NO_FILTERS, **uncertainty))
     records = [record for shard in range(14) for record in read_shard(out, shard).records]
-    worst = sorted(records, key=lambda record: -record.uncertainty)[:DOUBTFUL]
-    assert [int(caption[:5]) for caption in _captions(page, "Look at these first")] == [one.index for one in worst]
-    assert f"uncertainty {worst[0].uncertainty:.4f}" in page
+    worst = sorted(records, key=lambda record: -record.uncertainty if measured else record.binarity)[:DOUBTFUL]
+    samples, doubtful = (_indices(page, title) for title in ("Samples", "Look at these first"))
+    assert samples == [round(k * 39 / (SAMPLES - 1)) for k in range(SAMPLES)]
+    assert doubtful == [one.index for one in worst]
+    assert ("uncertainty 0" in page) == measured
+    assert not measured or f"uncertainty {worst[0].uncertainty:.4f}" in page
     assert "Nothing: every candidate passed the filters." in page
-    assert page.count("<svg viewBox") == 3
-
-
-def test_without_uncertainty_the_least_decided_are_doubtful(tmp_path: Path) -> None:
-    out = _sample(tmp_path / "set", 9, filters=NO_FILTERS)
-    page = _page(out)
-    records = [record for shard in range(3) for record in read_shard(out, shard).records]
-    worst = sorted(records, key=lambda record: record.binarity)[:DOUBTFUL]
-    assert [int(caption[:5]) for caption in _captions(page, "Look at these first")] == [one.index for one in worst]
-    assert "uncertainty 0" not in page
-    assert page.count("<svg viewBox") == 2
+    assert page.count("<svg viewBox") == (3 if measured else 2)
 
 
 def test_dropped_ones_with_their_reasons(tmp_path: Path) -> None:
@@ -100,7 +96,7 @@ def test_dropped_ones_with_their_reasons(tmp_path: Path) -> None:
     dropped = [record.index for shard in range(2) for record, _ in read_shard(out, shard).dropped]
     assert len(dropped) == 3
     kept = [index for index in range(6) if index not in dropped]
-    assert [int(caption[:5]) for caption in _captions(page, "Samples")] == kept
+    assert _indices(page, "Samples") == kept
     with Image.open(out / "contact_sheet_dropped.png") as sheet:
         assert _pictures(page)[-1].size == sheet.size
     assert 'class="bar bar-2"' in page
@@ -145,18 +141,19 @@ def test_a_damaged_pair_is_left_out_with_a_warning(tmp_path: Path, caplog: pytes
 
 
 def test_only_of_a_finished_data_set(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no data set"):
-        write_sample_page(tmp_path)
-    out = _sample(tmp_path / "set", share=Share(last=0))
-    with pytest.raises(RunError, match="is unfinished"):
-        write_sample_page(out)
+    def refused(error: type[Exception], said: str) -> None:
+        with pytest.raises(error, match=said):
+            write_sample_page(out)
+
+    out = tmp_path / "set"
+    refused(RunError, "is no data set")
+    _sample(out, share=Share(last=0))
+    refused(RunError, "is unfinished")
     _sample(out)
     (out / "shards" / "000001.json").write_text("{")
-    with pytest.raises(DataError, match=r"000001\.json is damaged"):
-        write_sample_page(out)
+    refused(DataError, r"000001\.json is damaged")
     (out / "shards" / "000001.json").unlink()
-    with pytest.raises(RunError, match=r"Shard 1 of .* is not finished"):
-        write_sample_page(out)
+    refused(RunError, r"Shard 1 of .* is not finished")
     assert not (out / "index.html").exists()
 
 
@@ -182,8 +179,7 @@ def test_a_large_data_set_needs_little_memory_and_makes_a_small_page(tmp_path: P
     tracemalloc.stop()
     assert peak < 8_000_000  # the records alone are more than 10 MB
     assert len(page) < 1_000_000
-    doubtful = [int(caption[:5]) for caption in _captions(page, "Look at these first")]
-    assert doubtful == [19_999 - k for k in range(DOUBTFUL)]
+    assert _indices(page, "Look at these first") == [19_999 - k for k in range(DOUBTFUL)]
 
 
 def test_the_page_is_small_however_grainy_the_pictures_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +191,7 @@ def test_the_page_is_small_however_grainy_the_pictures_are(tmp_path: Path, monke
     Image.fromarray(grain).save(out / "contact_sheet_dropped.png")
     grain = grain[:160, :160]
     pictures = {part: grain if part not in ("alpha", "mask") else grain[..., 0] for part in parts}
-    monkeypatch.setattr(FORMATS["folder"], "pictures", lambda *_: pictures)
+    monkeypatch.setattr(PAIR_FORMATS["folder"], "pictures", lambda *_: pictures)
     page = _page(out)
     assert len(_captions(page, "Samples")) + len(_captions(page, "Look at these first")) == SAMPLES + DOUBTFUL
     assert len(page) < 3_000_000

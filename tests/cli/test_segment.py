@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -22,14 +21,12 @@ def _in_a_folder(tmp_path, monkeypatch, quick):
 
 
 @pytest.fixture
-def segment(red_file, capsys):
+def segment(red_file, said):
     """Run the verb: (exit code, lines on stdout, lines on stderr that are ours)."""
 
     def segment(*words):
-        code = cli.main(["segment", *map(str, words), "--model", str(red_file)])
-        said = capsys.readouterr()
-        ours = [line.removeprefix("labels4free: ") for line in said.err.splitlines() if line.startswith("labels4free")]
-        return code, said.out.splitlines(), ours
+        code, out, ours = said("segment", *words, "--model", red_file)
+        return code, out.splitlines(), ours
 
     return segment
 
@@ -200,24 +197,10 @@ def test_bad_input_is_one_sentence(segment, words, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_exported_model_needs_no_pytorch(segment, red_onnx, tmp_path):
+def test_an_exported_model_needs_no_pytorch(segment, red_onnx, without_torch):
     picture().save("a.png")
-    program = """
-import sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "safetensors"):
-            raise ImportError(f"{name} is not installed")
-sys.meta_path.insert(0, Missing())
-from labels4free.cli import main
-code = main(sys.argv[1:])
-assert "torch" not in sys.modules
-sys.exit(code)
-"""
     words = ["segment", "a.png", "--out", "bare", "--sheet", "bare.png", "--model", str(red_onnx)]
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "1 picture in bare; to look at: bare.png\n"
+    assert without_torch(words) == "1 picture in bare; to look at: bare.png\n"
     segment("a.png", "--out", "out")
     bare, whole = (read(f"{folder}/a.png")[1].astype(int) for folder in ("bare", "out"))
     assert np.abs(bare - whole).max() <= 1

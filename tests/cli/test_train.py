@@ -16,8 +16,9 @@ from tests.tiny_run import SETTINGS, TOTAL, WARMUP, as_settings, content, interr
 
 from labels4free import cli
 from labels4free.checkpoints.loading import load_alpha_network
+from labels4free.settings import build
 from labels4free.training import alpha_run, monitor
-from labels4free.training.config import TrainConfig, config_from_json
+from labels4free.training.config import TrainConfig
 from labels4free.training.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_flags_are_settings(
     (((_, out, config), options),) = seen
     flags = {"steps": 2, "batch_size": 3, "resolution": 16, "seed": 5}
     data = str(tmp_path / "photos")  # in full: the run may be resumed from elsewhere
-    changed = config_from_json({**flags, "data": data, "loss": {"coverage": 0.25}, "alpha": {"width": 2}})
+    changed = build(TrainConfig, {**flags, "data": data, "loss": {"coverage": 0.25}, "alpha": {"width": 2}})
     assert config == changed
     assert out == Path("run")
     assert options["generator_name"] == str(generator_file)

@@ -194,7 +194,7 @@ def test_no_space_left(
 def test_no_space_left_for_a_picture(
     words: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _full_disk(monkeypatch, "attempt_0_step_000004.png")
+    _full_disk(monkeypatch, "restart_0_step_000004.png")
     assert cli.main(words()) == cli.FAILURE
     assert "labels4free: There is no space left to write " in capsys.readouterr().err
 

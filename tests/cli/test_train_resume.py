@@ -70,7 +70,7 @@ def test_damaged_checkpoints_are_passed_over(
         with monkeypatch.context() as patch:
             interrupt_at(patch, iteration, signal.SIGTERM)
             assert cli.main(words("--resume", "auto")) == 143
-    files = sorted((tmp_path / "run" / "checkpoints").iterdir(), reverse=True)
+    files = sorted((tmp_path / "run" / "checkpoints" / "member_0" / "restart_0").iterdir(), reverse=True)
     assert [path.name for path in files] == ["step_000009.pt", "step_000007.pt", "step_000005.pt"]
     for path, do in zip(files, damage, strict=False):
         do(path)

@@ -11,7 +11,7 @@ from labels4free import cli
 def steps_shown(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(run / "tensorboard" / "attempt_0"), size_guidance={"scalars": 0}).Reload()
+    events = EventAccumulator(str(run / "tensorboard" / "restart_0"), size_guidance={"scalars": 0}).Reload()
     return [scalar.step for scalar in events.Scalars("loss/discriminator")]
 
 

@@ -1,40 +1,30 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from tests.tiny_run import content, write_generator
+from tests.refusals import refuses
+from tests.tiny import KEEP_ALL
+from tests.tiny_run import content
 
 from labels4free import cli
-from labels4free.checkpoints.native import write_native
 from labels4free.cli.sample_flags import Files, Latents, Trust, Work, settings_of
-from labels4free.networks.alpha_network import MergeNetwork
-from labels4free.sampling.command import sample_flags
-from labels4free.sampling.config import SampleConfig, published
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from labels4free.sampling.card import sample_flags
+from labels4free.sampling.config import PUBLISHED, SampleConfig
+from labels4free.settings import as_json
 
 
 @pytest.fixture
-def data_set(tmp_path: Path, tiny_generator: Any, quick: None, capsys: pytest.CaptureFixture[str]) -> Path:
+def data_set(tmp_path, generator_file, write_alpha, quick, capsys):
     """Four pairs in two shards, from files that the manifest names."""
-    generator = write_generator(tmp_path / "g.safetensors", tiny_generator)
-    torch.manual_seed(0)
-    network = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
-    config, state = network.config(), network.state_dict()
-    info = {"generator": {"name": str(generator)}}
-    alpha = tmp_path / "alpha.safetensors"
-    write_native(alpha, kind="alpha_network", family="merge", config=config, state=state, info=info)
-    words = ["sample", str(alpha), "--out", str(tmp_path / "out"), "--num", "4", "--threshold", "0.2"]
-    assert cli.main([*words, "--max-coverage", "1", "--shard-size", "2"]) == cli.SUCCESS
+    alpha = write_alpha(generator={"name": str(generator_file)})
+    words = ["sample", alpha, "--out", str(tmp_path / "out"), "--num", "4", "--threshold", "0.2"]
+    assert cli.main([*words, *KEEP_ALL, "--shard-size", "2"]) == cli.SUCCESS
     capsys.readouterr()
     return tmp_path / "out"
 
 
-def test_a_sound_data_set(data_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_data_set(data_set, capsys):
     (data_set / "notes.txt").write_text("x")
     assert cli.main(["verify", str(data_set)]) == cli.SUCCESS
     said = capsys.readouterr().out
@@ -43,7 +33,7 @@ def test_a_sound_data_set(data_set: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "All of it is there and undamaged." in said
 
 
-def test_the_command_that_it_prints_mends_a_damaged_one(data_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_that_it_prints_mends_a_damaged_one(data_set, capsys):
     before = content(data_set)
     (data_set / "masks" / "00002.png").unlink()
     (data_set / "images" / "00003.png").write_bytes(b"")
@@ -57,7 +47,7 @@ def test_the_command_that_it_prints_mends_a_damaged_one(data_set: Path, capsys: 
     assert content(data_set) == before
 
 
-def test_recreates_a_pair(data_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recreates_a_pair(data_set, tmp_path, capsys):
     again = tmp_path / "again"
     assert cli.main(["verify", str(data_set), "--recreate", "3", "--out", str(again)]) == cli.SUCCESS
     assert "Pair 3 is the stored one, byte for byte (3 files)." in capsys.readouterr().out
@@ -86,26 +76,25 @@ def test_recreates_a_pair(data_set: Path, tmp_path: Path, capsys: pytest.Capture
     ],
 )
 @pytest.mark.parametrize("preset", [None, "published"])
-def test_flags_of_a_manifest_give_its_settings(flags: Any, preset: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_of_a_manifest_give_its_settings(flags, preset, monkeypatch):
     import tyro
 
+    from labels4free.checkpoints import loading
     from labels4free.cli import sample
 
     config = settings_of(preset, *flags, Work(shard_size=7))
-    words = sample_flags(config.to_json() | {"noise": "fixed"})
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(sample, "load_layered", lambda *a: (_ for _ in ()).throw(RuntimeError("far enough")))
+    words = sample_flags(as_json(config) | {"noise": "fixed"})
+    given = {}
+    monkeypatch.setattr(loading, "load_layered", lambda *a: (_ for _ in ()).throw(RuntimeError("far enough")))
     monkeypatch.setattr("labels4free.cli.sample.settings_of", lambda *a: given.setdefault("config", settings_of(*a)))
-    with pytest.raises(RuntimeError, match="far enough"):
-        tyro.cli(sample.run, args=["SOURCE", "--out", "x", "--num", "1", *words])
+    refuses(RuntimeError, "far enough", tyro.cli, sample.run, args=["SOURCE", "--out", "x", "--num", "1", *words])
     assert given["config"] == config
 
 
-def test_defaults_need_no_flags() -> None:
-    assert sample_flags(SampleConfig().to_json()) == []
-    assert sample_flags(published().to_json()) == ["--preset", "published"]
+def test_defaults_need_no_flags():
+    assert sample_flags(as_json(SampleConfig())) == []
+    assert sample_flags(as_json(PUBLISHED)) == ["--preset", "published"]
 
 
-def test_what_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["verify", str(tmp_path)]) == cli.FAILURE
-    assert "is no data set: it has no manifest.json" in capsys.readouterr().err
+def test_what_is_no_data_set(tmp_path, refused):
+    assert "is no data set: it has no manifest.json" in refused(["verify", str(tmp_path)])

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labels4free.data.pair_formats import FORMATS
-from labels4free.data.pairs import PARTS, Pair, PairLayout, measure
+from labels4free.data.names import PARTS
+from labels4free.data.pair_formats import PAIR_FORMATS
+from labels4free.data.pairs import Pair, PairLayout, measure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def pair(index: int, alpha_bits=16, **options) -> Pair:
 def write(name: str, out: Path, settings: PairLayout | None = None, indices=INDICES, card=""):
     """A data set in three shards; returns what its writers said of its files."""
     settings = settings or layout()
-    kind = FORMATS[name]
+    kind = PAIR_FORMATS[name]
     entries, shards = {}, []
     for shard in range(3):
         pairs = [pair(i, settings.alpha_bits) for i in indices if i // SHARD == shard]
@@ -65,7 +66,7 @@ def write(name: str, out: Path, settings: PairLayout | None = None, indices=INDI
 
 def write_shard(name: str, out: Path, shard: int, encoded, failure: BaseException | None = None):
     """One shard, up to a failure."""
-    with FORMATS[name].open_shard(out, layout(), shard) as writer:
+    with PAIR_FORMATS[name].open_shard(out, layout(), shard) as writer:
         for one in encoded:
             writer.add(one)
         if failure:

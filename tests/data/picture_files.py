@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tarfile
 import zlib
 from typing import TYPE_CHECKING
 
+import lmdb
 import numpy as np
 import torch
 from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -57,6 +60,16 @@ def jpeg(seed: int, size: int = 8) -> bytes:
     return buffer.getvalue()
 
 
+def tar_file(path: Path, members: Mapping[str, bytes], mode="w", **options) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    with tarfile.open(path, mode, **options) as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
 def pixels_in_another_process(store: ImageStore) -> Tensor:
     """The first image, read by a forked child of this process."""
     reader, writer = os.pipe()
@@ -70,3 +83,13 @@ def pixels_in_another_process(store: ImageStore) -> Tensor:
     os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as file:
         return torch.frombuffer(bytearray(file.read()), dtype=torch.float32).view(3, store.resolution, -1)
+
+
+def store_content(out: Path) -> dict[str, bytes]:
+    """Every file of a store of images by name; of an LMDB its entries."""
+    files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    if files.pop("data.mdb", None) is not None:
+        files.pop("lock.mdb", None)
+        with lmdb.open(str(out), readonly=True, lock=False) as environment, environment.begin() as transaction:
+            files |= {bytes(key).decode(): bytes(value) for key, value in transaction.cursor()}
+    return files

@@ -9,7 +9,7 @@ import pytest
 from labels4free.data.journal import Journal, Progress
 from labels4free.errors import DataError
 
-SETTINGS = {"sizes": [8], "format": "zip"}
+SETTINGS = {"sizes": [8], "format": "lmdb"}
 
 
 def steps(path):

@@ -11,6 +11,10 @@ from labels4free.errors import DataError
 GREY = np.array([[0, 255, 128], [255, 0, 51]], np.uint8)
 
 
+def rgba(*pixels):
+    return np.array([pixels], np.uint8)
+
+
 def saved(path, image, **options):
     image.save(path, **options)
     return path
@@ -33,18 +37,28 @@ def test_other_modes_of_the_same_mask(tmp_path, mode):
     assert mask.alpha == pytest.approx(GREY / 255)
 
 
-def test_one_bit(tmp_path):
-    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(GREY > 127)))
-    assert mask.alpha.tolist() == [[0, 1, 1], [1, 0, 0]]
-    assert mask.labels.tolist() == [[0, 255, 255], [255, 0, 0]]
-    assert mask.is_hard()
+@pytest.mark.parametrize(
+    ("pixels", "labels"),
+    [
+        (GREY > 127, [[0, 255, 255], [255, 0, 0]]),  # one bit
+        (np.array([[0, 65535, 32768]], np.uint16), [[0, 255, 128]]),
+        # White and grey with transparency lie on black.
+        (rgba((255, 255, 255, 255), (255, 255, 255, 0), (255, 255, 255, 51), (0, 0, 0, 255)), [[255, 0, 51, 0]]),
+        # Hidden colours do not make a cut-out ...
+        (rgba((255, 255, 255, 255), (255, 0, 0, 0), (0, 0, 0, 255)), [[255, 0, 0]]),
+        # ... of which the transparency is the mask.
+        (rgba((200, 90, 30, 255), (10, 40, 160, 128), (7, 7, 7, 0)), [[255, 128, 0]]),
+    ],
+)
+def test_what_is_white_is_the_object(tmp_path, pixels, labels):
+    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert mask.labels.tolist() == labels
+    exact = pixels / 65535 if pixels.dtype == np.uint16 else np.array(labels) / 255
+    assert mask.alpha == pytest.approx(exact)
+    assert mask.is_hard() == np.isin(labels, (0, 255)).all()
 
 
-def test_sixteen_bits(tmp_path):
-    values = np.array([[0, 65535, 32768]], np.uint16)
-    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(values)))
-    assert mask.alpha == pytest.approx(np.array([[0, 1, 32768 / 65535]]))
-    assert mask.labels.tolist() == [[0, 255, 128]]
+def test_16_bits_of_a_png(tmp_path):
     assert read_mask(png16(tmp_path / "b.png", 0, [65535])).alpha.tolist() == [[1]]
 
 
@@ -55,23 +69,6 @@ def test_floats(tmp_path):
         path = saved(tmp_path / "b.tiff", Image.fromarray(np.array([[0, wrong]], np.float32)))
         with pytest.raises(DataError, match=r"b\.tiff is no mask: its floats must lie between 0 and 1\.$"):
             read_mask(path)
-
-
-def test_transparency_is_laid_on_black(tmp_path):
-    pixels = np.array([[[255, 255, 255, 255], [255, 255, 255, 0], [255, 255, 255, 51], [0, 0, 0, 255]]], np.uint8)
-    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels)))
-    assert mask.labels.tolist() == [[255, 0, 51, 0]]
-
-
-def test_hidden_colours_do_not_make_a_cut_out(tmp_path):
-    pixels = np.array([[[255, 255, 255, 255], [255, 0, 0, 0], [0, 0, 0, 255]]], np.uint8)
-    assert read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels))).labels.tolist() == [[255, 0, 0]]
-
-
-def test_of_a_cut_out_the_transparency_is_the_mask(tmp_path):
-    pixels = np.array([[[200, 90, 30, 255], [10, 40, 160, 128], [7, 7, 7, 0]]], np.uint8)
-    mask = read_mask(saved(tmp_path / "a.png", Image.fromarray(pixels)))
-    assert mask.labels.tolist() == [[255, 128, 0]]
 
 
 def test_a_palette_with_colours_is_a_map_of_labels(tmp_path):

@@ -9,12 +9,13 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import EMPTY, INDICES, SIDE, files, layout, pair, write
 
 from labels4free.data import rle
 from labels4free.data.pair_coco import CocoFormat
 from labels4free.data.pair_formats import open_pairs
-from labels4free.errors import DataError
+from labels4free.errors import ConfigError, DataError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -23,6 +24,10 @@ with warnings.catch_warnings():
 
 # pycocotools 2.0.11 and NumPy 2: its arrays do not know the argument copy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+class TestCoco(PairFormatContract):
+    name = "coco"
 
 
 def content(path):
@@ -68,26 +73,27 @@ def test_an_annotation_by_hand(tmp_path):
 
 
 def test_an_empty_mask_has_no_annotation(tmp_path):
-    write("coco", tmp_path, layout(coco_polygons=True))
-    for name in ("instances.json", "instances_polygons.json", "annotations/000000.json"):
+    write("coco", tmp_path)
+    for name in ("instances.json", "annotations/000000.json"):
         found = content(tmp_path / name)
         assert EMPTY in {image["id"] for image in found["images"]}
         assert {one["image_id"] for one in found["annotations"]} == {i["id"] for i in found["images"]} - {EMPTY}
 
 
 def test_every_shard_is_a_coco_file(tmp_path):
-    write("coco", tmp_path, layout(coco_polygons=True))
+    write("coco", tmp_path)
     whole = content(tmp_path / "instances.json")
     parts = [content(tmp_path / "annotations" / f"00000{i}.json") for i in range(3)]
     for key in ("images", "annotations"):
         assert [one for part in parts for one in part[key]] == whole[key]
     assert all(part["categories"] == whole["categories"] for part in parts)
-    assert opened(tmp_path / "annotations" / "polygons-000001.json").getImgIds() == [5, 6]
+    assert opened(tmp_path / "annotations" / "000001.json").getImgIds() == [5, 6]
 
 
-def test_polygons_are_asked_for(tmp_path):
-    write("coco", tmp_path, layout(("image", "mask")))
-    assert not list(tmp_path.rglob("*polygons*"))
+def test_polygons_are_refused():
+    CocoFormat.check(layout())
+    with pytest.raises(ConfigError, match="written as run lengths alone, which pycocotools reads"):
+        CocoFormat.check(layout(coco_polygons=True))
 
 
 def test_merging_holds_one_shard_at_a_time(tmp_path):
@@ -171,10 +177,9 @@ def test_other_parts_that_are_missing(tmp_path):
 # COCO's own reader
 
 
-@pytest.mark.parametrize("name", ["instances.json", "instances_polygons.json"])
-def test_pycocotools_reads_it(tmp_path, name):
-    write("coco", tmp_path, layout(("image", "mask"), coco_polygons=True))
-    coco = opened(tmp_path / name)
+def test_pycocotools_reads_it(tmp_path):
+    write("coco", tmp_path, layout(("image", "mask")))
+    coco = opened(tmp_path / "instances.json")
     assert coco.getImgIds() == list(INDICES)
     assert coco.loadCats(coco.getCatIds())[0]["name"] == 'a "cat"'
     for index in INDICES:

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from tests.data.pair_sets import layout, pair
 
+from labels4free.data.names import PARTS
 from labels4free.data.pair_files import decode_latents, decode_part, encode_part, suffix_of
-from labels4free.data.pairs import PARTS, Pair
+from labels4free.data.pairs import Pair
 from labels4free.errors import DataError
 
 

@@ -6,12 +6,17 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import INDICES, files, layout, pair, write
 
 from labels4free.data.pair_folder import FolderSet, JsonLines, part_path
 from labels4free.data.pair_formats import open_pairs
 from labels4free.data.pairs import measure
 from labels4free.errors import DataError
+
+
+class TestFolder(PairFormatContract):
+    name = "folder"
 
 
 def put(path, pixels, **options):

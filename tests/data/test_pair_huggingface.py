@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import shutil
@@ -7,11 +8,17 @@ import shutil
 import numpy as np
 import pytest
 from tests.data.hugging_face import load
+from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import EMPTY, INDICES, layout, pair, write
 
-from labels4free.data.pair_formats import FORMATS, open_pairs
-from labels4free.data.pairs import PARTS
+from labels4free.data.names import PARTS
+from labels4free.data.pair_formats import open_pairs
+from labels4free.data.pair_huggingface import HuggingFaceFormat, _size_category
 from labels4free.errors import DataError
+
+
+class TestHuggingFace(PairFormatContract):
+    name = "huggingface"
 
 
 def header_of(out):
@@ -23,15 +30,8 @@ def test_lines_of_the_metadata(tmp_path):
     write("huggingface", tmp_path, layout(("image", "mask", "latents"), image_format="webp"))
     lines = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(INDICES)
-    assert (
-        lines[4]
-        == {
-            "file_name": "images/00005.webp",
-            "mask_file_name": "masks/00005.png",
-            "latents": "latents/00005.npz",
-        }
-        | pair(5).record.to_json()
-    )
+    paths = {"file_name": "images/00005.webp", "mask_file_name": "masks/00005.png", "latents": "latents/00005.npz"}
+    assert lines[4] == paths | pair(5).record.to_json()
 
 
 def test_the_card(tmp_path):
@@ -66,23 +66,10 @@ def test_the_card(tmp_path):
 )
 def test_size_categories(tmp_path, count, words):
     """The Hub's own words, from the number of records; no file of a pair is needed for that."""
-    shards = [(0, Repeated(pair(0).record, count))] if count < 10**4 else None
-    from labels4free.data import pair_huggingface
-
-    if shards:
-        FORMATS["huggingface"].finish(tmp_path, layout(("image", "mask")), shards)
+    if count < 10**4:
+        HuggingFaceFormat.finish(tmp_path, layout(("image", "mask")), [(0, itertools.repeat(pair(0).record, count))])
         assert f"- {words}" in header_of(tmp_path)[0]
-    assert pair_huggingface._size_category(count) == words
-
-
-class Repeated:
-    """A long list of one record."""
-
-    def __init__(self, record, count):
-        self.record, self.count = record, count
-
-    def __iter__(self):
-        return (self.record for _ in range(self.count))
+    assert _size_category(count) == words
 
 
 def test_metadata_of_others(tmp_path):
@@ -132,12 +119,8 @@ def out(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_datasets_loads_the_folder(out):
+def test_datasets_loads_the_folder_and_finds_out_by_the_card(out):
     assert_all_there(load("imagefolder", out.parent, data_dir=str(out)), out)
-
-
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_datasets_finds_out_by_the_card(out):
     assert_all_there(load(str(out), out.parent), out)
 
 

@@ -8,28 +8,24 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import INDICES, files, layout, pair, write
+from tests.data.picture_files import tar_file
 
-from labels4free.data.images import open_images
+from labels4free.data.names import PARTS
 from labels4free.data.pair_formats import open_pairs
 from labels4free.data.pair_shards import shard_name
-from labels4free.data.pairs import PARTS
 from labels4free.errors import DataError
+
+
+class TestShards(PairFormatContract):
+    name = "webdataset"
 
 
 def png(pixels):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def pack(path, members):
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 def test_members_of_a_shard(tmp_path):
@@ -58,14 +54,6 @@ def test_a_shard_and_a_pattern_of_them(tmp_path):
         open_pairs(f"{tmp_path}/shard-{{000001..000003}}.tar")
 
 
-def test_training_on_the_images_of_a_sampled_data_set(tmp_path):
-    write("webdataset", tmp_path)
-    images = open_images(tmp_path, 24)
-    assert len(images) == len(INDICES)
-    expected = pair(0).pictures["image"].transpose(2, 0, 1) / 127.5 - 1
-    assert np.allclose(images[0].numpy(), expected, atol=1e-6)
-
-
 def test_shards_of_others(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     mask[2:4] = 255
@@ -75,7 +63,7 @@ def test_shards_of_others(tmp_path):
         members[f"a/{i}.png"] = png(np.full((8, 8, 3), i, np.uint8))
         members[f"a/{i}.mask.png"] = png(mask)
     members["a/3.png"] = png(np.zeros((8, 8, 3), np.uint8))
-    pack(tmp_path / "x.tar", members)
+    tar_file(tmp_path / "x.tar", members)
     pairs = open_pairs(tmp_path)
     assert pairs.parts == ("image", "mask")
     assert [(one.record.index, int(one.pictures["image"].max())) for one in pairs] == [(0, 0), (1, 1), (2, 2)]
@@ -84,7 +72,7 @@ def test_shards_of_others(tmp_path):
 
 
 def test_no_pairs_in_shards(tmp_path):
-    pack(tmp_path / "x.tar", {"1.txt": b"a caption"})
+    tar_file(tmp_path / "x.tar", {"1.txt": b"a caption"})
     with pytest.raises(DataError, match="holds no pair: give tar files with an image and a mask of the same name"):
         open_pairs(tmp_path)
     (tmp_path / "x.tar").write_bytes(b"\x1f\x8b" + bytes(5000))

@@ -28,27 +28,6 @@ def text_of_coco(mask):
     return coco.encode(np.asfortranarray(mask.astype(np.uint8)))
 
 
-def drawn(polygons, height, width):
-    """COCO's own rasteriser."""
-    if not polygons:
-        return np.zeros((height, width), dtype=bool)
-    return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
-
-
-def filled(polygons, height, width):
-    """Another rasteriser: centres of pixels that lie inside an odd number of times."""
-    y, x = np.mgrid[:height, :width] + 0.5
-    inside = np.zeros((height, width), dtype=bool)
-    for polygon in polygons:
-        points = np.array(polygon, dtype=float).reshape(-1, 2)
-        one = np.zeros_like(inside)
-        for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-            if x0 == x1:
-                one ^= (min(y0, y1) < y) & (y < max(y0, y1)) & (x < x0)
-        inside |= one
-    return inside
-
-
 # Values by hand
 
 
@@ -82,27 +61,6 @@ def test_bounding_boxes():
     assert rle.bounding_box(rle.encode(as_mask(".#", "#.")), 2) == (0, 0, 2, 2)
 
 
-def test_a_square_as_a_polygon():
-    assert rle.polygons(as_mask("....", ".##.", ".##.")) == [[1, 1, 3, 1, 3, 3, 1, 3]]
-
-
-def test_pixels_that_touch_by_a_corner_are_two_polygons():
-    assert rle.polygons(as_mask("#.", ".#")) == [[0, 0, 1, 0, 1, 1, 0, 1], [1, 1, 2, 1, 2, 2, 1, 2]]
-    assert len(rle.polygons(as_mask(".#", "#."))) == 2
-
-
-def test_a_hole_is_joined_to_the_border_on_its_left():
-    (polygon,) = rle.polygons(as_mask("###", "#.#", "###"))
-    corners = list(zip(polygon[::2], polygon[1::2], strict=True))
-    assert corners == [(0, 0), (3, 0), (3, 3), (0, 3), (0, 1), (1, 1), (1, 2), (2, 2), (2, 1), (1, 1), (0, 1)]
-
-
-def test_an_island_in_a_hole_is_a_polygon_of_its_own():
-    mask = as_mask("#####", "#...#", "#.#.#", "#...#", "#####")
-    assert len(rle.polygons(mask)) == 2
-    assert np.array_equal(drawn(rle.polygons(mask), 5, 5), mask)
-
-
 # Against others, and round trips
 
 
@@ -117,18 +75,10 @@ def test_round_trip_and_agreement_with_coco(mask):
     assert list(rle.bounding_box(counts, mask.shape[0])) == coco.toBbox(theirs).tolist()
 
 
-@given(masks)
-def test_polygons_give_the_mask_back(mask):
-    polygons = rle.polygons(mask)
-    assert np.array_equal(drawn(polygons, *mask.shape), mask)
-    assert np.array_equal(filled(polygons, *mask.shape), mask)
-
-
 @pytest.mark.parametrize("density", [0.02, 0.5, 0.9])
 def test_large_noise(density):
     mask = np.random.default_rng(0).random((70, 300)) < density
     assert rle.to_text(rle.encode(mask)).encode() == text_of_coco(mask)["counts"]
-    assert np.array_equal(drawn(rle.polygons(mask), 70, 300), mask)
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=12))

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import io
-import pickle
 import tarfile
 
 import pytest
 import torch
-from tests.data.picture_files import jpeg, pixels_in_another_process
+from tests.data.image_store_contract import ImageStoreContract
+from tests.data.picture_files import jpeg, tar_file
 
 from labels4free.data.image_store import StoreLayout
 from labels4free.data.images import open_images
@@ -14,14 +13,33 @@ from labels4free.data.shard_store import ShardSource, ShardWriter
 from labels4free.errors import DataError
 
 
-def write(path, members, mode="w", **options):
-    path.parent.mkdir(exist_ok=True, parents=True)
-    with tarfile.open(path, mode, **options) as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
+class TestShards(ImageStoreContract):
+    source, writer, nothing = ShardSource, ShardWriter, "holds no image: give tar files with PNG"
+
+    def store(self, path, images):
+        return super().store(path, images) if images else tar_file(path / "x.tar", {"1.json": b"{}"}).parent
+
+    def test_the_files(self, tmp_path):
+        out = self.write(tmp_path, StoreLayout((8, 16), ".jpg", 3), [[jpeg(i, 8), jpeg(i, 16)] for i in range(7)])
+        shards = sorted(out.glob("*.tar"))
+        assert [path.name for path in shards] == ["000000.tar", "000001.tar", "000002.tar"]
+        assert all(path.stat().st_size % tarfile.RECORDSIZE == 0 for path in shards)
+        assert ShardSource(out, 8).names[3:5] == ("000001.tar/00003.8.jpg", "000001.tar/00004.8.jpg")
+        with tarfile.open(shards[1]) as tar:
+            assert {(member.mtime, member.uid, member.uname, member.mode) for member in tar} == {(0, 0, "", 0o644)}
+
+    def test_an_unfinished_shard_that_was_damaged(self, tmp_path):
+        layout = StoreLayout((8,), ".jpg", 3)
+        writer = ShardWriter(tmp_path, layout)
+        writer.add([jpeg(0)])
+        offset = writer.commit()
+        writer.close()
+        (tmp_path / "000000.tar").write_bytes(b"")
+        with pytest.raises(DataError, match=r"000000\.tar is damaged: remove"):
+            ShardWriter(tmp_path, layout, 1, offset)
+
+
+# What others write
 
 
 @pytest.fixture
@@ -29,11 +47,8 @@ def shards(tmp_path):
     """Twelve shards with two images each."""
     for shard in range(12):
         members = {f"{shard:03d}{i}.jpg": jpeg(10 * shard + i) for i in range(2)}
-        write(tmp_path / "set" / f"x-{shard:06d}.tar", members)
+        tar_file(tmp_path / "set" / f"x-{shard:06d}.tar", members)
     return tmp_path / "set"
-
-
-# Reading
 
 
 def test_folder_file_and_pattern(shards):
@@ -49,7 +64,7 @@ def test_folder_file_and_pattern(shards):
 
 def test_patterns_with_several_ranges_and_widths(tmp_path):
     for name in ("a-9-00.tar", "a-9-01.tar", "a-10-00.tar", "a-10-01.tar"):
-        write(tmp_path / name, {"1.jpg": jpeg(1)})
+        tar_file(tmp_path / name, {"1.jpg": jpeg(1)})
     names = open_images(f"{tmp_path}/a-{{9..10}}-{{00..01}}.tar", 8).source.names
     assert [name.partition("/")[0] for name in names] == ["a-9-00.tar", "a-9-01.tar", "a-10-00.tar", "a-10-01.tar"]
 
@@ -74,7 +89,7 @@ def test_one_image_a_sample(tmp_path):
         "3.mask.png": jpeg(3),  # nothing better in this sample
         "._4.jpg": b"",
     }
-    source = ShardSource(write(tmp_path / "x.tar", members))
+    source = ShardSource(tar_file(tmp_path / "x.tar", members))
     assert list(source.names) == ["x.tar/a/1.jpg", "x.tar/b/1.webp", "x.tar/3.mask.png"]
     assert [source.read(i) for i in range(3)] == [jpeg(1), jpeg(2), jpeg(3)]
 
@@ -84,24 +99,19 @@ def test_one_image_a_sample(tmp_path):
 )
 def test_kinds_of_tar(tmp_path, options):
     name = f"{'folder' * 10}/{'x' * 80}.jpg"
-    source = ShardSource(write(tmp_path / "x.tar", {name: jpeg(1), "2.jpg": jpeg(2)}, **options))
+    source = ShardSource(tar_file(tmp_path / "x.tar", {name: jpeg(1), "2.jpg": jpeg(2)}, **options))
     assert list(source.names) == [f"x.tar/{name}", "x.tar/2.jpg"]
     assert source.read(1) == jpeg(2)
 
 
 def test_images_beside_a_tar_file_are_a_folder_of_images(tmp_path):
-    write(tmp_path / "x.tar", {"1.jpg": jpeg(1)})
+    tar_file(tmp_path / "x.tar", {"1.jpg": jpeg(1)})
     (tmp_path / "2.jpg").write_bytes(jpeg(2))
     assert list(open_images(tmp_path, 8).source.names) == ["2.jpg"]
 
 
-def test_no_images(tmp_path):
-    with pytest.raises(DataError, match=r"x\.tar holds no image: give tar files with"):
-        open_images(write(tmp_path / "x.tar", {"1.json": b"{}"}), 8)
-
-
 def test_compressed_or_something_else(tmp_path):
-    write(tmp_path / "x.tar", {"1.jpg": jpeg(1)}, "w:gz")
+    tar_file(tmp_path / "x.tar", {"1.jpg": jpeg(1)}, "w:gz")
     with pytest.raises(DataError, match=r"x\.tar cannot be read as a tar file .*; if it is compressed, unpack it"):
         open_images(tmp_path, 8)
     (tmp_path / "x.tar").write_bytes(b"")
@@ -110,7 +120,7 @@ def test_compressed_or_something_else(tmp_path):
 
 
 def test_a_shard_that_was_cut_off(tmp_path, caplog):
-    path = write(tmp_path / "x.tar", {"1.jpg": jpeg(1), "2.jpg": jpeg(2), "3.jpg": jpeg(3)})
+    path = tar_file(tmp_path / "x.tar", {"1.jpg": jpeg(1), "2.jpg": jpeg(2), "3.jpg": jpeg(3)})
     with tarfile.open(path) as tar:
         second = tar.getmember("2.jpg").offset_data
     whole = path.read_bytes()
@@ -126,61 +136,3 @@ def test_a_shard_that_was_cut_off(tmp_path, caplog):
     store = open_images(path, 8)
     assert len(store) == 1
     assert f"no header at byte {second - 512:,}" in store.skipped[str(path)]
-
-
-def test_processes(shards):
-    store = open_images(shards, 8, cache_bytes=0)
-    first = store[0]
-    assert torch.equal(pixels_in_another_process(store), first)
-    assert torch.equal(pickle.loads(pickle.dumps(store))[0], first)
-
-
-# Writing
-
-
-def write_shards(out, layout, parts):
-    """Write in several goes, each with what follows its end added and lost; returns the files."""
-    written = offset = 0
-    for number, part in enumerate(parts):
-        writer = ShardWriter(out, layout, written, offset)
-        for i in range(written, written + part):
-            writer.add([jpeg(i, size) for size in layout.sizes])
-        offset, written = writer.commit(), written + part
-        if number == len(parts) - 1:
-            writer.finish(b"manifest")
-        else:
-            writer.add([jpeg(99, size) for size in layout.sizes])
-        writer.close()
-    return {path.name: path.read_bytes() for path in out.iterdir()}
-
-
-@pytest.mark.parametrize("sizes", [(8,), (8, 16)])
-def test_round_trip(tmp_path, sizes):
-    files = write_shards(tmp_path / "out", StoreLayout(sizes, ".jpg", 3), [7])
-    assert sorted(files) == ["000000.tar", "000001.tar", "000002.tar", "labels4free-images.json"]
-    assert all(len(data) % tarfile.RECORDSIZE == 0 for name, data in files.items() if name.endswith(".tar"))
-    for size in sizes:
-        source = ShardSource(tmp_path / "out", size)
-        infix = f".{size}" if len(sizes) > 1 else ""
-        assert list(source.names) == [f"00000{i // 3}.tar/0000{i}{infix}.jpg" for i in range(7)]
-        assert [source.read(i) for i in range(7)] == [jpeg(i, size) for i in range(7)]
-        assert source.skipped == {}
-    with tarfile.open(tmp_path / "out" / "000001.tar") as tar:
-        assert {(member.mtime, member.uid, member.uname, member.mode) for member in tar} == {(0, 0, "", 0o644)}
-
-
-@pytest.mark.parametrize("parts", [[2, 5], [3, 4], [6, 1], [7, 0], [1, 1, 1, 1, 1, 1, 1], [0, 7]])
-def test_a_later_writer_goes_on_behind_what_is_safe(tmp_path, parts):
-    layout = StoreLayout((8, 16), ".jpg", 3)
-    assert write_shards(tmp_path / "parts", layout, parts) == write_shards(tmp_path / "whole", layout, [7])
-
-
-def test_an_unfinished_shard_that_was_damaged(tmp_path):
-    layout = StoreLayout((8,), ".jpg", 3)
-    writer = ShardWriter(tmp_path, layout)
-    writer.add([jpeg(0)])
-    offset = writer.commit()
-    writer.close()
-    (tmp_path / "000000.tar").write_bytes(b"")
-    with pytest.raises(DataError, match=r"000000\.tar is damaged: remove"):
-        ShardWriter(tmp_path, layout, 1, offset)

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import pickle
 import zipfile
 
 import pytest
 import torch
-from tests.data.picture_files import jpeg, pixels_in_another_process
+from tests.data.image_store_contract import FINISHED, ImageSourceContract
+from tests.data.picture_files import jpeg
 
 from labels4free.data import zip_store
-from labels4free.data.image_store import StoreLayout
+from labels4free.data.image_store import MANIFEST
 from labels4free.data.images import open_images
-from labels4free.data.zip_store import ZipSource, ZipWriter, zip_manifest
+from labels4free.data.zip_store import ZipSource
 from labels4free.errors import DataError
 
 
@@ -21,7 +21,11 @@ def write(path, members, **options):
     return path
 
 
-# Reading
+class TestZip(ImageSourceContract):
+    source, nothing = ZipSource, "holds no image: give a zip file with"
+
+    def store(self, path, images):
+        return write(path, {f"{number}.jpg": data for number, data in enumerate(images)} | {"a.txt": b""})
 
 
 def test_images_in_any_folder_in_natural_order(tmp_path):
@@ -39,11 +43,6 @@ def test_images_in_any_folder_in_natural_order(tmp_path):
 
 def test_the_name_does_not_matter(tmp_path):
     assert len(open_images(write(tmp_path / "cats", {"1.jpg": jpeg(1)}), 8)) == 1
-
-
-def test_nothing_inside(tmp_path):
-    with pytest.raises(DataError, match=r"a\.zip holds no image: give a zip file with"):
-        open_images(write(tmp_path / "a.zip", {"a.txt": b""}), 8)
 
 
 def test_cut_off(tmp_path):
@@ -83,14 +82,6 @@ def test_a_member_that_unpacks_to_more_than_an_image(tmp_path, monkeypatch):
         ZipSource(path).read(1)
 
 
-def test_processes(tmp_path):
-    store = open_images(write(tmp_path / "a.zip", {"1.jpg": jpeg(1), "2.jpg": jpeg(2)}), 8, cache_bytes=0)
-    first = store[0]
-    assert torch.equal(pixels_in_another_process(store), first)
-    assert torch.equal(store[0], first)
-    assert torch.equal(pickle.loads(pickle.dumps(store))[0], first)
-
-
 def test_a_process_opens_the_file_for_itself(tmp_path, monkeypatch):
     source = ZipSource(write(tmp_path / "a.zip", {"1.jpg": jpeg(1)}))
     before = source._archive()
@@ -100,68 +91,12 @@ def test_a_process_opens_the_file_for_itself(tmp_path, monkeypatch):
     before.close()
 
 
-# Writing
-
-LAYOUT = StoreLayout((8, 16), ".jpg", 1000)
-MANIFEST_OF_IT = b'{"kind": "labels4free_images", "settings": {"sizes": [8, 16]}}'
-
-
-def add(writer, numbers):
-    for i in numbers:
-        writer.add([jpeg(i, 8), jpeg(i, 16)])
-
-
-def test_round_trip(tmp_path):
-    out = tmp_path / "new" / "a.zip"
-    writer = ZipWriter(out, LAYOUT)
-    add(writer, range(3))
-    assert not out.exists()
-    writer.finish(MANIFEST_OF_IT)
-    writer.close()
-    assert [path.name for path in out.parent.iterdir()] == ["a.zip"]
+def test_what_earlier_versions_prepared(tmp_path):
+    images = {f"{size}/0000{i}.jpg": jpeg(i, size) for size in (8, 16) for i in range(3)}
+    path = write(tmp_path / "a.zip", images | {MANIFEST: FINISHED})
     for size, wanted in ((8, 8), (16, 16), (12, 16), (4, 8), (32, 16)):
-        source = ZipSource(out, size)
+        source = ZipSource(path, size)
         assert list(source.names) == [f"{wanted}/0000{i}.jpg" for i in range(3)]
         assert source.read(2) == jpeg(2, wanted)
-    with zipfile.ZipFile(out) as archive:
-        assert archive.testzip() is None
-        assert len(archive.namelist()) == 7
-
-
-def test_a_later_writer_goes_on_behind_what_is_safe(tmp_path):
-    whole = ZipWriter(tmp_path / "whole.zip", LAYOUT)
-    add(whole, range(5))
-    whole.finish(MANIFEST_OF_IT)
-    for safe in range(6):
-        out = tmp_path / f"{safe}.zip"
-        first = ZipWriter(out, LAYOUT)
-        add(first, range(safe))
-        offset = first.commit()
-        if safe < 5:
-            add(first, [99])  # not safe
-        first.close()
-        second = ZipWriter(out, LAYOUT, safe, offset)
-        add(second, range(safe, 5))
-        second.finish(MANIFEST_OF_IT)
-        assert out.read_bytes() == (tmp_path / "whole.zip").read_bytes()
-
-
-def test_an_unfinished_file_that_was_damaged(tmp_path):
-    first = ZipWriter(tmp_path / "a.zip", LAYOUT)
-    add(first, range(2))
-    offset = first.commit()
-    partial = tmp_path / "a.zip.unfinished"
-    good = partial.read_bytes()
-    first.close()
-    for bad in (good[: offset // 2], bytes(100) + good[100:], good[:-1]):
-        partial.write_bytes(bad)
-        with pytest.raises(DataError, match=r"a\.zip\.unfinished is damaged: remove it and its journal"):
-            ZipWriter(tmp_path / "a.zip", LAYOUT, 2, offset)
-
-
-def test_manifest(tmp_path):
-    assert zip_manifest(tmp_path / "none.zip") is None
-    assert zip_manifest(write(tmp_path / "a.zip", {"1.jpg": jpeg(1)})) is None
-    path = write(tmp_path / "b.zip", {"labels4free-images.json": b"[]"})
-    with pytest.raises(DataError, match=r"manifest labels4free-images\.json of .*b\.zip is damaged"):
-        open_images(path, 8)
+    with pytest.raises(DataError, match=rf"manifest {MANIFEST} of .*b\.zip is damaged"):
+        open_images(write(tmp_path / "b.zip", {MANIFEST: b"[]"}), 8)

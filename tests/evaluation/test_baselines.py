@@ -7,14 +7,14 @@ from labels4free.evaluation.baselines import TruthMap, score_baselines
 from labels4free.metrics import METRICS, Counts, count, pool
 
 
-def filled(*truths: torch.Tensor, valid: torch.Tensor | None = None) -> TruthMap:
+def filled(*truths, valid=None):
     result = TruthMap()
     for truth in truths:
         result.add(truth, valid)
     return result
 
 
-def ellipse(height: float, width: float, size: int = 256) -> torch.Tensor:
+def ellipse(height, width, size=256):
     centres = (torch.arange(size) + 0.5) * 2 / size - 1
     return (centres / height).square()[:, None] + (centres / width).square()[None] < 1
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tests.data.picture_files import cut, noise_png
 from tests.evaluation.mask_folders import disc, folders, write
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.evaluation.config import EvaluationConfig
@@ -73,8 +74,8 @@ def test_other_sizes_are_refused(tmp_path):
         evaluate_masks(pred, gt, config=QUICK, progress=lambda *state: calls.append(state))
     wrong = ", ".join(f"{pred / f'{number}.png'} (12x12, true mask 24x24)" for number in range(1, 6))
     assert str(error.value) == (
-        f"7 of 9 predicted masks have another size than the true one, in pixels: {wrong} and 2 more; compare masks of "
-        "one size, or allow resizing with --resize."
+        f"7 of 9 predicted masks have another size than the true mask, in pixels: {wrong} and 2 more; give files of "
+        "one size, or allow resizing the predictions with --resize."
     )
     assert calls == []  # said before the work begins
 
@@ -137,14 +138,11 @@ def test_broken_files_are_named(tmp_path, config):
     noise_png(pred / "1.png")
     cut(pred / "1.png")
     write(gt / "1.png", disc(64))
-    with pytest.raises(DataError, match=r"pred.1\.png cannot be read as an image"):
-        evaluate_masks(pred, gt, config=config)
+    refuses(DataError, r"pred.1\.png cannot be read as an image", evaluate_masks, pred, gt, config=config)
     Image.new("1", (20_000, 20_000)).save(pred / "1.png")
-    with pytest.raises(DataError, match=r"pred.1\.png has more pixels than Pillow's limit"):
-        evaluate_masks(pred, gt, config=config)
+    refuses(DataError, r"pred.1\.png has more pixels than Pillow's limit", evaluate_masks, pred, gt, config=config)
     noise_png(pred / "1.png")
-    with pytest.raises(DataError, match=r"pred.1\.png is no mask"):
-        evaluate_masks(pred, gt, config=config)
+    refuses(DataError, r"pred.1\.png is no mask", evaluate_masks, pred, gt, config=config)
 
 
 def images(root, count=3):
@@ -184,9 +182,7 @@ def test_what_a_predictor_gets_wrong(tmp_path):
 
 def test_pairs_that_lack_a_file(tmp_path):
     pairs = images(tmp_path, 1)
-    with pytest.raises(DataError, match="0 has no predicted mask"):
-        evaluate_pairs(pairs)
-    with pytest.raises(DataError, match="0 has no image to predict a mask from"):
+    refuses(DataError, "0 has no predicted mask", evaluate_pairs, pairs)
+    with pytest.raises(DataError, match="0 has no image; give the folder of the images"):
         evaluate_predictor(lambda image: image, pair_files(tmp_path / "gt"), QUICK)
-    with pytest.raises(DataError, match="There is no image to score"):
-        evaluate_pairs([])
+    refuses(DataError, "There is no image to score", evaluate_pairs, [])

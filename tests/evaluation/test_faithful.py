@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.evaluation.mask_folders import disc, folders, write
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.evaluation.faithful import faithful_table, faithful_tables, format_table
@@ -72,8 +73,7 @@ def test_columns_have_the_decimals_that_they_need():
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(DataError, match="no image to score"):
-        faithful_tables([])
+    refuses(DataError, "no image to score", faithful_tables, [])
     pred, gt = folders(tmp_path, 1)
     write(pred / "0.png", disc(20))
     with pytest.raises(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from tests.evaluation.mask_folders import disc, folders, write
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.evaluation.pairing import pair_files, with_predictions
@@ -71,8 +72,7 @@ def test_files_without_a_partner_are_named(tmp_path):
     for number in range(9):
         if number != 3:
             (pred / f"{number}.png").rename(pred / f"p{number}.png")
-    with pytest.raises(DataError, match=r"0\.png, .*4\.png and 12 more are without a partner"):
-        pair_files(gt, pred)
+    refuses(DataError, r"0\.png, .*4\.png and 12 more are without a partner", pair_files, gt, pred)
 
 
 def test_too_few_for_natural_order_are_named(tmp_path):
@@ -84,27 +84,20 @@ def test_too_few_for_natural_order_are_named(tmp_path):
         f"{gt} has 3 files and {pred} 2: in sorted order {gt / '2.png'} is without a partner; give both as many."
     )
     touch(pred, "other/0.png")
-    with pytest.raises(DataError, match=r"2\.png, \S+other.0\.png are without a partner"):
-        pair_files(gt, pred, order="natural")
+    refuses(DataError, r"2\.png, \S+other.0\.png are without a partner", pair_files, gt, pred, order="natural")
 
 
 def test_other_bad_folders(tmp_path):
     gt = touch(tmp_path / "gt", "1.png")
     (tmp_path / "empty").mkdir()
     for wrong, words in (("empty", "holds no readable image"), ("none", "does not exist: give a folder of images")):
-        with pytest.raises(DataError, match=words):
-            pair_files(gt, tmp_path / wrong)
-        with pytest.raises(DataError, match=words):
-            pair_files(tmp_path / wrong)
-    with pytest.raises(DataError, match=r"There is no folder that \S+\*\S+ stands for"):
-        pair_files(tmp_path / "*" / "masks")
-    with pytest.raises(DataError, match=r"none cannot be read: No such file"):
-        pair_files(tmp_path / "none" / "*")
-    with pytest.raises(DataError, match=r"more than one part \*"):
-        pair_files(tmp_path / "*" / "*")
+        refuses(DataError, words, pair_files, gt, tmp_path / wrong)
+        refuses(DataError, words, pair_files, tmp_path / wrong)
+    refuses(DataError, r"There is no folder that \S+\*\S+ stands for", pair_files, tmp_path / "*" / "masks")
+    refuses(DataError, r"none cannot be read: No such file", pair_files, tmp_path / "none" / "*")
+    refuses(DataError, r"more than one part \*", pair_files, tmp_path / "*" / "*")
     touch(gt, "1.bmp")
-    with pytest.raises(DataError, match=r"1\.bmp and \S+1\.png differ only in their endings"):
-        pair_files(gt)
+    refuses(DataError, r"1\.bmp and \S+1\.png differ only in their endings", pair_files, gt)
 
 
 def test_predictions_in_a_folder_to_come(tmp_path):

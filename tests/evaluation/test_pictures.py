@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from tests.evaluation.mask_folders import disc, write
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.evaluation.config import EvaluationConfig
@@ -24,8 +24,6 @@ def test_colours_and_soft_values(tmp_path):
 
 def test_sizes(tmp_path):
     pair = MaskPair("", "a", write(tmp_path / "t.png", disc(8)), write(tmp_path / "p.png", disc(4)))
-    with pytest.raises(DataError, match=r"a \(4x4, true mask 8x8\)"):
-        compare(pair, EvaluationConfig())
+    refuses(DataError, r"a \(4x4, true mask 8x8\)", compare, pair, EvaluationConfig())
     assert compare(pair, EvaluationConfig(resize=True)).alpha.shape == (8, 8)
-    with pytest.raises(DataError, match="a has no predicted mask"):
-        compare(MaskPair("", "a", pair.truth), EvaluationConfig())
+    refuses(DataError, "a has no predicted mask", compare, MaskPair("", "a", pair.truth), EvaluationConfig())

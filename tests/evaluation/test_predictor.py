@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 
-import pytest
+from tests.refusals import refuses
 
 from labels4free.errors import CheckpointError
 from labels4free.evaluation.predictor import Predictor
@@ -13,8 +13,7 @@ def test_the_checksum_is_that_of_the_file(tmp_path):
     file.write_bytes(b"weights")
     predictor = Predictor.of_file("runs/a", file, "guided", mirrored=False)
     assert predictor == Predictor("runs/a", hashlib.sha256(b"weights").hexdigest(), "guided", mirrored=False)
-    with pytest.raises(CheckpointError, match="There is no checkpoint at"):
-        Predictor.of_file("b", tmp_path / "b", None, mirrored=False)
+    refuses(CheckpointError, "There is no checkpoint at", Predictor.of_file, "b", tmp_path / "b", None, mirrored=False)
 
 
 def test_as_a_sentence():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.evaluation.mask_folders import disc
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.evaluation.config import EvaluationConfig
@@ -189,10 +190,8 @@ def test_tensors_and_arrays_alike():
     ],
 )
 def test_wrong_masks(alpha, truth, words):
-    with pytest.raises(DataError, match=words):
-        MaskScorer().add("x", alpha, truth)
+    refuses(DataError, words, MaskScorer().add, "x", alpha, truth)
 
 
 def test_no_image():
-    with pytest.raises(DataError, match="There is no image to score"):
-        MaskScorer().report()
+    refuses(DataError, "There is no image to score", MaskScorer().report)

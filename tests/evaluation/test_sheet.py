@@ -13,6 +13,8 @@ from labels4free.evaluation.config import EvaluationConfig
 from labels4free.evaluation.evaluate import evaluate_pairs
 from labels4free.evaluation.pairing import pair_files
 from labels4free.evaluation.sheet import draw_sheet, write_sheet
+from labels4free.pictures import contact_sheet
+from labels4free.pictures.contact_sheet import caption, heading
 
 CELL, STEP = 192, 198
 RED, BLUE = (230, 60, 50), (40, 110, 230)
@@ -58,9 +60,8 @@ def test_the_worst_come_first_with_their_pictures(tmp_path):
 
 def test_the_labels(tmp_path, monkeypatch):
     captions, headings = [], []
-    caption, heading = module.caption, module.heading
     monkeypatch.setattr(module, "caption", lambda *given: captions.append(given[:2]) or caption(*given))
-    monkeypatch.setattr(module, "heading", lambda words, width: headings.append(words) or heading(words, width))
+    monkeypatch.setattr(contact_sheet, "heading", lambda words, width: headings.append(words) or heading(words, width))
     report, pairs = scored(tmp_path, 2)
     draw_sheet(report, pairs, "Masks of a.")
     worst = report.images.of(1)
@@ -77,8 +78,7 @@ def test_many_images_are_cut_off_and_stand_two_abreast(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOST_IMAGES", 3)
     monkeypatch.setattr(module, "_TWO_ABREAST", 2)
     headings, steps = [], []
-    heading = module.heading
-    monkeypatch.setattr(module, "heading", lambda words, width: headings.append(words) or heading(words, width))
+    monkeypatch.setattr(contact_sheet, "heading", lambda words, width: headings.append(words) or heading(words, width))
     sheet = draw_sheet(report, pairs, progress=lambda done, of: steps.append((done, of)))
     assert headings[0][1].startswith("The 3 lowest of 5 images, cut off here. ")
     assert steps == [(1, 3), (2, 3), (3, 3)]

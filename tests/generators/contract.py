@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -41,6 +42,10 @@ def assert_same(one: GeneratorOutput, other: GeneratorOutput, **accuracy: float)
     assert len(one.features) == len(other.features)
     for a, b in zip(one.features, other.features, strict=True):
         torch.testing.assert_close(a, b, **accuracy)
+
+
+def refused(message: str):
+    return pytest.raises(ConfigError, match=message)
 
 
 class GeneratorContract:
@@ -154,23 +159,23 @@ class GeneratorContract:
         assert not of_class or torch.equal(drawn, of_class[sample_label(generator.c_dim, 1, 2)])
         has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes"
         for label in (-1, generator.c_dim):
-            with pytest.raises(ConfigError, match=f"This generator has {has}, got label {label}"):
+            with refused(f"This generator has {has}, got label {label}"):
                 generator.draw_ws(0, 0, label=label)
 
     # labels
 
     def test_labels_are_asked_for_and_refused_by_shape(self, generator):
         z, c_dim = some_z(generator), generator.c_dim
-        with pytest.raises(ConfigError, match=rf"This generator takes .*, got \[2, {c_dim + 1}\]"):
+        with refused(rf"This generator takes .*, got \[2, {c_dim + 1}\]"):
             generator.map(z, labels=torch.zeros(2, c_dim + 1))
         if not c_dim:
-            with pytest.raises(ConfigError, match=r"no labels, since it has no classes, got \[2, 0\]"):
+            with refused(r"no labels, since it has no classes, got \[2, 0\]"):
                 generator.map(z, labels=torch.zeros(2, 0))
             return
-        with pytest.raises(ConfigError, match=rf"has {c_dim} classes: give labels of shape \[N, {c_dim}\]"):
+        with refused(rf"has {c_dim} classes: give labels of shape \[N, {c_dim}\]"):
             generator.map(z)
         for shape in ((1, c_dim), (c_dim,), (2, c_dim, 1)):
-            with pytest.raises(ConfigError, match=rf"takes labels of shape \[2, {c_dim}\], got \[{shape[0]}"):
+            with refused(rf"takes labels of shape \[2, {c_dim}\], got \[{shape[0]}"):
                 generator.map(z, labels=torch.zeros(shape))
 
     # frozen
@@ -201,6 +206,16 @@ class GeneratorContract:
         assert torch.equal(ws, ws_before)
         assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
 
+    def test_double_precision_agrees_with_single(self, generator):
+        double, ws = copy.deepcopy(generator).double(), some_ws(generator)
+        for background in (None, *generator.background_modes):
+            expected = generator.synthesize(ws, background=background).image
+            for given in (ws.double(), ws.double().requires_grad_()):
+                image, features = double.synthesize(given, background=background)
+                assert {image.dtype, *(f.dtype for f in features)} == {torch.float64}
+                torch.testing.assert_close(image.float(), expected, **ACCURACY)
+        assert double.synthesize(ws.double().requires_grad_(), noise="random").image.dtype == torch.float64
+
     # determinism and noise
 
     @pytest.mark.parametrize("noise", ["fixed", "none"])
@@ -215,14 +230,11 @@ class GeneratorContract:
         assert torch.equal(first.image, second.image)
         assert all(torch.equal(a, b) for a, b in zip(first.features, second.features, strict=True))
 
-    def test_fixed_noise_is_the_default(self, generator):
-        ws = some_ws(generator)
-        assert torch.equal(generator.synthesize(ws).image, generator.synthesize(ws, noise="fixed").image)
-
-    def test_noise_modes_give_different_images(self, generator):
+    def test_noise_modes_give_different_images_and_fixed_is_the_default(self, generator):
         ws = some_ws(generator)
         rng = torch.Generator().manual_seed(0)
         fixed, none, random = (generator.synthesize(ws, noise=n, rng=rng).image for n in ("fixed", "none", "random"))
+        assert torch.equal(generator.synthesize(ws).image, fixed)
         for a, b in ((fixed, none), (fixed, random), (none, random)):
             assert not torch.allclose(a, b, **ACCURACY)
 
@@ -283,11 +295,11 @@ class GeneratorContract:
         ws, maps = some_ws(generator, 2), some_noise(generator)
         count, size = len(maps), generator.feature_specs[1].resolution
         for wrong in (maps[:-1], [*maps, maps[-1]], []):
-            with pytest.raises(ConfigError, match=f"Noise maps are needed for {count} layers, got {len(wrong)}"):
+            with refused(f"Noise maps are needed for {count} layers, got {len(wrong)}"):
                 generator.synthesize(ws, noise=wrong)
         for shape in ((3, 1, size, size), (1, 2, size, size), (1, 1, size, size + 1), (1, size, size)):
             message = rf"layer 1 must have shape \[1 or 2, 1, {size}, {size}\], got \[{', '.join(map(str, shape))}\]"
-            with pytest.raises(ConfigError, match=message):
+            with refused(message):
                 generator.synthesize(ws, noise=[maps[0], torch.zeros(shape), *maps[2:]])
 
     # batches
@@ -304,20 +316,13 @@ class GeneratorContract:
 
     # errors
 
-    def test_wrong_z_is_refused_with_both_shapes(self, generator):
-        with pytest.raises(ConfigError, match=rf"z must have shape \[N, {generator.z_dim}\], got \[2, 3\]"):
+    def test_wrong_arguments_are_refused_with_what_is_right(self, generator):
+        ws, w_dim, known = some_ws(generator), generator.w_dim, ", ".join(generator.background_modes)
+        with refused(rf"z must have shape \[N, {generator.z_dim}\], got \[2, 3\]"):
             generator.map(torch.zeros(2, 3))
-
-    def test_wrong_ws_is_refused_with_both_shapes(self, generator):
-        wanted = rf"ws must have shape \[N, {generator.num_ws}, {generator.w_dim}\], got \[2, {generator.w_dim}\]"
-        with pytest.raises(ConfigError, match=wanted):
-            generator.synthesize(torch.zeros(2, generator.w_dim))
-
-    def test_unknown_noise_is_refused_with_the_known_ones(self, generator):
-        with pytest.raises(ConfigError, match="noise must be fixed, random, none or a map for each layer, got 'loud'"):
-            generator.synthesize(some_ws(generator), noise="loud")
-
-    def test_unknown_background_mode_is_refused_with_the_known_ones(self, generator):
-        known = ", ".join(generator.background_modes)
-        with pytest.raises(ConfigError, match=f"Unknown background mode 'sky'.*{known}"):
-            generator.synthesize(some_ws(generator), background="sky")
+        with refused(rf"ws must have shape \[N, {generator.num_ws}, {w_dim}\], got \[2, {w_dim}\]"):
+            generator.synthesize(torch.zeros(2, w_dim))
+        with refused("noise must be fixed, random, none or a map for each layer, got 'loud'"):
+            generator.synthesize(ws, noise="loud")
+        with refused(f"Unknown background mode 'sky'.*{known}"):
+            generator.synthesize(ws, background="sky")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from labels4free.networks.discriminator import Discriminator
 from labels4free.types import GeneratorOutput
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ def test_mean_latent_mixing_and_a_row_for_each_layer(bench, fixtures):
 
 
 @torch.inference_mode()
+def test_discriminator(bench, fixtures):
+    names = list(fixtures.state("rosinality/discriminator_256_m2"))
+    assert list(Discriminator(256).state_dict()) == names  # in rosinality's order, too
+    rows = list(bench.compare_discriminator(fixtures))
+    assert beyond_tolerance(rows) == {}
+    assert all(row.error < 2.5e-5 for row in rows)  # of 4 at most, in maps
+    assert len(rows) == 4 + 3 + 2 * 7
+
+
+@torch.inference_mode()
 def test_from_latents_to_composites(bench, fixtures):
     rows = list(bench.compare_end_to_end(fixtures))
     assert beyond_tolerance(rows) == {}
@@ -78,13 +89,13 @@ def test_from_latents_to_composites(bench, fixtures):
 def test_the_path_for_gradients(bench, fixtures, monkeypatch, name, variant):
     used = []
 
-    def plain(generator, ws, noise, background, rng):
+    def plain(generator, ws, *, noise="fixed", background=None):
         used.append(background)
         with torch.enable_grad():
-            image, features = generator.synthesize(ws.detach().requires_grad_(), noise=noise, background=background)
+            image, features = generator.synthesize_plainly(ws.detach().requires_grad_(), noise, background)
         return GeneratorOutput(image.detach(), tuple(f.detach() for f in features))
 
-    monkeypatch.setattr("labels4free.generators.stylegan2.stylegan2_cpu.synthesize", plain)
+    monkeypatch.setattr("labels4free.generators.stylegan2.StyleGAN2.synthesize", plain)
     rows = list(bench.compare_generator(fixtures, f"generator_{name}", [variant]))
     assert beyond_tolerance(rows) == {}
     assert used == ["zero_constant" if name == "512_m2" else "zero_first_conv"]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
+from typing import ClassVar
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from tests.networks.contract import AlphaNetworkContract, maps
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import ALPHA_NETWORKS, AlphaNetwork, MergeNetwork, PaperNetwork
+from labels4free.networks import ALPHA_NETWORKS
+from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.types import FeatureSpec
 
 
@@ -25,11 +28,6 @@ def stylegan2_specs(channels) -> list[FeatureSpec]:
 
 def pairs(*sizes: int, channels: int = 1) -> list[FeatureSpec]:
     return [FeatureSpec(f"b{r}.conv{k}", channels, r) for r in sizes for k in (0, 1)]
-
-
-def maps(specs, n: int = 2, seed: int = 0) -> list[torch.Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    return [torch.randn(n, s.channels, s.resolution, s.resolution, generator=rng) for s in specs]
 
 
 def network(specs, resolution: int) -> PaperNetwork:
@@ -72,6 +70,19 @@ def _ab(made):
     return zip(made.first, made.second, strict=True)
 
 
+class TestPaperNetwork(AlphaNetworkContract):
+    specs, resolution = pairs(8, 16, 32, channels=5), 32
+    weights: ClassVar = (
+        {f"{part}.{k}.weight": (3, 5, 1, 1) for part in ("first", "second") for k in range(3)}
+        | {f"{part}.{k}.bias": (3,) for part in ("first", "second") for k in range(3)}
+        | {"merges.0.weight": (6, 12, 1, 1), "merges.0.bias": (6,), "head.weight": (1, 6, 1, 1), "head.bias": (1,)}
+    )
+
+    @pytest.fixture
+    def made(self):
+        return network(self.specs, self.resolution)
+
+
 # Values
 
 
@@ -90,37 +101,6 @@ def test_one_resolution_by_hand():
     assert logits[0, 1].item() == pytest.approx(54.5)
     assert logits[5, 5].item() == pytest.approx(51.5)
     assert made([f - 2.5, g])[0, 0, 5, 5].item() == pytest.approx(1 / (1 + math.exp(1)))
-
-
-def test_two_resolutions_by_hand():
-    made = with_weights(
-        network(pairs(8, 16), 16),
-        first_0=([[1.0], [0.0], [0.0]], [0.0, 0.0, 0.0]),
-        second_1=([[0.0], [0.0], [1.0]], [0.0, 0.0, 0.0]),
-        head=([[3.0, 0.0, 0.0, 0.0, 0.0, 5.0]], [0.125]),
-    )
-    f, _, _, g = (torch.full((1, 1, size, size), value) for size, value in ((8, -0.5), (8, 9.0), (16, 9.0), (16, 0.25)))
-    logits = made.logits([f, torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 16, 16), g])
-    # the first pair is neither rectified nor concatenated: 3 * -0.5 + 5 * 0.25, and the head's bias counts once
-    torch.testing.assert_close(logits, torch.full((1, 1, 16, 16), -0.125))
-
-
-@pytest.mark.parametrize(("value", "expected"), [(0.5, 0.5 * 7 + 2 * 0.25), (-0.5, 0.2 * (0.5 * -7 + 2 * 0.25))])
-def test_merging_by_hand(value, expected):
-    """New features come first, the up-sampled ones second; the leaky ReLU has a slope of 0.2 and no gain."""
-    merge = [[0.0] * 12 for _ in range(6)]
-    merge[4][1] = 7.0  # the second channel of A_1
-    merge[4][6 + 3] = 2.0  # the first channel of B_0, from below
-    made = with_weights(
-        network(pairs(8, 16, 32), 32),
-        second_0=([[1.0], [0.0], [0.0]], [0.0, 0.0, 0.0]),
-        first_1=([[0.0], [1.0], [0.0]], [0.0, 0.0, 0.0]),
-        merges_0=(merge, [0.0] * 6),
-        head=([[0.0, 0.0, 0.0, 0.0, 1.0, 0.0]], [0.0]),
-    )
-    features = [torch.full((1, 1, s, s), v) for s, v in ((8, 9.0), (8, 0.25), (16, value), (16, 9.0))]
-    logits = made.logits([*features, torch.full((1, 1, 32, 32), 9.0), torch.full((1, 1, 32, 32), 9.0)])
-    torch.testing.assert_close(logits, torch.full((1, 1, 32, 32), expected))
 
 
 def test_up_sampling_is_bicubic_with_aligned_corners():
@@ -174,35 +154,6 @@ def test_it_starts_with_the_default_weights_of_pytorch():
             assert layer.weight.abs().max() <= bound, name
             assert layer.bias.abs().max() <= bound, name
     assert made.first[0].weight.abs().max() > 0.09
-
-
-@pytest.mark.parametrize("scale", [0.0, 1e6, -1e6])
-def test_extreme_features_give_alpha_in_range(scale):
-    specs = pairs(8, 16, 32, channels=2)
-    alpha = network(specs, 32)([scale * x for x in maps(specs)])
-    assert torch.isfinite(alpha).all()
-    assert 0 <= alpha.min() <= alpha.max() <= 1
-
-
-def test_samples_do_not_touch_each_other():
-    specs = pairs(8, 16, 32, channels=3)
-    made, features = network(specs, 32), maps(specs, n=3)
-    whole = made(features)
-    assert whole.std() > 1e-3
-    for i in range(3):
-        torch.testing.assert_close(made([x[i : i + 1] for x in features]), whole[i : i + 1], rtol=0, atol=1e-6)
-
-
-def test_gradients():
-    specs = pairs(8, 16, 32, channels=2)
-    made = network(specs, 32).double()
-    sides = (2, 2, 3, 3, 4, 4)
-    features = [x[:1, :, :s, :s].double().requires_grad_() for x, s in zip(maps(specs), sides, strict=True)]
-    assert gradcheck(lambda *x: made.logits(x), features)
-    made(features).sum().backward()
-    for name, parameter in made.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
 
 
 # Sizes
@@ -310,32 +261,6 @@ def test_says_what_it_fits_and_what_it_got():
         "This alpha network fits generators of 8x8 pixels whose last 2 feature maps are: b8.conv0 3x8², b8.conv1 3x8². "
         "The generator has 5 maps of up to 16², the last: b16.conv0 2x16², b16.conv1 2x16²."
     )
-
-
-# Configuration
-
-
-def test_config_round_trip():
-    specs = stylegan2_specs({4: 5, 8: 3, 16: 2, 32: 2})
-    made = network(specs, 64)
-    again = PaperNetwork.from_config(json.loads(json.dumps(made.config())))
-    assert again.config() == made.config()
-    assert again.feature_specs == made.feature_specs
-    again.load_state_dict(made.state_dict())
-    assert torch.equal(again(maps(specs)), made(maps(specs)))
-
-
-def test_names_of_the_weights_are_frozen():
-    """They are the keys of every checkpoint that was ever written."""
-    shapes = {name: tuple(v.shape) for name, v in network(pairs(8, 16, 32, channels=5), 32).state_dict().items()}
-    pair = {f"{part}.{k}" for part in ("first", "second") for k in range(3)}
-    weights = {f"{name}.weight": (3, 5, 1, 1) for name in pair}
-    assert shapes == weights | {f"{name}.bias": (3,) for name in pair} | {
-        "merges.0.weight": (6, 12, 1, 1),
-        "merges.0.bias": (6,),
-        "head.weight": (1, 6, 1, 1),
-        "head.bias": (1,),
-    }
 
 
 def test_the_families():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.pictures import seeded
+from tests.small_pictures import seeded
 from tests.small_segmenters import red_segmenter, tiny_segmenter
 from torch.nn import functional as F
 
@@ -114,16 +114,21 @@ def test_mirrored_is_the_mean_of_both_views():
     assert not torch.allclose(network.segment(image), network.segment(image, mirrored=True), atol=1e-2)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 31, 32), (1, 1, 32, 32), (3, 32, 32), (1, 3, 0, 32)])
-def test_images_of_another_shape_are_refused(shape):
-    with pytest.raises(ConfigError, match=r"multiples of 8, got \[.*segment\(\) takes any size"):
-        tiny_segmenter()(torch.zeros(shape))
-
-
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 4, 32, 32), (0, 3, 32, 32)])
-def test_segment_refuses_what_is_no_image(shape):
-    with pytest.raises(ConfigError, match=r"takes images \[N, 3, H, W\], got"):
-        tiny_segmenter().segment(torch.zeros(shape))
+@pytest.mark.parametrize(
+    ("call", "message", "shapes"),
+    [
+        (
+            "forward",
+            r"multiples of 8, got \[.*segment\(\) takes any size",
+            [(1, 3, 31, 32), (1, 1, 32, 32), (1, 3, 0, 32)],
+        ),
+        ("segment", r"takes images \[N, 3, H, W\], got", [(1, 4, 32, 32), (0, 3, 32, 32)]),
+    ],
+)
+def test_images_of_another_shape_are_refused(call, shapes, message):
+    for shape in ((3, 32, 32), *shapes):
+        with pytest.raises(ConfigError, match=message):
+            getattr(tiny_segmenter(), call)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(

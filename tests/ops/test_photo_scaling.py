@@ -9,7 +9,6 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torch.nn import functional as F
 
-from labels4free.data.images import from_uint8
 from labels4free.ops import photo_scaling
 from labels4free.ops.photo_scaling import (
     alpha_from_logits,
@@ -20,6 +19,7 @@ from labels4free.ops.photo_scaling import (
     working_copy,
     working_shape,
 )
+from labels4free.pictures.pixels import from_uint8
 
 
 def pixels(height, width, seed=0):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.pictures import seeded, square
+from tests.small_pictures import seeded, square
 from torch.autograd import gradcheck
 
 from labels4free.ops.push_pull import fill_holes

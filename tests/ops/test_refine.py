@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from tests.pictures import seeded
+from tests.small_pictures import seeded
 
 from labels4free.errors import ConfigError
 from labels4free.ops import refine

@@ -28,11 +28,6 @@ def test_each_band_by_hand(band, block):
     assert torch.equal(haar(torch.tensor([[block]])), bands)
 
 
-def test_haar_of_a_block_by_hand():
-    # sums and differences of 1, 2, 3, 4, halved
-    assert haar(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])).flatten().tolist() == [5, -2, -1, 0]
-
-
 def test_bands_are_grouped_by_kind_then_by_channel():
     bands = torch.zeros(1, 8, 1, 1)
     bands[0, 1] = 2  # LL of channel 1

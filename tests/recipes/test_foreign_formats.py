@@ -12,10 +12,10 @@ from tests.tiny import tiny_generator, tiny_stylegan2
 from tests.tiny_run import any_masks_serve, as_settings, tiny_config, write_generator
 
 from labels4free import cli
-from labels4free.checkpoints.loading import generator_fingerprint, load_generator
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.loading import load_generator
 from labels4free.checkpoints.native import read_native_header
-from labels4free.data.pair_manifest import MANIFEST
-from labels4free.data.pairs import PARTS
+from labels4free.data.names import MANIFEST, PARTS
 from labels4free.generators.stylegan2 import StyleGAN2
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_train_and_sample(generator: Path, tmp_path: Path) -> None:
     loaded = load_generator(generator)
     own = read_native_header(run / "alpha.safetensors", "alpha_network").info["generator"]
     assert own["name"] == str(generator)
-    assert own["fingerprint"] == generator_fingerprint(loaded)
+    assert own["fingerprint"] == state_hash(loaded)
     words = ["sample", str(run), "--out", str(out), "--num", "2", "--preset", "published"]  # so few steps: no filters
     words += ["--label", "1"] if loaded.c_dim else []
     assert cli.main(words) == cli.SUCCESS
@@ -102,7 +102,7 @@ def test_sample_with_a_whole_checkpoint_of_the_original(tmp_path: Path) -> None:
     assert cli.main(words) == cli.SUCCESS
     manifest = json.loads((out / MANIFEST).read_text())
     assert manifest["generator"]["name"] == str(checkpoint.resolve())
-    assert manifest["generator"]["fingerprint"] == generator_fingerprint(load_generator(checkpoint))
+    assert manifest["generator"]["fingerprint"] == state_hash(load_generator(checkpoint))
 
 
 def test_an_alpha_network_of_the_original_that_does_not_fit(

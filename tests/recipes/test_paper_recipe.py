@@ -19,7 +19,8 @@ from labels4free import cli
 from labels4free.checkpoints.loading import beside, load_alpha_network
 from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
-from labels4free.networks.alpha_network import MergeNetwork, PaperNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.alpha_run import train_alpha_network
 from labels4free.training.config import TrainConfig
 from labels4free.training.published_trainer import PublishedTrainer
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labels4free.networks.discriminator import Discriminator
-    from labels4free.training.run_loop import TrainResult
+    from labels4free.training.contracts import TrainResult
 
 STEPS = PUBLISHED.steps
 
@@ -64,9 +65,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_what_a_run_leaves(whole: dict[str, Any]) -> None:
     result = whole["result"]
     assert whole["files"] == ["alpha.safetensors", "checkpoints", "config.json", "log.jsonl", "pictures"]
-    assert sorted(whole["pictures"]) == [f"attempt_0_step_{step:06d}.png" for step in (2, 4)]
+    assert sorted(whole["pictures"]) == [f"restart_0_step_{step:06d}.png" for step in (2, 4)]
     assert (result.steps, result.total, result.restarts, result.interrupted) == (STEPS, STEPS, 0, None)
-    run = result.alpha_file.parent
+    run = result.file.parent
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["train"]) == ("published", PUBLISHED.to_json())
     log = [json.loads(line) for line in whole["log"].splitlines()]
@@ -75,9 +76,9 @@ def test_what_a_run_leaves(whole: dict[str, Any]) -> None:
     assert all(math.isfinite(value) for entry in log for value in entry.values())
     network = load_alpha_network(run)
     assert isinstance(network, PaperNetwork)
-    info = read_native_header(result.alpha_file, "alpha_network").info
+    info = read_native_header(result.file, "alpha_network").info
     assert (info["recipe"], info["train"], info["restarts"]) == ("published", PUBLISHED.to_json(), 0)
-    picture = np.asarray(Image.open(run / "pictures" / "attempt_0_step_000004.png"))
+    picture = np.asarray(Image.open(run / "pictures" / "restart_0_step_000004.png"))
     assert picture.std() > 20
 
 
@@ -88,7 +89,7 @@ def test_stopped_and_resumed(
     stopped = train(progress=signalling(signal.SIGTERM, iteration=iteration))
     assert (stopped.interrupted, stopped.steps, stopped.total) == ("SIGTERM", iteration, STEPS)
     resumed = train(config=None, resume=True)
-    assert resumed.health == whole["result"].health
+    assert resumed.check == whole["result"].check
     assert_same(tmp_path / "run", whole)
     assert train(config=None, resume=True) == resumed  # a finished one
 
@@ -109,7 +110,7 @@ def test_a_lost_run_starts_over(
     step = PublishedTrainer.step
 
     def broken(self: PublishedTrainer) -> dict[str, float]:
-        if self.attempt < broken.lost and self.iteration == 1:  # type: ignore[attr-defined]
+        if self.restart < broken.lost and self.iteration == 1:  # type: ignore[attr-defined]
             raise FloatingPointError("The discriminator's loss is not finite (nan)")
         return step(self)
 
@@ -128,10 +129,10 @@ def test_a_lost_run_starts_over(
 def test_faithful_and_with_our_own_network(train: Callable[..., TrainResult], whole: dict[str, Any]) -> None:
     config = published_config(faithful=True, alpha={"network": "merge", "width": 4})
     result = train(config=config)
-    assert result.alpha_file is not None
-    network = load_alpha_network(result.alpha_file)
+    assert result.file is not None
+    network = load_alpha_network(result.file)
     assert isinstance(network, MergeNetwork)
-    run = RunDir(result.alpha_file.parent)
+    run = RunDir(result.file.parent)
     checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
     saved = network.state_dict()
@@ -200,7 +201,7 @@ def test_the_generators_own_discriminator(train: Callable[..., TrainResult], tmp
     with pytest.raises(CheckpointError, match="is a generator without a discriminator"):
         train(config=config, generator_name=str(file))
     write_discriminator(beside(file, "discriminator"), small_discriminator())
-    assert train(config=config, generator_name=str(file)).alpha_file
+    assert train(config=config, generator_name=str(file)).file
     with pytest.raises(ConfigError, match="no generator_name says which one that is; give the discriminator's file"):
         train("nameless", config, generator_name=None)
 

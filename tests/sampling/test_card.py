@@ -5,41 +5,33 @@ import io
 import json
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tests.soft_disc import SoftDisc
-from tests.tiny import tiny_generator
+from tests.sampling.data_sets import sample
 
-from labels4free.data.pair_formats import FORMATS, open_pairs
+from labels4free.data.pair_formats import PAIR_FORMATS, open_pairs
 from labels4free.data.pair_manifest import read_manifest
-from labels4free.layered import LayeredGenerator
 from labels4free.sampling.card import DATA_SET, data_card, reading_programs
 from labels4free.sampling.config import SampleConfig
-from labels4free.sampling.dataset import sample_dataset
 from labels4free.sampling.filters import FilterConfig
 from labels4free.sampling.uncertainty import UncertaintyConfig
 from labels4free.sampling.verify import verify_data_set
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 NAMES = {"generator_name": "/home/me/cats/cat|`s.pkl", "alpha_name": "tiny-alpha"}
 
 
-def _sample(out: Path, num: int = 4, **changes: Any) -> str:
-    config = SampleConfig(**{"shard_size": 2} | changes)
-    sample_dataset(LayeredGenerator(tiny_generator(), SoftDisc()).eval(), out, num, config, **NAMES)
+def _sample(out, num=4, **changes):
+    sample(out, num, **NAMES, **changes)
     return (out / "README.md").read_text(encoding="utf-8")
 
 
-def _programs(card: str) -> list[str]:
+def _programs(card):
     return re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_every_format_has_one_card_and_verify_knows_it(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PAIR_FORMATS)
+def test_every_format_has_one_card_and_verify_knows_it(name, tmp_path):
     card = _sample(tmp_path / "a", format=name)
     assert card == _sample(tmp_path / "b", format=name)
     assert card.startswith("---\n" if name == "huggingface" else "# Images with masks: object\n")
@@ -52,8 +44,8 @@ def test_every_format_has_one_card_and_verify_knows_it(name: str, tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore")  # of the readers' own
 @pytest.mark.parametrize("parts", [("image", "alpha", "mask"), ("image", "mask", "cutout", "latents")])
-@pytest.mark.parametrize("name", FORMATS)
-def test_its_programs_read_it(name: str, parts: tuple[str, ...], tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("name", PAIR_FORMATS)
+def test_its_programs_read_it(name, parts, tmp_path, monkeypatch):
     if name == "huggingface":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         import datasets
@@ -65,7 +57,7 @@ def test_its_programs_read_it(name: str, parts: tuple[str, ...], tmp_path: Path,
     programs = _programs(card)
     assert len(programs) == 2
     for program in programs:
-        found: dict[str, Any] = {}
+        found = {}
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             exec(program.replace(DATA_SET, str(tmp_path / "set")), found)
@@ -79,12 +71,12 @@ def test_its_programs_read_it(name: str, parts: tuple[str, ...], tmp_path: Path,
     assert all(np.array_equal(found["latents"][key], last.latents[key]) for key in last.latents)
 
 
-def test_a_format_without_a_program_of_its_own_is_read_by_ours() -> None:
+def test_a_format_without_a_program_of_its_own_is_read_by_ours():
     layout = SampleConfig().layout(8)
     assert reading_programs("another", layout, 3) == reading_programs("folder", layout, 3)[1:]
 
 
-def test_numbers_and_origin(tmp_path: Path) -> None:
+def test_numbers_and_origin(tmp_path):
     card = _sample(
         tmp_path / "some",
         num=6,
@@ -110,7 +102,7 @@ def test_numbers_and_origin(tmp_path: Path) -> None:
     assert "uncertainty, mean" not in _sample(tmp_path / "plain")
 
 
-def test_no_folder_of_this_machine_and_no_time(tmp_path: Path) -> None:
+def test_no_folder_of_this_machine_and_no_time(tmp_path):
     card = _sample(tmp_path / "set", backgrounds="#102030", parts=("image", "mask", "composite"))
     assert "/home/me" not in card
     assert str(tmp_path) not in card
@@ -121,7 +113,7 @@ def test_no_folder_of_this_machine_and_no_time(tmp_path: Path) -> None:
     assert not re.search(r"20\d\d-\d\d|\d\d:\d\d", card)
 
 
-def test_a_name_cannot_break_out(tmp_path: Path) -> None:
+def test_a_name_cannot_break_out(tmp_path):
     category = "a | b\n# <script>alert(1)</script> ```` [x](y)"
     card = _sample(tmp_path / "set", category=category, format="coco")
     assert card.startswith("# Images with masks: a \\| b # &lt;script>alert(1)&lt;/script> \\`\\`\\`\\` \\[x\\](y)\n")
@@ -133,7 +125,7 @@ def test_a_name_cannot_break_out(tmp_path: Path) -> None:
     assert json.loads(settings)["category"] == category
 
 
-def test_a_generator_of_the_zoo_has_its_licence(tmp_path: Path) -> None:
+def test_a_generator_of_the_zoo_has_its_licence(tmp_path):
     _sample(tmp_path / "set")
     manifest = read_manifest(tmp_path / "set")
     manifest["generator"]["name"] = "mobilestylegan-ffhq-1024"

@@ -1,28 +1,30 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import get_args
 
 import pytest
+from tests.refusals import refuses
 
-from labels4free.data.pair_formats import FORMATS as KNOWN
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.errors import ConfigError
-from labels4free.sampling.config import FORMATS, SampleConfig, published
+from labels4free.sampling.config import PUBLISHED, Format, SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.uncertainty import UncertaintyConfig
+from labels4free.settings import as_json
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"min_truncation_psi": -2.5}, r"min_truncation_psi must lie in \[-2, 2\], got -2.5"),
-        ({"max_truncation_psi": float("nan")}, "max_truncation_psi must lie"),
+        ({"max_truncation_psi": float("nan")}, "max_truncation_psi must be float, got nan"),
         ({"min_truncation_psi": 0.9}, "min_truncation_psi 0.9 is above max_truncation_psi 0.7"),
-        ({"style_mixing": 1.1}, r"style_mixing must be a share of the pairs in \[0, 1\], got 1.1"),
-        ({"label": -1}, "label must be the number of a class, from 0, got -1"),
+        ({"style_mixing": 1.1}, r"style_mixing must lie in \[0, 1\], got 1.1"),
+        ({"label": -1}, "label must be at least 0, got -1"),
         ({"threshold": -0.1}, r"threshold must lie in \[0, 1\], got -0.1"),
         ({"threshold": float("nan")}, "threshold"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"size": 0}, "size must be at least 1 pixel, got 0"),
+        ({"size": 0}, "size must be at least 1, got 0"),
         ({"parts": ("image", "masks")}, "parts must be some of image, alpha, mask, .*; got image, masks"),
         ({"parts": ()}, "got none"),
         ({"parts": ("image", "image")}, "each once; got image, image"),
@@ -31,19 +33,18 @@ from labels4free.sampling.uncertainty import UncertaintyConfig
         ({"quality": 0}, r"quality must lie in \[1, 100\], got 0"),
         ({"alpha_bits": 12}, "alpha_bits must be 8 or 16, got 12"),
         ({"category": " "}, "category must name the object"),
-        ({"shard_size": 0}, "shard_size must be at least 1 candidate, got 0"),
+        ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
         ({"backgrounds": "#12345"}, "backgrounds must be 'generated', a folder of pictures or a colour .*'#12345'"),
         ({"backgrounds": ""}, "backgrounds must be"),
         ({"filters": FilterConfig(max_uncertainty_quantile=0.9)}, "max_uncertainty_quantile needs an uncertainty"),
         ({"filters": FilterConfig(min_realism_quantile=0.1)}, "min_realism_quantile needs a discriminator"),
     ],
 )
-def test_refuses_values_out_of_range(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        SampleConfig(**settings)
+def test_refuses_values_out_of_range(settings, said):
+    refuses(ConfigError, said, SampleConfig, **settings)
 
 
-def test_settings_survive_json() -> None:
+def test_settings_survive_json():
     config = SampleConfig(
         seed=3,
         parts=("image", "cutout"),
@@ -51,25 +52,24 @@ def test_settings_survive_json() -> None:
         filters=FilterConfig(max_components=2, max_uncertainty_quantile=0.5),
         uncertainty=UncertaintyConfig(noise=1, ensemble=("a", "b")),
     )
-    assert SampleConfig.from_json(config.to_json() | {"noise": "fixed"}) == config
+    assert SampleConfig.from_json(as_json(config) | {"noise": "fixed"}) == config
     assert config.colour == (10, 11, 12)
     assert SampleConfig.from_json({}) == SampleConfig()
-    with pytest.raises(ConfigError, match="no settings of a data set"):
+    with pytest.raises(ConfigError, match=r"Unknown setting 'filters\.unknown'; the valid names there are"):
         SampleConfig.from_json({"filters": {"unknown": 1}})
 
 
-def test_layout_and_what_needs_a_background() -> None:
+def test_layout_and_what_needs_a_background():
     layout = SampleConfig(parts=("mask",), alpha_bits=16, shard_size=7).layout(64)
     assert (layout.parts, layout.alpha_bits, layout.shard_size, layout.size) == (("mask",), 16, 7, 64)
     needs = {
         part: SampleConfig(parts=(part,)).needs_background for part in ("image", "cutout", "composite", "background")
     }
     assert needs == {"image": False, "cutout": False, "composite": True, "background": True}
-    assert set(FORMATS) == set(KNOWN)
+    assert set(get_args(Format)) == set(PAIR_FORMATS)
 
 
-def test_published() -> None:
-    config = published(seed=4)
-    assert (config.seed, config.min_truncation_psi, config.max_truncation_psi, config.threshold) == (4, 0.5, 0.5, 0.9)
-    assert config.filters == NO_FILTERS
-    assert config.parts == ("image", "alpha", "mask", "composite", "background")
+def test_published():
+    assert (PUBLISHED.min_truncation_psi, PUBLISHED.max_truncation_psi, PUBLISHED.threshold) == (0.5, 0.5, 0.9)
+    assert PUBLISHED.filters == NO_FILTERS
+    assert PUBLISHED.parts == ("image", "alpha", "mask", "composite", "background")

@@ -3,48 +3,33 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from tests.folders import content
-from tests.soft_disc import SoftDisc
-from tests.tiny import tiny_generator
+from tests.refusals import refuses
+from tests.sampling.data_sets import sample
 
 from labels4free.data import pair_folder
-from labels4free.data.pair_manifest import MANIFEST
+from labels4free.data.names import MANIFEST
 from labels4free.data.shard_records import shard_path
 from labels4free.errors import DataError
 from labels4free.files import write_failure
-from labels4free.layered import LayeredGenerator
-from labels4free.sampling.config import SampleConfig
-from labels4free.sampling.dataset import sample_dataset
+from labels4free.sampling.pair import PairRenderer
 from labels4free.sampling.shards import Share
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def _layered(**settings: float) -> LayeredGenerator:
-    return LayeredGenerator(tiny_generator(), SoftDisc(**settings)).eval()
-
-
-def _config(**changes: Any) -> SampleConfig:
-    return SampleConfig(**{"shard_size": 2} | changes)
-
 
 # One data set, however it is made
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | None]:
+def whole(tmp_path_factory):
     """Five candidates in three shards, by one process at one go."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert sample_dataset(_layered(), out, 5, _config(seed=5)).complete
+    assert sample(out, 5, seed=5).complete
     return content(out)
 
 
-def test_what_a_data_set_consists_of(whole: dict[str, bytes | None]) -> None:
+def test_what_a_data_set_consists_of(whole):
     files = {name for name, data in whole.items() if data is not None}
     assert files == {
         MANIFEST,
@@ -57,39 +42,42 @@ def test_what_a_data_set_consists_of(whole: dict[str, bytes | None]) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_and_batch_size_change_no_byte(tmp_path: Path, whole: dict[str, bytes | None], threads: int) -> None:
+def test_threads_and_batch_size_change_no_byte(tmp_path, whole, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        sample_dataset(_layered(), tmp_path / "out", 5, _config(seed=5, batch_size=threads))
+        sample(tmp_path / "out", 5, seed=5, batch_size=threads)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     assert content(tmp_path / "out") == whole
 
 
-def test_processes_change_no_byte(tmp_path: Path, whole: dict[str, bytes | None]) -> None:
-    seen: list[tuple[int, int]] = []
-    summary = sample_dataset(
-        _layered(),
-        tmp_path / "out",
-        5,
-        _config(seed=5),
-        share=Share(workers=2),
-        progress=lambda done, total: seen.append((done, total)),
-    )
+def test_an_accelerator_makes_the_same_pairs_in_the_same_order(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(PairRenderer, "on_cpu", False)
+    sample(tmp_path / "out", 5, seed=5, batch_size=3)
+    records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in whole["records.jsonl"].splitlines()]
+    assert [one["index"] for one in records] == list(range(5))
+    for one, other in zip(records, expected, strict=True):
+        assert one["coverage"] == pytest.approx(other["coverage"], abs=0.01)
+
+
+def test_processes_change_no_byte(tmp_path, whole):
+    seen = []
+    share, progress = Share(workers=2), lambda *numbers: seen.append(numbers)
+    summary = sample(tmp_path / "out", 5, share=share, progress=progress, seed=5)
     assert (summary.rendered, summary.kept, summary.complete) == (5, 5, True)
-    assert seen[0] == (0, 5)
-    assert seen[-1] == (5, 5)
+    assert (seen[0], seen[-1]) == ((0, 5), (5, 5))
     assert content(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize("world", [2, 5])
-def test_ranks_change_no_byte(tmp_path: Path, whole: dict[str, bytes | None], world: int) -> None:
+def test_ranks_change_no_byte(tmp_path, whole, world):
     out = tmp_path / "out"
     for rank in range(world):
         assert not (out / "records.jsonl").exists()
-        summary = sample_dataset(_layered(), out, 5, _config(seed=5), share=Share(rank=rank, world=world))
+        summary = sample(out, 5, share=Share(rank=rank, world=world), seed=5)
         assert summary.complete == (rank == world - 1 or (world > 3 and rank >= 2))
         if summary.complete:
             break
@@ -97,15 +85,15 @@ def test_ranks_change_no_byte(tmp_path: Path, whole: dict[str, bytes | None], wo
     assert content(out) == whole
 
 
-def test_job_array_changes_no_byte(tmp_path: Path, whole: dict[str, bytes | None]) -> None:
-    first = sample_dataset(_layered(), tmp_path / "out", 5, _config(seed=5), share=Share(first=1, last=2))
+def test_job_array_changes_no_byte(tmp_path, whole):
+    first = sample(tmp_path / "out", 5, share=Share(first=1, last=2), seed=5)
     assert (first.done, first.rendered, first.complete) == (3, 3, False)
-    assert sample_dataset(_layered(), tmp_path / "out", 5, _config(seed=5), share=Share(last=0)).rendered == 2
+    assert sample(tmp_path / "out", 5, share=Share(last=0), seed=5).rendered == 2
     assert content(tmp_path / "out") == whole
 
 
-def test_shard_size_changes_no_pair(tmp_path: Path, whole: dict[str, bytes | None]) -> None:
-    sample_dataset(_layered(), tmp_path / "out", 5, _config(seed=5, shard_size=100))
+def test_shard_size_changes_no_pair(tmp_path, whole):
+    sample(tmp_path / "out", 5, seed=5, shard_size=100)
     found = content(tmp_path / "out")
     pictures = [name for name in whole if name.endswith(".png")]
     assert len(pictures) == 16
@@ -117,41 +105,41 @@ class _StopError(Exception):
     pass
 
 
-def _stop_after(samples: int) -> Any:
-    def progress(done: int, num: int) -> None:
+def _stop_after(samples):
+    def progress(done, num):
         if done >= samples:
             raise _StopError
 
     return progress
 
 
-def test_interrupted_and_continued_equals_uninterrupted(tmp_path: Path, whole: dict[str, bytes | None]) -> None:
+def test_interrupted_and_continued_equals_uninterrupted(tmp_path, whole):
     out = tmp_path / "out"
     with pytest.raises(_StopError):
-        sample_dataset(_layered(), out, 5, _config(seed=5), progress=_stop_after(3))
+        sample(out, 5, progress=_stop_after(3), seed=5)
     left = content(out)
     assert not json.loads(left[MANIFEST] or b"")["complete"]
     assert not any(name.endswith(".tmp") for name in left)
     assert [name for name in left if name.startswith("shards/")] == ["shards/000000.json"]
     assert "images/00002.png" not in left  # of a shard that was not finished
-    assert sample_dataset(_layered(), out, 5, _config(seed=5)).rendered == 3
+    assert sample(out, 5, seed=5).rendered == 3
     assert content(out) == whole
 
 
-def test_finished_data_set_is_not_rendered_again(tmp_path: Path, whole: dict[str, bytes | None]) -> None:
+def test_finished_data_set_is_not_rendered_again(tmp_path, whole):
     out, seen = tmp_path / "out", []
-    sample_dataset(_layered(), out, 5, _config(seed=5))
-    summary = sample_dataset(_layered(), out, 5, _config(seed=5), progress=lambda *numbers: seen.append(numbers))
+    sample(out, 5, seed=5)
+    summary = sample(out, 5, progress=lambda *numbers: seen.append(numbers), seed=5)
     assert (summary.rendered, summary.kept) == (0, 5)
     assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]
     assert content(out) == whole
 
 
-def test_growing_adds_shards_and_leaves_the_others_alone(tmp_path: Path, whole: dict[str, bytes | None]) -> None:
+def test_growing_adds_shards_and_leaves_the_others_alone(tmp_path, whole):
     out = tmp_path / "out"
-    sample_dataset(_layered(), out, 3, _config(seed=5))
+    sample(out, 3, seed=5)
     untouched = shard_path(out, 0).stat().st_mtime_ns
-    summary = sample_dataset(_layered(), out, 5, _config(seed=5))
+    summary = sample(out, 5, seed=5)
     assert summary.rendered == 3  # the short last shard again, and a new one
     assert shard_path(out, 0).stat().st_mtime_ns == untouched
     assert content(out) == whole
@@ -168,48 +156,43 @@ def test_growing_adds_shards_and_leaves_the_others_alone(tmp_path: Path, whole: 
     ],
     ids=["overwritten", "missing", "exchanged", "record cut off", "record of another"],
 )
-def test_damaged_shard_is_made_again(
-    tmp_path: Path, whole: dict[str, bytes | None], damage: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_shard_is_made_again(tmp_path, whole, damage, caplog):
     out = tmp_path / "out"
-    sample_dataset(_layered(), out, 5, _config(seed=5))
+    sample(out, 5, seed=5)
     damage(out)
     with caplog.at_level(logging.WARNING):
-        assert sample_dataset(_layered(), out, 5, _config(seed=5)).rendered == 2
+        assert sample(out, 5, seed=5).rendered == 2
     assert "000001.json" in caplog.text or "Shard 1 is damaged" in caplog.text
     assert content(out) == whole
 
 
-def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_stay(tmp_path):
     from labels4free.files import temporary_path
 
     out = tmp_path / "out"
-    sample_dataset(_layered(), out, 1, _config())
+    sample(out, 1)
     living = temporary_path(out / "masks" / "00000.png")
     number = next(part for part in living.name.split(".") if part.count("-") == 2).split("-")[1]
     dead = living.with_name(living.name.replace(f"-{number}-", f"-{2**22 + 1}-"))
     for path in (living, dead):
         path.write_bytes(b"half")
-    sample_dataset(_layered(), out, 1, _config())
+    sample(out, 1)
     assert living.exists()
     assert not dead.exists()
 
 
-def test_no_space_is_one_sentence_and_finished_shards_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, bytes | None]
-) -> None:
+def test_no_space_is_one_sentence_and_finished_shards_stay(tmp_path, monkeypatch, whole):
     out, write = tmp_path / "out", pair_folder.write_entry
 
-    def write_until_full(path: Path, pieces: Any, **options: Any) -> Any:
+    def write_until_full(path, pieces, **options):
         if path.name == "00003.png":
             raise DataError(write_failure(path, OSError(errno.ENOSPC, "No space left on device")))
         return write(path, pieces, **options)
 
     monkeypatch.setattr(pair_folder, "write_entry", write_until_full)
     said = r"no space left to write .*00003.png.* 1 of 3 shards are finished and stay valid; the same command goes on"
-    with pytest.raises(DataError, match=said):
-        sample_dataset(_layered(), out, 5, _config(seed=5))
+    refuses(DataError, said, sample, out, 5, seed=5)
     monkeypatch.undo()
     assert not [name for name in content(out) if name.endswith(".tmp")]
-    assert sample_dataset(_layered(), out, 5, _config(seed=5)).rendered == 3
+    assert sample(out, 5, seed=5).rendered == 3
     assert content(out) == whole

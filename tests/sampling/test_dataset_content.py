@@ -2,65 +2,49 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tests.folders import content
-from tests.soft_disc import SoftDisc
-from tests.tiny import tiny_generator, tiny_stylegan2
+from tests.refusals import refuses
+from tests.sampling.data_sets import ALL, discs, sample
+from tests.tiny import tiny_stylegan2
 
-from labels4free.data.pair_manifest import MANIFEST
+from labels4free.data.names import MANIFEST
 from labels4free.data.shard_records import read_shard
 from labels4free.errors import ConfigError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator, composite
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling.config import SampleConfig
-from labels4free.sampling.dataset import sample_dataset
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.shards import Share
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-    from labels4free.sampling.summary import SampleSummary
-
-ALL = ("image", "alpha", "mask", "composite", "background", "cutout", "latents")
-
-
-def _layered(**settings: float) -> LayeredGenerator:
-    return LayeredGenerator(tiny_generator(), SoftDisc(**settings)).eval()
-
-
-def _grey(path: Path) -> np.ndarray:
+def _grey(path):
     with Image.open(path) as image:
         assert image.mode == "L"
         return np.array(image)
 
 
-def _config(**changes: Any) -> SampleConfig:
-    return SampleConfig(**{"shard_size": 2} | changes)
-
-
 # What is in it
 
 
-def test_sample_depends_on_seed_and_index_alone(tmp_path: Path) -> None:
+def test_sample_depends_on_seed_and_index_alone(tmp_path):
     for name, num, seed in (("few", 2, 5), ("many", 3, 5), ("other", 2, 6)):
-        sample_dataset(_layered(), tmp_path / name, num, _config(seed=seed, parts=ALL))
+        sample(tmp_path / name, num, seed=seed, parts=ALL)
     few, many, other = (content(tmp_path / name) for name in ("few", "many", "other"))
     for name in (f"{folder}/0000{i}.png" for folder in ("images", "composites", "backgrounds") for i in (0, 1)):
         assert few[name] == many[name]
         assert few[name] != other[name]
 
 
-def test_files_hold_what_the_layered_generator_says(tmp_path: Path) -> None:
-    layered = _layered()
-    config = _config(seed=2, min_truncation_psi=0.5, max_truncation_psi=0.5, threshold=0.4, parts=ALL)
-    sample_dataset(layered, tmp_path / "out", 2, config)
+def test_files_hold_what_the_layered_generator_says(tmp_path):
+    layered = discs()
+    psi = {"min_truncation_psi": 0.5, "max_truncation_psi": 0.5}
+    sample(tmp_path / "out", 2, layered, seed=2, threshold=0.4, parts=ALL, **psi)
     generator = layered.generator
     with torch.inference_mode():
         ws, background_ws = (generator.map(sample_z(8, 2, i)[None], 0.5) for i in (2, 3))
@@ -81,18 +65,11 @@ def test_files_hold_what_the_layered_generator_says(tmp_path: Path) -> None:
         assert np.array_equal(latents["background_ws"], background_ws[0].numpy())
 
 
-def test_summary_and_manifest(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+def test_summary_and_manifest(tmp_path):
+    seen = []
     out = tmp_path / "out"
-    summary = sample_dataset(
-        _layered(),
-        out,
-        3,
-        SampleConfig(seed=9),
-        generator_name="tiny",
-        alpha_name="disc",
-        progress=lambda done, num: seen.append((done, num)),
-    )
+    names = {"generator_name": "tiny", "alpha_name": "disc"}
+    summary = sample(out, 3, seed=9, shard_size=100, progress=lambda *numbers: seen.append(numbers), **names)
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     coverages = [_grey(out / "masks" / f"0000{i}.png").mean() / 255 for i in range(3)]
     assert summary.coverage_mean == pytest.approx(np.mean(coverages), abs=1e-6)
@@ -127,15 +104,14 @@ def test_summary_and_manifest(tmp_path: Path) -> None:
 # What is left out
 
 
-def test_filters_drop_and_say_why(tmp_path: Path) -> None:
+def test_filters_drop_and_say_why(tmp_path):
     out = tmp_path / "out"
-    sample_dataset(_layered(), out / "all", 6, _config())
+    sample(out / "all", 6)
     records = [r for s in range(3) for r in read_shard(out / "all", s).records]
     limit = sorted(record.coverage for record in records)[2]
     small = [record.index for record in records if record.coverage < limit]
     assert len(small) == 2
-    config = _config(filters=FilterConfig(min_coverage=limit))
-    summary = sample_dataset(_layered(), out / "some", 6, config)
+    summary = sample(out / "some", 6, filters=FilterConfig(min_coverage=limit))
     assert (summary.kept, summary.dropped) == (4, {f"coverage below {limit:g}": 2})
     assert summary.dropped_sheet.is_file()
     assert not any((out / "some" / "images" / f"{index:05d}.png").exists() for index in small)
@@ -145,11 +121,11 @@ def test_filters_drop_and_say_why(tmp_path: Path) -> None:
     assert [json.loads(line)["index"] for line in lines] == [i for i in range(6) if i not in small]
 
 
-def test_nothing_left_is_an_error_that_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_left_is_an_error_that_says_so(tmp_path, caplog):
     said = r"None of the 3 candidates passed the filters \(3 coverage below 0.9\).*contact_sheet_dropped.png"
     for _ in range(2):
         with pytest.raises(RunError, match=said):
-            sample_dataset(_layered(), tmp_path / "out", 3, _config(filters=FilterConfig(min_coverage=0.9)))
+            sample(tmp_path / "out", 3, filters=FilterConfig(min_coverage=0.9))
     assert (tmp_path / "out" / "contact_sheet_dropped.png").is_file()
     assert not (tmp_path / "out" / "contact_sheet.png").exists()
 
@@ -162,11 +138,9 @@ def test_nothing_left_is_an_error_that_says_so(tmp_path: Path, caplog: pytest.Lo
         ({"sign": -1.0}, "inverted", "2 of 2 masks are probably inverted"),
     ],
 )
-def test_warns_of_masks_that_cannot_be_right(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, float], kind: str, said: str
-) -> None:
+def test_warns_of_masks_that_cannot_be_right(tmp_path, caplog, settings, kind, said):
     with caplog.at_level(logging.WARNING):
-        summary = sample_dataset(_layered(**settings), tmp_path / "out", 2, _config(filters=NO_FILTERS))
+        summary = sample(tmp_path / "out", 2, discs(**settings), filters=NO_FILTERS)
     assert said in caplog.text
     assert {name: getattr(summary, name) for name in ("empty", "full", "inverted")} == {
         name: ((2, (0, 1)) if name == kind else (0, ())) for name in ("empty", "full", "inverted")
@@ -177,79 +151,69 @@ def test_warns_of_masks_that_cannot_be_right(
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("settings", "said"),
     [
-        (_config(seed=1), "made with seed 0, asked for was 1"),
-        (_config(threshold=0.5), "made with threshold 0.9, asked for was 0.5"),
-        (_config(background="zero_constant"), "background zero_first_conv, asked for was zero_constant"),
-        (_config(filters=NO_FILTERS), "made with filters.max_coverage 0.98, asked for was 1.0"),
-        (_config(shard_size=3), "made with shard_size 2, asked for was 3"),
-        (_config(format="coco"), "made with format folder, asked for was coco"),
+        ({"seed": 1}, "made with seed 0, asked for was 1"),
+        ({"threshold": 0.5}, "made with threshold 0.9, asked for was 0.5"),
+        ({"background": "zero_constant"}, "background zero_first_conv, asked for was zero_constant"),
+        ({"filters": NO_FILTERS}, "made with filters.max_coverage 0.98, asked for was 1.0"),
+        ({"shard_size": 3}, "made with shard_size 2, asked for was 3"),
+        ({"format": "coco"}, "made with format folder, asked for was coco"),
     ],
 )
-def test_refuses_a_folder_of_other_settings(tmp_path: Path, config: SampleConfig, said: str) -> None:
-    sample_dataset(_layered(), tmp_path / "out", 1, _config())
+def test_refuses_a_folder_of_other_settings(tmp_path, settings, said):
+    sample(tmp_path / "out", 1)
     before = content(tmp_path / "out")
-    with pytest.raises(RunError, match=said):
-        sample_dataset(_layered(), tmp_path / "out", 1, config)
+    refuses(RunError, said, sample, tmp_path / "out", 1, **settings)
     assert content(tmp_path / "out") == before
 
 
-def test_refuses_a_folder_of_another_alpha_network_or_of_more(tmp_path: Path) -> None:
-    sample_dataset(_layered(), tmp_path / "out", 2)
-    other = _layered()
+def test_refuses_a_folder_of_another_alpha_network_or_of_more(tmp_path):
+    sample(tmp_path / "out", 2)
+    other = discs()
     with torch.no_grad():
         next(other.alpha_network.parameters()).add_(1)
-    with pytest.raises(RunError, match="of another alpha network"):
-        sample_dataset(other, tmp_path / "out", 2)
-    with pytest.raises(RunError, match="is for 2 samples of the same settings, asked for were 1"):
-        sample_dataset(_layered(), tmp_path / "out", 1)
+    refuses(RunError, "of another alpha network", sample, tmp_path / "out", 2, other)
+    refuses(RunError, "is for 2 samples of the same settings, asked for were 1", sample, tmp_path / "out", 1)
 
 
-def test_refuses_foreign_folders(tmp_path: Path) -> None:
+def test_refuses_foreign_folders(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(RunError, match="not empty and holds no earlier samples"):
-        sample_dataset(_layered(), tmp_path, 1)
+    refuses(RunError, "not empty and holds no earlier samples", sample, tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 @pytest.mark.parametrize(
-    ("num", "config", "share", "said"),
+    ("num", "settings", "said"),
     [
-        (0, SampleConfig(), Share(), "num must be at least 1 sample, got 0"),
-        (1, SampleConfig(size=48), Share(), "size must divide the generator's resolution 64, got 48"),
-        (1, SampleConfig(background="none"), Share(), "Unknown background mode 'none'; mobile_stylegan has"),
-        (1, SampleConfig(format="coco", parts=("image",)), Share(), "mask was not asked for"),
-        (5, _config(), Share(first=1, last=3), "shards 1-3 were asked for, the data set has 0-2"),
+        (0, {}, "num must be at least 1 sample, got 0"),
+        (1, {"label": 0}, "^This generator has no classes, so leave the label out; got label 0.$"),
+        (1, {"size": 48}, "size must divide the generator's resolution 64, got 48"),
+        (1, {"background": "none"}, "Unknown background mode 'none'; mobile_stylegan has"),
+        (1, {"format": "coco", "parts": ("image",)}, "mask was not asked for"),
+        (5, {"share": Share(first=1, last=3)}, "shards 1-3 were asked for, the data set has 0-2"),
     ],
 )
-def test_refuses_before_it_makes_a_folder(
-    tmp_path: Path, num: int, config: SampleConfig, share: Share, said: str
-) -> None:
-    with pytest.raises(ConfigError, match=said):
-        sample_dataset(_layered(), tmp_path / "out", num, config, share=share)
+def test_refuses_before_it_makes_a_folder(tmp_path, num, settings, said):
+    refuses(ConfigError, said, sample, tmp_path / "out", num, **settings)
     assert not (tmp_path / "out").exists()
 
 
 # Classes
 
 
-def _with_classes() -> LayeredGenerator:
+def _with_classes():
     generator = tiny_stylegan2(c_dim=3)
     torch.manual_seed(0)
     return LayeredGenerator(generator, MergeNetwork(generator.feature_specs, 64, width=2)).eval()
 
 
-def _sample(layered: LayeredGenerator, out: Path, num: int, **settings: Any) -> SampleSummary:
-    return sample_dataset(layered, out, num, _config(filters=NO_FILTERS, **settings))
-
-
-def test_label_gives_every_sample_its_class(tmp_path: Path) -> None:
-    _sample(_with_classes(), tmp_path / "one", 2, label=1)
+def test_label_gives_every_sample_its_class(tmp_path):
+    sample(tmp_path / "one", 2, _with_classes(), filters=NO_FILTERS, label=1)
     manifest = json.loads((tmp_path / "one" / MANIFEST).read_text())
     assert manifest["settings"]["label"] == 1
     assert manifest["latents"].endswith("; class 1 for both")
-    _sample(_with_classes(), tmp_path / "drawn", 8)
+    sample(tmp_path / "drawn", 8, _with_classes(), filters=NO_FILTERS)
     manifest = json.loads((tmp_path / "drawn" / MANIFEST).read_text())
     assert "class = sample_label(c_dim, seed, 2 * i), background class with 2 * i + 1" in manifest["latents"]
     labels = [json.loads(line)["label"] for line in (tmp_path / "drawn" / "records.jsonl").read_text().splitlines()]
@@ -260,21 +224,13 @@ def test_label_gives_every_sample_its_class(tmp_path: Path) -> None:
         assert (one[name] == drawn[name]) == (labels[index] == 1)
 
 
-def test_generators_without_classes_say_nothing_of_them(tmp_path: Path) -> None:
-    sample_dataset(_layered(), tmp_path / "out", 1)
+def test_generators_without_classes_say_nothing_of_them(tmp_path):
+    sample(tmp_path / "out", 1)
     assert "class" not in json.loads((tmp_path / "out" / MANIFEST).read_text())["latents"]
     assert "label" not in (tmp_path / "out" / "records.jsonl").read_text()
 
 
-@pytest.mark.parametrize(
-    ("layered", "label", "said"),
-    [
-        (_layered, 0, "This generator has no classes, so leave the label out; got label 0."),
-        (_with_classes, 3, "This generator has classes 0 to 2; got label 3."),
-    ],
-)
-def test_label_that_the_generator_has_not(tmp_path: Path, layered: Any, label: int, said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        sample_dataset(layered(), tmp_path / "out", 1, SampleConfig(label=label))
-    assert str(caught.value) == said
+def test_label_that_the_generator_has_not(tmp_path):
+    said = "This generator has classes 0 to 2; got label 3."
+    refuses(ConfigError, f"^{said}$", sample, tmp_path / "out", 1, _with_classes(), label=3)
     assert not (tmp_path / "out").exists()

@@ -5,10 +5,12 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from tests.refusals import refuses
 
 from labels4free.data.pairs import PairRecord
 from labels4free.errors import ConfigError, DataError
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig, Thresholds, calibrate, drop_reason
+from labels4free.settings import as_json
 
 GOOD = PairRecord(
     index=0,
@@ -24,7 +26,7 @@ GOOD = PairRecord(
 )
 
 
-def _reason(config: FilterConfig, **changes) -> str | None:
+def _reason(config, **changes):
     return drop_reason(replace(GOOD, **changes), calibrate([], config))
 
 
@@ -132,9 +134,9 @@ def test_thresholds_survive_json():
     thresholds = calibrate(
         [replace(GOOD, uncertainty=u) for u in (0.1, 0.2, 1 / 3)], FilterConfig(max_uncertainty_quantile=0.9)
     )
-    assert Thresholds.from_json(json.loads(json.dumps(thresholds.to_json()))) == thresholds
+    assert Thresholds.from_json(json.loads(json.dumps(as_json(thresholds)))) == thresholds
     plain = Thresholds(0.0, 1.0, None, None)
-    assert Thresholds.from_json(json.loads(json.dumps(plain.to_json()))) == plain
+    assert Thresholds.from_json(json.loads(json.dumps(as_json(plain)))) == plain
 
 
 @pytest.mark.parametrize(
@@ -148,13 +150,10 @@ def test_thresholds_survive_json():
     ],
 )
 def test_broken_thresholds_are_refused(change):
-    values = Thresholds(0.0, 1.0, 2, None).to_json() | change
-    with pytest.raises(DataError, match="no thresholds of filters"):
-        Thresholds.from_json(values)
-    with pytest.raises(DataError, match="no thresholds of filters"):
-        Thresholds.from_json({"min_coverage": 0.1})
-    with pytest.raises(DataError, match="no thresholds of filters"):
-        Thresholds.from_json([0.1])
+    values = as_json(Thresholds(0.0, 1.0, 2, None)) | change
+    for broken in (values, {"min_coverage": 0.1}, [0.1]):
+        with pytest.raises(ConfigError, match=next(iter(change)) if broken is values else "no thresholds of filters"):
+            Thresholds.from_json(broken)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +172,4 @@ def test_broken_thresholds_are_refused(change):
     ],
 )
 def test_bad_settings_are_refused(settings, message):
-    with pytest.raises(ConfigError, match=message):
-        FilterConfig(**settings)
+    refuses(ConfigError, message, FilterConfig, **settings)

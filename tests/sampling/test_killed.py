@@ -35,12 +35,12 @@ make(sys.argv[1])
 """
 
 
-def make(out: str | Path) -> None:
+def make(out):
     sample_dataset(LayeredGenerator(tiny_generator(), SoftDisc()).eval(), out, NUM, CONFIG)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-def test_killed_twice_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
+def test_killed_twice_and_continued_equals_uninterrupted(tmp_path):
     make(tmp_path / "whole")
     whole, out = content(tmp_path / "whole"), tmp_path / "killed"
     for at_least in (1, 6):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.refusals import refuses
 
 from labels4free.errors import DataError, Labels4FreeError
 from labels4free.sampling import latent_files
@@ -106,15 +107,13 @@ def test_another_shape_says_which(tmp_path, tiny_generator, ending, shape, said)
 
 def test_a_number_alone_is_no_latent(tmp_path, tiny_generator):
     np.save(tmp_path / "x.npy", np.float32(1))
-    with pytest.raises(DataError, match=r"have shape \[\]"):
-        read_latents(tmp_path / "x.npy", tiny_generator)
+    refuses(DataError, r"have shape \[\]", read_latents, tmp_path / "x.npy", tiny_generator)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_not_finite(tmp_path, tiny_generator, ws, value):
     ws[1, 2, 3] = value
-    with pytest.raises(DataError, match="not all finite"):
-        read_latents(save(tmp_path / "x.npz", ws), tiny_generator)
+    refuses(DataError, "not all finite", read_latents, save(tmp_path / "x.npz", ws), tiny_generator)
 
 
 @pytest.mark.parametrize("ending", [".npz", ".npy", ".safetensors", ".pt"])
@@ -145,8 +144,7 @@ def test_damaged_files(tmp_path, tiny_generator, ws, ending):
     whole = path.read_bytes()
     for content in (b"", b"rubbish" * 9, whole[: len(whole) // 2], whole[:-30]):
         path.write_bytes(content)
-        with pytest.raises(Labels4FreeError, match=r"x\."):
-            read_latents(path, tiny_generator)
+        refuses(Labels4FreeError, r"x\.", read_latents, path, tiny_generator)
 
 
 def test_damage_inside_an_archive(tmp_path, tiny_generator, ws):
@@ -154,19 +152,16 @@ def test_damage_inside_an_archive(tmp_path, tiny_generator, ws):
     content = bytearray((tmp_path / "x.npz").read_bytes())
     content[200:210] = b"\xff" * 10
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(DataError, match="cannot be read as a file of latents"):
-        read_latents(tmp_path / "x.npz", tiny_generator)
+    refuses(DataError, "cannot be read as a file of latents", read_latents, tmp_path / "x.npz", tiny_generator)
 
 
 def test_an_archive_that_swells_is_not_unpacked(tmp_path, tiny_generator, monkeypatch):
     monkeypatch.setattr(latent_files, "_LARGEST", 100_000)
     np.savez_compressed(tmp_path / "x.npz", w=np.zeros(50_000))
     assert (tmp_path / "x.npz").stat().st_size < 100_000
-    with pytest.raises(DataError, match="has more than 2 GiB in 'w': split"):
-        read_latents(tmp_path / "x.npz", tiny_generator)
+    refuses(DataError, "has more than 2 GiB in 'w': split", read_latents, tmp_path / "x.npz", tiny_generator)
     np.save(tmp_path / "x.npy", np.zeros(50_000))
-    with pytest.raises(DataError, match="has more than 2 GiB: split"):
-        read_latents(tmp_path / "x.npy", tiny_generator)
+    refuses(DataError, "has more than 2 GiB: split", read_latents, tmp_path / "x.npy", tiny_generator)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +173,7 @@ def test_an_archive_that_swells_is_not_unpacked(tmp_path, tiny_generator, monkey
 )
 def test_missing(tmp_path, tiny_generator, make, said):
     make(tmp_path / "x.npz")
-    with pytest.raises(DataError, match=said):
-        read_latents(tmp_path / "x.npz", tiny_generator)
+    refuses(DataError, said, read_latents, tmp_path / "x.npz", tiny_generator)
 
 
 def test_other_contents_are_named(tmp_path, tiny_generator):

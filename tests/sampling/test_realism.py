@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.pictures import seeded
+from tests.refusals import refuses
+from tests.small_pictures import seeded
 
 from labels4free.errors import ConfigError
 from labels4free.networks.discriminator import Discriminator
 from labels4free.sampling.realism import measure_realism
 
 
-def _discriminator(**options) -> Discriminator:
+def _discriminator(**options):
     torch.manual_seed(0)
     return Discriminator(16, {16: 4, 8: 4, 4: 4}, **options)
 
@@ -29,15 +30,11 @@ def test_classes():
         expected = float(discriminator(image, torch.tensor([[0.0, 0.0, 1.0]])))
     assert measure_realism(discriminator, image, label=2) == pytest.approx(expected, abs=1e-5)
     assert measure_realism(discriminator, image, label=1) != pytest.approx(expected, abs=1e-5)
-    with pytest.raises(ConfigError, match="classes 0 to 2, got label 3"):
-        measure_realism(discriminator, image, label=3)
-    with pytest.raises(ConfigError, match="needs labels"):
-        measure_realism(discriminator, image)
-    with pytest.raises(ConfigError, match="no classes, got label 0"):
-        measure_realism(_discriminator(), image, label=0)
+    refuses(ConfigError, "classes 0 to 2, got label 3", measure_realism, discriminator, image, label=3)
+    refuses(ConfigError, "needs labels", measure_realism, discriminator, image)
+    refuses(ConfigError, "no classes, got label 0", measure_realism, _discriminator(), image, label=0)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 3, 24, 24), (2, 3, 16, 16), (1, 3, 16, 32), (3, 16, 16)])
 def test_images_that_do_not_fit(shape):
-    with pytest.raises(ConfigError, match="judges images of 16x16 pixels"):
-        measure_realism(_discriminator(), torch.zeros(shape))
+    refuses(ConfigError, "judges images of 16x16 pixels", measure_realism, _discriminator(), torch.zeros(shape))

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 from tests.tiny import tiny_generator, tiny_stylegan2
 from torch.nn import functional as F
 
-from labels4free.data.images import to_uint8
 from labels4free.errors import ConfigError
+from labels4free.pictures.pixels import to_uint8
 from labels4free.sampling.rendering import USUAL_PSI, PictureConfig, Renderer, shrunk
 
 
@@ -110,15 +111,14 @@ def test_labels():
         ({"truncation_psi": 2.5}, r"truncation_psi must lie in \[-2, 2\], got 2.5"),
         ({"truncation_psi": float("nan")}, "got nan"),
         ({"truncation_cutoff": -1}, "truncation_cutoff must be at least 0, got -1"),
-        ({"noise": "loud"}, "noise must be one of fixed, random, none; got 'loud'"),
+        ({"noise": "loud"}, "noise must be one of fixed, random, none, got 'loud'"),
         ({"label": -1}, "label must be at least 0, got -1"),
         ({"size": 0}, "size must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
 def test_values_out_of_range(settings, said):
-    with pytest.raises(ConfigError, match=said):
-        PictureConfig(**settings)
+    refuses(ConfigError, said, PictureConfig, **settings)
 
 
 @pytest.mark.parametrize(
@@ -132,15 +132,13 @@ def test_values_out_of_range(settings, said):
     ],
 )
 def test_settings_that_do_not_fit_the_generator(generator, settings, said):
-    with pytest.raises(ConfigError, match=said):
-        Renderer(generator, PictureConfig(**settings))
+    refuses(ConfigError, said, Renderer, generator, PictureConfig(**settings))
 
 
 def test_a_label_needs_classes():
     with pytest.raises(ConfigError, match="no classes, so leave the label out; got label 0"):
         Renderer(tiny_stylegan2(), PictureConfig(label=0))
-    with pytest.raises(ConfigError, match="classes 0 to 2; got label 3"):
-        Renderer(tiny_stylegan2(c_dim=3), PictureConfig(label=3))
+    refuses(ConfigError, "classes 0 to 2; got label 3", Renderer, tiny_stylegan2(c_dim=3), PictureConfig(label=3))
 
 
 def test_shrunk():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.refusals import refuses
 
 from labels4free.errors import ConfigError
 from labels4free.sampling.seed_ranges import LARGEST_SEED, format_numbers, parse_numbers
@@ -63,8 +64,7 @@ def test_seeds_beyond_the_largest_would_repeat():
 
 
 def test_other_numbers_have_other_words():
-    with pytest.raises(ConfigError, match="layers go from 0 to 9, got '10'"):
-        parse_numbers("0-10", "layers", 9)
+    refuses(ConfigError, "layers go from 0 to 9, got '10'", parse_numbers, "0-10", "layers", 9)
 
 
 @given(st.sets(st.integers(0, 60), min_size=1))

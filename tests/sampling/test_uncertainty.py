@@ -2,23 +2,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.refusals import refuses
 from tests.tiny import tiny_generator, tiny_stylegan2
 
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import ConfigError
 from labels4free.generators.base import mix_styles
 from labels4free.layered import LayeredGenerator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling.uncertainty import (
     UncertaintyConfig,
     UncertaintyMeter,
-    deviation_map,
     disagreement,
     load_members,
 )
 
 
-def _network(generator, seed: int) -> MergeNetwork:
+def _network(generator, seed):
     torch.manual_seed(seed)
     network = MergeNetwork(generator.feature_specs, generator.resolution, width=4)
     with torch.no_grad():
@@ -27,12 +27,12 @@ def _network(generator, seed: int) -> MergeNetwork:
 
 
 @pytest.fixture(scope="module")
-def layered() -> LayeredGenerator:
+def layered():
     generator = tiny_generator()
     return LayeredGenerator(generator, _network(generator, 0))
 
 
-def _pair(layered: LayeredGenerator, index: int, label: int | None = None):
+def _pair(layered, index, label=None):
     ws = layered.generator.draw_ws(0, index, 0.7, label=label)
     with torch.inference_mode():
         features = layered.generator.synthesize(ws).features
@@ -58,15 +58,7 @@ def test_disagreement_about_nothing():
     assert disagreement(empty, [empty]) == 0
     assert disagreement(full, [full]) == 0
     assert disagreement(empty, [full]) == 1
-    with pytest.raises(ConfigError, match="needs views"):
-        disagreement(empty, [])
-
-
-def test_deviation_map_by_hand():
-    maps = [torch.tensor([[[[0.0, 0.2]]]]), torch.tensor([[[[1.0, 0.2]]]])]
-    torch.testing.assert_close(deviation_map(iter(maps)), torch.tensor([[[[0.5, 0.0]]]]))
-    with pytest.raises(ConfigError, match="at least one"):
-        deviation_map([])
+    refuses(ConfigError, "needs views", disagreement, empty, [])
 
 
 def test_views_are_what_they_are_called(layered):
@@ -160,21 +152,17 @@ def test_members_are_loaded_and_must_fit(layered, tmp_path):
     (loaded,) = load_members(config)
     _, features, _ = _pair(layered, 0)
     torch.testing.assert_close(loaded(features), member(features))
-    with pytest.raises(ConfigError, match="has 1 files, got 0"):
-        UncertaintyMeter(layered, config, 0)
-    with pytest.raises(ConfigError, match="other feature maps"):
-        UncertaintyMeter(layered, config, 0, [_network(tiny_stylegan2(), 0)])
+    refuses(ConfigError, "has 1 files, got 0", UncertaintyMeter, layered, config, 0)
+    refuses(ConfigError, "other feature maps", UncertaintyMeter, layered, config, 0, [_network(tiny_stylegan2(), 0)])
 
 
 def test_bad_settings_are_refused(layered):
     assert not UncertaintyConfig().enabled
-    with pytest.raises(ConfigError, match="needs views"):
-        UncertaintyMeter(layered, UncertaintyConfig(), 0)
+    refuses(ConfigError, "needs views", UncertaintyMeter, layered, UncertaintyConfig(), 0)
     for settings, message in (
         ({"noise": -1}, "noise views must be at least 0"),
         ({"mixing": -1}, "mixing views must be at least 0"),
         ({"mixing_psi": 2.5}, "mixing_psi must lie in"),
         ({"mixing_from": 1.0}, "mixing_from must lie in"),
     ):
-        with pytest.raises(ConfigError, match=message):
-            UncertaintyConfig(**settings)
+        refuses(ConfigError, message, UncertaintyConfig, **settings)

@@ -1,44 +1,32 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import pytest
 import torch
 from tests.folders import content
-from tests.soft_disc import SoftDisc
-from tests.tiny import tiny_generator
+from tests.refusals import refuses
+from tests.sampling.data_sets import discs, sample
 
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.data.shard_records import shard_path
 from labels4free.errors import ConfigError, DataError, RunError
-from labels4free.layered import LayeredGenerator
-from labels4free.sampling.config import FORMATS, SampleConfig
-from labels4free.sampling.dataset import sample_dataset
 from labels4free.sampling.filters import FilterConfig
 from labels4free.sampling.shards import Share
 from labels4free.sampling.verify import recreate_pair, verify_data_set, write_recreation
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-
-def _layered() -> LayeredGenerator:
-    return LayeredGenerator(tiny_generator(), SoftDisc()).eval()
-
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Path]:
+def make(tmp_path):
     """Make a data set of five candidates in three shards."""
 
-    def make(**settings: Any) -> Path:
-        sample_dataset(_layered(), tmp_path / "out", 5, SampleConfig(**{"shard_size": 2} | settings))
+    def make(**settings):
+        sample(tmp_path / "out", 5, **settings)
         return tmp_path / "out"
 
     return make
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_a_whole_data_set_is_sound_and_nothing_in_it_is_foreign(make: Callable[..., Path], kind: str) -> None:
+@pytest.mark.parametrize("kind", PAIR_FORMATS)
+def test_a_whole_data_set_is_sound_and_nothing_in_it_is_foreign(make, kind):
     out, seen = make(format=kind), []
     before = content(out)
     found = verify_data_set(out, progress=lambda *numbers: seen.append(numbers))
@@ -49,7 +37,7 @@ def test_a_whole_data_set_is_sound_and_nothing_in_it_is_foreign(make: Callable[.
     assert content(out) == before
 
 
-def test_says_what_is_wrong_with_which_shard(make: Callable[..., Path]) -> None:
+def test_says_what_is_wrong_with_which_shard(make):
     out = make()
     (out / "images" / "00000.png").unlink()
     (out / "masks" / "00001.png").write_bytes(b"x")
@@ -63,7 +51,7 @@ def test_says_what_is_wrong_with_which_shard(make: Callable[..., Path]) -> None:
     assert found.damaged[2] == {"alpha/00004.png": "other content"}
 
 
-def test_records_and_files_over_all_shards_are_checked_too(make: Callable[..., Path]) -> None:
+def test_records_and_files_over_all_shards_are_checked_too(make):
     out = make()
     shard_path(out, 1).write_bytes(b"{")
     record = shard_path(out, 0).read_bytes()
@@ -74,12 +62,12 @@ def test_records_and_files_over_all_shards_are_checked_too(make: Callable[..., P
     assert list(found.spanning) == ["records.jsonl"]
 
 
-def test_unfinished_shards_and_foreign_files(tmp_path: Path) -> None:
-    out, config = tmp_path / "out", SampleConfig(shard_size=2)
-    sample_dataset(_layered(), out, 5, config, share=Share(first=1, last=1))
+def test_unfinished_shards_and_foreign_files(tmp_path):
+    out = tmp_path / "out"
+    sample(out, 5, share=Share(first=1, last=1))
     found = verify_data_set(out)
     assert (found.missing, found.damaged, found.sound) == ((0, 2), {}, False)
-    sample_dataset(_layered(), out, 5, config)
+    sample(out, 5)
     (out / "images" / "holiday.png").write_bytes(b"x")
     (out / "notes.txt").write_bytes(b"x")
     found = verify_data_set(out)
@@ -87,11 +75,11 @@ def test_unfinished_shards_and_foreign_files(tmp_path: Path) -> None:
     assert found.foreign == ("images/holiday.png", "notes.txt")
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_any_pair_can_be_made_again(make: Callable[..., Path], kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", PAIR_FORMATS)
+def test_any_pair_can_be_made_again(make, kind, tmp_path):
     out = make(format=kind, min_truncation_psi=0.5, parts=("image", "alpha", "mask", "composite", "latents"))
     for index in range(5):
-        pair = recreate_pair(out, index, _layered())
+        pair = recreate_pair(out, index, discs())
         assert (pair.index, pair.differing, pair.reason) == (index, {}, None)
         assert len(pair.files) >= 3
     paths = write_recreation(pair, tmp_path / "again")
@@ -99,7 +87,7 @@ def test_any_pair_can_be_made_again(make: Callable[..., Path], kind: str, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["folder", "webdataset"])
-def test_a_pair_that_differs_is_noticed(make: Callable[..., Path], kind: str) -> None:
+def test_a_pair_that_differs_is_noticed(make, kind):
     out = make(format=kind)
     if kind == "folder":
         (out / "masks" / "00003.png").write_bytes((out / "masks" / "00002.png").read_bytes())
@@ -110,39 +98,32 @@ def test_a_pair_that_differs_is_noticed(make: Callable[..., Path], kind: str) ->
         data = tar.read_bytes()
         at = data.rindex(b"IEND")
         tar.write_bytes(data[: at - 8] + bytes([data[at - 8] ^ 1]) + data[at - 7 :])
-        expected = {name: "other content" for name in recreate_pair(out, 3, _layered()).files if "mask" in name}
+        expected = {name: "other content" for name in recreate_pair(out, 3, discs()).files if "mask" in name}
         assert expected
-    assert dict(sorted(recreate_pair(out, 3, _layered()).differing.items())) == expected
+    assert dict(sorted(recreate_pair(out, 3, discs()).differing.items())) == expected
 
 
-def test_a_candidate_that_was_left_out(make: Callable[..., Path]) -> None:
+def test_a_candidate_that_was_left_out(make):
     out = make(filters=FilterConfig(min_coverage=0.1))
-    reasons = [recreate_pair(out, index, _layered()).reason for index in range(5)]
+    reasons = [recreate_pair(out, index, discs()).reason for index in range(5)]
     assert 0 < reasons.count("coverage below 0.1") < 5
     assert set(reasons) == {None, "coverage below 0.1"}
 
 
-def test_what_cannot_be_verified_or_made_again(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_cannot_be_verified_or_made_again(make, tmp_path):
     out = make()
-    with pytest.raises(RunError, match="is no data set: it has no manifest"):
-        verify_data_set(tmp_path)
-    with pytest.raises(ConfigError, match="has the pairs 0 to 4, there is no number 5"):
-        recreate_pair(out, 5, _layered())
-    other = _layered()
+    refuses(RunError, "is no data set: it has no manifest", verify_data_set, tmp_path)
+    refuses(ConfigError, "has the pairs 0 to 4, there is no number 5", recreate_pair, out, 5, discs())
+    other = discs()
     with torch.no_grad():
         next(other.alpha_network.parameters()).add_(1)
-    with pytest.raises(RunError, match="made with another alpha network than this one"):
-        recreate_pair(out, 0, other)
+    refuses(RunError, "made with another alpha network than this one", recreate_pair, out, 0, other)
     shard_path(out, 0).unlink()
-    with pytest.raises(DataError, match=r"Shard 0 of .*, which pair 1 belongs to, is not finished"):
-        recreate_pair(out, 1, _layered())
+    refuses(DataError, r"Shard 0 of .*, which pair 1 belongs to, is not finished", recreate_pair, out, 1, discs())
     (out / "manifest.json").write_text('{"kind": "labels4free_samples", "format": 1, "num": 3, "settings": {}, ')
-    with pytest.raises(RunError, match="cannot be read as a manifest"):
-        verify_data_set(out)
+    refuses(RunError, "cannot be read as a manifest", verify_data_set, out)
     (out / "manifest.json").write_text(
         '{"kind": "labels4free_samples", "format": 1, "num": 3, "settings": {}, "generator": {}, "alpha_network": {}}'
     )
-    with pytest.raises(RunError, match=r"another version of labels4free \(format 1, this one writes 2\)"):
-        verify_data_set(out)
-    with pytest.raises(RunError, match="to add to it choose another output folder"):
-        sample_dataset(_layered(), out, 5, SampleConfig(shard_size=2))
+    refuses(RunError, r"another version of labels4free \(format 1, this one writes 2\)", verify_data_set, out)
+    refuses(RunError, "to add to it choose another output folder", sample, out, 5)

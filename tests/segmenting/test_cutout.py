@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.refusals import refuses
 
 from labels4free.errors import ConfigError, DataError
 from labels4free.metrics import soft_agreement
@@ -31,8 +32,7 @@ def test_mask_and_coverage(cutout):
     assert cutout.coverage == 40 * 44 / (60 * 80)
     assert cutout.found
     assert not Cutout(cutout.photo, np.where(cutout.alpha == 255, 0, cutout.alpha - (cutout.alpha > 0))).found
-    with pytest.raises(ConfigError, match=r"from 0 to below 1, such as 0\.5; got 1"):
-        cutout.mask(1)
+    refuses(ConfigError, r"from 0 to below 1, such as 0\.5; got 1", cutout.mask, 1)
 
 
 def test_certainty_by_hand(cutout):
@@ -112,13 +112,10 @@ def test_each_picture_is_written_as_it_is(cutout, tmp_path, what, mode, values):
 
 
 def test_what_cannot_be_made_or_written_is_said(cutout, tmp_path):
-    with pytest.raises(ConfigError, match="mask, alpha, cutout, composite; got 'hologram'"):
-        cutout.picture("hologram")
-    with pytest.raises(ConfigError, match="'greenish' is no background: give an image file, a colour"):
-        cutout.over("greenish")
+    refuses(ConfigError, "mask, alpha, cutout, composite; got 'hologram'", cutout.picture, "hologram")
+    refuses(ConfigError, "'greenish' is no background: give an image file, a colour", cutout.over, "greenish")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written"):
-        cutout.save(tmp_path / "file" / "a.png")
+    refuses(DataError, "cannot be written", cutout.save, tmp_path / "file" / "a.png")
 
 
 def test_colours_go_by_name_and_number():

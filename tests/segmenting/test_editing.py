@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.refusals import refuses
 
 from labels4free.errors import ConfigError, DataError
 from labels4free.ops.inpainting import widened
@@ -122,8 +123,7 @@ def test_what_cannot_be_done_is_said(front, back):
         recompose(replace(front, alpha=np.zeros_like(front.alpha)), back)
     with pytest.raises(DataError, match="Nothing of the background can be seen"):
         recompose(front, replace(back, alpha=np.full_like(back.alpha, 255)))
-    with pytest.raises(ConfigError, match="0 pixels or more, got -3"):
-        recompose(front, back, margin=-3)
+    refuses(ConfigError, "0 pixels or more, got -3", recompose, front, back, margin=-3)
 
 
 # keep_background
@@ -142,8 +142,7 @@ def test_files_and_a_segmenter(front, back, tmp_path, red_file):
     result.save(path)
     np.testing.assert_array_equal(np.asarray(Image.open(path)), result.pixels)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written"):
-        result.save(tmp_path / "file" / "out.png")
+    refuses(DataError, "cannot be written", result.save, tmp_path / "file" / "out.png")
 
 
 def test_masks_take_the_place_of_the_segmenter(front, back, tmp_path):

@@ -4,12 +4,13 @@ import sys
 
 import pytest
 import torch
+from tests.refusals import refuses
 from tests.tiny import tiny_stylegan2
 
 from labels4free.errors import ConfigError
 from labels4free.generators.base import sample_z
 from labels4free.layered import Foreground, LayeredGenerator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.ops.inpainting import widened
 from labels4free.segmenting import latent_edits
 from labels4free.segmenting.latent_edits import edit_latents
@@ -142,12 +143,8 @@ def test_a_batch_is_its_samples(layered, latents):
 
 def test_bad_input_is_one_sentence(layered, latents, monkeypatch):
     ws, edited = latents
-    with pytest.raises(ConfigError, match=r"one shape, got \[3, \d+, 8\] and \[2, \d+, 8\]"):
-        edit_latents(layered, ws, edited[:2])
-    with pytest.raises(ConfigError, match="patches or smooth; got 'generator'"):
-        edit_latents(layered, ws, edited, fill="generator")
-    with pytest.raises(ConfigError, match="0 pixels or more, got -1"):
-        edit_latents(layered, ws, edited, margin=-1)
+    refuses(ConfigError, r"one shape, got \[3, \d+, 8\] and \[2, \d+, 8\]", edit_latents, layered, ws, edited[:2])
+    refuses(ConfigError, "patches or smooth; got 'generator'", edit_latents, layered, ws, edited, fill="generator")
+    refuses(ConfigError, "0 pixels or more, got -1", edit_latents, layered, ws, edited, margin=-1)
     monkeypatch.setitem(sys.modules, "patchmatch", None)
-    with pytest.raises(ConfigError, match=r"labels4free\[inpainting\]"):
-        edit_latents(layered, ws, edited)
+    refuses(ConfigError, r"labels4free\[inpainting\]", edit_latents, layered, ws, edited)

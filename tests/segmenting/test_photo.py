@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.data.picture_files import RED, WHITE, cut, noise_png, png16, save
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.segmenting import photo
@@ -87,8 +88,7 @@ def test_a_large_photo_is_read_beyond_pillows_own_limit(tmp_path, monkeypatch):
 def test_a_photo_beyond_the_limit_is_refused_by_its_header(tmp_path, monkeypatch):
     noise_png(tmp_path / "a.png")
     monkeypatch.setattr(photo, "LARGEST_PHOTO", 4095)
-    with pytest.raises(DataError, match=r"a\.png has more than 0 million pixels; make it smaller"):
-        read_photo(tmp_path / "a.png")
+    refuses(DataError, r"a\.png has more than 0 million pixels; make it smaller", read_photo, tmp_path / "a.png")
 
 
 def test_what_cannot_be_read_is_said(tmp_path):
@@ -100,12 +100,8 @@ def test_what_cannot_be_read_is_said(tmp_path):
         ("cut.png", "cannot be read as an image"),
         ("none.png", "There is no image"),
     ):
-        with pytest.raises(DataError, match=message):
-            read_photo(tmp_path / name)
-    with pytest.raises(DataError, match="standard input is empty"):
-        read_photo(b"", "standard input")
-    with pytest.raises(DataError, match=r"uint8 pixels .*, got float64 \[4, 4, 3\]"):
-        read_photo(np.zeros((4, 4, 3)))
+        refuses(DataError, message, read_photo, tmp_path / name)
+    refuses(DataError, "standard input is empty", read_photo, b"", "standard input")
+    refuses(DataError, r"uint8 pixels .*, got float64 \[4, 4, 3\]", read_photo, np.zeros((4, 4, 3)))
     half = Image.open(io.BytesIO((tmp_path / "cut.png").read_bytes()))
-    with pytest.raises(DataError, match="The picture cannot be read"):
-        read_photo(half)
+    refuses(DataError, "The picture cannot be read", read_photo, half)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.refusals import refuses
 
 from labels4free.errors import ConfigError
 from labels4free.segmenting.photo_files import find_photos
@@ -95,8 +96,7 @@ def test_photos_that_would_become_one_file_are_refused(files, tmp_path):
 
 
 def test_the_folder_of_the_photos_is_no_place_for_pictures(files):
-    with pytest.raises(ConfigError, match="--out is the folder of the photos, in: "):
-        find_photos(["b.jpg", "in"], Path("in"))
+    refuses(ConfigError, "--out is the folder of the photos, in: ", find_photos, ["b.jpg", "in"], Path("in"))
 
 
 def test_a_folder_with_nothing_but_earlier_pictures_is_listed(files, tmp_path):

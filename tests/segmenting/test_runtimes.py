@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from tests.refusals import refuses
 
 from labels4free.checkpoints.loading import load_segmenter
 from labels4free.errors import CheckpointError, ConfigError
@@ -37,37 +38,30 @@ def test_both_compute_the_networks_logits(red_file, red_onnx, shape):
 def test_a_missing_library_is_named(monkeypatch, request, kind, library, file, message):
     path = request.getfixturevalue(file)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigError, match=message):
-        kind(path)
+    refuses(ConfigError, message, kind, path)
 
 
 def test_files_that_are_none_are_refused(tmp_path, red_file, red_onnx):
-    with pytest.raises(CheckpointError, match="There is no checkpoint at"):
-        OnnxRuntime(tmp_path / "none.onnx")
+    refuses(CheckpointError, "There is no checkpoint at", OnnxRuntime, tmp_path / "none.onnx")
     other = tmp_path / "other.onnx"
     other.write_bytes(red_file.read_bytes())
-    with pytest.raises(CheckpointError, match=r"other\.onnx is not a model that onnxruntime can load \("):
-        OnnxRuntime(other)
+    refuses(CheckpointError, r"other\.onnx is not a model that onnxruntime can load \(", OnnxRuntime, other)
     model = onnx.load(red_onnx)
     onnx.helper.set_model_props(model, {})
     onnx.save(model, other)
-    with pytest.raises(CheckpointError, match="is an ONNX file without labels4free's metadata"):
-        OnnxRuntime(other)
+    refuses(CheckpointError, "is an ONNX file without labels4free's metadata", OnnxRuntime, other)
     onnx.helper.set_model_props(
         model, {"labels4free": '{"format":1,"kind":"segmenter","family":"","config":{},"info":{}}'}
     )
     onnx.save(model, other)
-    with pytest.raises(CheckpointError, match="its configuration lacks 'working_size'; export it again"):
-        OnnxRuntime(other)
+    refuses(CheckpointError, "its configuration lacks 'working_size'; export it again", OnnxRuntime, other)
     alpha = '{"format":1,"kind":"alpha_network","family":"","config":{},"info":{}}'
     onnx.helper.set_model_props(model, {"labels4free": alpha})
     onnx.save(model, other)
-    with pytest.raises(CheckpointError, match="of kind 'alpha_network', expected kind 'segmenter'"):
-        OnnxRuntime(other)
+    refuses(CheckpointError, "of kind 'alpha_network', expected kind 'segmenter'", OnnxRuntime, other)
 
 
 def test_a_device_that_is_not_there_is_refused(red_onnx, red_file):
     with pytest.raises(ConfigError, match=r"Device mps was asked for; this onnxruntime has .*CPU.*: use cpu"):
         OnnxRuntime(red_onnx, "mps")
-    with pytest.raises(ConfigError, match="Unknown device 'abacus'"):
-        TorchRuntime(red_file, "abacus")
+    refuses(ConfigError, "Unknown device 'abacus'", TorchRuntime, red_file, "abacus")

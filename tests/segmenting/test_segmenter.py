@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.refusals import refuses
 from tests.small_segmenters import red_segmenter, tiny_segmenter, write_segmenter
 
 import labels4free
@@ -103,13 +104,10 @@ def test_memory_does_not_grow_with_the_photo_beyond_its_bytes(red):
 
 
 def test_what_cannot_be_done_is_said(red, monkeypatch):
-    with pytest.raises(ConfigError, match="by guided, closed-form; got 'magic'"):
-        red.segment(photo(), refine="magic")
-    with pytest.raises(DataError, match="standard input cannot be read as an image"):
-        red.segment(b"text", name="standard input")
+    refuses(ConfigError, "by guided, closed-form; got 'magic'", red.segment, photo(), refine="magic")
+    refuses(DataError, "standard input cannot be read as an image", red.segment, b"text", name="standard input")
     monkeypatch.setattr(module, "LARGEST_CLOSED_FORM", 10_000)
-    with pytest.raises(ConfigError, match=r"up to 0\.0 million pixels, this one has"):
-        red.segment(photo(), refine="closed-form")
+    refuses(ConfigError, r"up to 0\.0 million pixels, this one has", red.segment, photo(), refine="closed-form")
 
 
 def test_it_is_a_public_name(red_file):

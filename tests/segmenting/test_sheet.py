@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from labels4free.errors import DataError
+from labels4free.pictures import contact_sheet
+from labels4free.pictures.contact_sheet import caption, heading
 from labels4free.segmenting import sheet as module
 from labels4free.segmenting.cutout import Cutout
 from labels4free.segmenting.sheet import LeastCertain
@@ -12,7 +15,7 @@ CELL, STEP = 192, 198
 BEHIND = (0x2D, 0x4F, 0xC8)
 
 
-def cutout(grey: int, border: int, size=(40, 80)):
+def cutout(grey, border, size=(40, 80)):
     """A photo of one grey; its left half is found, with so many undecided columns beside it."""
     alpha = np.zeros(size, np.uint8)
     alpha[:, : size[1] // 2] = 255
@@ -20,7 +23,7 @@ def cutout(grey: int, border: int, size=(40, 80)):
     return Cutout(np.full((*size, 3), grey, np.uint8), alpha)
 
 
-def empty(grey: int):
+def empty(grey):
     found = cutout(grey, 0)
     return Cutout(found.photo, np.zeros_like(found.alpha))
 
@@ -28,9 +31,9 @@ def empty(grey: int):
 @pytest.fixture
 def said(monkeypatch):
     """Captions, and the last heading."""
-    words, caption, heading = [], module.caption, module.heading
+    words = []
     monkeypatch.setattr(module, "caption", lambda *given: words.append(given[:2]) or caption(*given))
-    monkeypatch.setattr(module, "heading", lambda given, width: words.append(given[0]) or heading(given, width))
+    monkeypatch.setattr(contact_sheet, "heading", lambda given, width: words.append(given[0]) or heading(given, width))
     return words
 
 
@@ -89,5 +92,4 @@ def test_large_photos_are_kept_small():
 
 
 def test_nothing_to_draw():
-    with pytest.raises(DataError, match="at least one picture"):
-        LeastCertain().draw()
+    refuses(DataError, "at least one picture", LeastCertain().draw)

@@ -61,7 +61,7 @@ def lose(monkeypatch, attempts):
 
     def checked(self):
         health = check(self)
-        if self.attempt in attempts and self.alpha_step == 4:
+        if self.restart in attempts and self.alpha_step == 4:
             return dataclasses.replace(health, problem="the masks are empty (mean alpha 0.001)")
         return health
 

@@ -4,38 +4,11 @@ import pytest
 import torch
 from tests.tiny_run import SETTINGS
 
-from labels4free.generators.base import mix_styles
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.generators.views import VIEWS, render_again
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import agreement
-from labels4free.training.agreement import VIEWS, build_view, first_fine_row, render_again
+from labels4free.training.agreement import build_view
 from labels4free.training.projection import fit_projection
-
-
-@pytest.mark.parametrize(("rows", "first"), [(23, 14), (18, 11), (10, 6), (2, 1), (1, 0)])
-def test_the_finest_two_fifths_are_exchanged(rows, first):
-    assert first_fine_row(rows) == first
-
-
-def test_other_noise_leaves_the_styles_and_changes_the_image(tiny_generator):
-    ws = tiny_generator.draw_ws(0, 3)
-    plain, again = tiny_generator.synthesize(ws), render_again(tiny_generator, "noise", ws, 0, 3, 1.0)
-    assert not torch.equal(again.image, plain.image)
-    assert torch.equal(again.image, render_again(tiny_generator, "noise", ws, 0, 3, 1.0).image)
-    assert not torch.equal(again.image, render_again(tiny_generator, "noise", ws, 0, 4, 1.0).image)
-    assert not torch.equal(again.image, render_again(tiny_generator, "noise", ws, 1, 3, 1.0).image)
-
-
-def test_mixing_changes_the_fine_styles_alone(tiny_generator):
-    ws = tiny_generator.draw_ws(0, 3)
-    plain, again = tiny_generator.synthesize(ws), render_again(tiny_generator, "mixing", ws, 0, 3, 1.0)
-    assert torch.equal(again.features[0], plain.features[0])
-    assert not torch.equal(again.features[-1], plain.features[-1])
-    other = tiny_generator.draw_ws(0 ^ agreement._MIXING_SEED, 3, 1.0)
-    expected = tiny_generator.synthesize(mix_styles(ws, other, first_fine_row(tiny_generator.num_ws)))
-    assert torch.equal(again.image, expected.image)
-
-
-# Kept like the bank's samples
 
 
 @pytest.fixture(scope="module")

@@ -24,12 +24,13 @@ from tests.tiny_run import (
     tiny_config,
 )
 
-from labels4free.checkpoints.loading import generator_fingerprint, load_alpha_network
-from labels4free.checkpoints.native import read_native
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.loading import load_alpha_network
+from labels4free.checkpoints.native import read_native_header, read_tensors
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import alpha_run
 from labels4free.training.bank import PREVIEWS, build_bank
 from labels4free.training.run_dir import RunDir
@@ -40,18 +41,21 @@ from labels4free.training.run_dir import RunDir
 def test_what_a_run_leaves(whole):
     result = whole["result"]
     assert whole["files"] == ["alpha.safetensors", "checkpoints", "config.json", "log.jsonl", "pictures"]
-    assert sorted(whole["pictures"]) == [f"attempt_0_step_{step:06d}.png" for step in (0, 4, 8)]
+    assert sorted(whole["pictures"]) == [f"restart_0_step_{step:06d}.png" for step in (0, 4, 8)]
     assert whole["checkpoint"][0] == TOTAL
     assert (result.steps, result.total, result.restarts, result.interrupted) == (TOTAL, TOTAL, 0, None)
-    run = result.alpha_file.parent
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [f"step_{k:06d}.pt" for k in (5, 10, TOTAL)]
+    run = result.file.parent
+    checkpoints = run / "checkpoints" / "member_0" / "restart_0"
+    assert sorted(p.name for p in checkpoints.iterdir()) == [f"step_{k:06d}.pt" for k in (5, 10, TOTAL)]
 
 
 def test_config_of_the_run(whole, tiny_generator):
-    config = json.loads((whole["result"].alpha_file.parent / "config.json").read_text())
-    fingerprint = generator_fingerprint(tiny_generator)
+    config = json.loads((whole["result"].file.parent / "config.json").read_text())
+    fingerprint = state_hash(tiny_generator)
     assert config == {
+        "format": 2,
         "generator": {"name": "tiny", "family": "mobile_stylegan", "fingerprint": fingerprint},
+        "recipe": "replay",
         "train": SETTINGS.to_json(),
     }
 
@@ -60,17 +64,17 @@ def test_log_of_the_run(whole):
     log = [json.loads(line) for line in whole["log"].splitlines()]
     assert [entry["iteration"] for entry in log] == list(range(1, TOTAL + 1))
     assert [entry["step"] for entry in log] == list(range(1 - WARMUP, STEPS + 1))
-    assert {entry["attempt"] for entry in log} == {0}
+    assert {entry["restart"] for entry in log} == {0}
     assert [entry["step"] for entry in log if "loss_adversarial" in entry] == list(range(1, STEPS + 1))
     assert [entry["step"] for entry in log if "check_polarity" in entry] == [4, 8]
     numbers = [v for entry in log for v in entry.values()]
     assert all(math.isfinite(value) for value in numbers)
-    health = whole["result"].health
-    assert {f"check_{name}": value for name, value in health.numbers().items()}.items() <= log[-1].items()
+    health = whole["result"].check
+    assert {f"check_{name}": value for name, value in health.numbers.items()}.items() <= log[-1].items()
 
 
 def test_pictures_show_four_columns_of_every_preview(whole):
-    run = whole["result"].alpha_file.parent
+    run = whole["result"].file.parent
     for path in sorted((run / "pictures").iterdir()):
         pixels = np.asarray(Image.open(path).convert("RGB"))
         cell = 64  # the previews of this generator
@@ -92,20 +96,20 @@ def test_progress_tells_of_samples_then_of_steps(train):
 
 def test_the_generator_is_not_touched(train):
     generator = build_tiny_generator()
-    before = generator_fingerprint(generator)
+    before = state_hash(generator)
     train(generator=generator)
-    assert generator_fingerprint(generator) == before
+    assert state_hash(generator) == before
     assert list(generator.parameters()) == []
     assert all(buffer.grad is None for buffer in generator.buffers())
 
 
 def test_the_average_is_what_is_saved(whole, tiny_generator, tmp_path):
-    run = whole["result"].alpha_file.parent
+    run = whole["result"].file.parent
     state = RunDir(run).latest_checkpoint().state
     levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
     projection = build_bank(tiny_generator, levels, SETTINGS, tmp_path)[0].projection
     network = MergeNetwork(projection.specs(tiny_generator.feature_specs), 64, width=SETTINGS.alpha.width)
-    saved = read_native(run / "alpha.safetensors", "alpha_network").state
+    saved = read_tensors(run / "alpha.safetensors", "alpha_network")
     folded = {}
     for name in ("average", "network"):
         network.load_state_dict(state[name])
@@ -116,18 +120,18 @@ def test_the_average_is_what_is_saved(whole, tiny_generator, tmp_path):
 
 
 def test_the_finished_network_serves_the_generator(whole, tiny_generator):
-    run = whole["result"].alpha_file.parent
+    run = whole["result"].file.parent
     network = load_alpha_network(run)
     assert not any(parameter.requires_grad for parameter in network.parameters())
     image = LayeredGenerator(tiny_generator, network)(tiny_generator.map(sample_z(8, 3, 0)[None]))
     assert image.alpha.shape == (1, 1, 64, 64)
     assert image.alpha.std() > 1e-4
-    info = read_native(run / "alpha.safetensors").info
-    assert info["generator"]["fingerprint"] == generator_fingerprint(tiny_generator)
+    info = read_native_header(run / "alpha.safetensors").info
+    assert info["generator"]["fingerprint"] == state_hash(tiny_generator)
     assert info["generator"]["name"] == "tiny"
     assert info["train"] == SETTINGS.to_json()
     assert info["restarts"] == 0
-    assert info["health"] == whole["result"].health.numbers()
+    assert info["health"] == whole["result"].check.numbers
 
 
 def test_the_same_run_twice_is_the_same_to_the_bit(train, whole, tmp_path):
@@ -293,7 +297,7 @@ def test_a_shared_bank_of_other_settings_is_found_before_the_folder_is_made(trai
 @pytest.mark.parametrize("resolution", [8, 16, 32])
 def test_every_resolution_that_the_maps_allow(train, resolution):
     config = tiny_config(resolution=resolution, steps=2, background={"blur": 8})
-    assert train(config=config).alpha_file is not None
+    assert train(config=config).file is not None
 
 
 # Finished runs
@@ -307,7 +311,7 @@ def test_a_finished_run_is_resumed_at_once(train, whole, tmp_path, monkeypatch):
     before = content(tmp_path / "run")
     for config in (None, SETTINGS):
         again = train(config=config, generator=generator, resume=True)
-        assert again == dataclasses.replace(whole["result"], alpha_file=tmp_path / "run" / "alpha.safetensors")
+        assert again == dataclasses.replace(whole["result"], file=tmp_path / "run" / "alpha.safetensors")
     assert content(tmp_path / "run") == before
     with pytest.raises(ConfigError, match="A resumed run keeps its settings"):
         train(config=tiny_config(steps=99), generator=generator, resume=True)
@@ -321,7 +325,7 @@ def test_a_finished_run_after_restarts_is_resumed_at_once(train, lost):
 def test_a_finished_run_whose_network_was_deleted_makes_it_again(train, whole, tmp_path):
     train()
     (tmp_path / "run" / "alpha.safetensors").unlink()
-    assert train(resume=True).health == whole["result"].health
+    assert train(resume=True).check == whole["result"].check
     assert_same(tmp_path / "run", whole)
 
 

@@ -22,7 +22,7 @@ from tests.tiny_run import (
     tiny_config,
 )
 
-from labels4free.checkpoints.native import read_native
+from labels4free.checkpoints.native import read_native_header
 from labels4free.errors import RunError
 from labels4free.training import bank as bank_module
 from labels4free.training import monitor
@@ -48,14 +48,14 @@ _find_problem = monitor.find_problem
 def test_stopped_while_training_and_resumed(train, whole, tmp_path, number, iteration):
     before = signal.getsignal(number)
     stopped = train(progress=signalling(number, iteration=iteration))
-    assert (stopped.interrupted, stopped.alpha_file) == (number.name, None)
+    assert (stopped.interrupted, stopped.file) == (number.name, None)
     assert (stopped.steps, stopped.total) == (iteration, TOTAL)
     assert RunDir(tmp_path / "run").latest_checkpoint().step == iteration
     assert signal.getsignal(number) is before
     assert not (tmp_path / "run" / "alpha.safetensors").exists()
     result = train(config=None, resume=True)
     assert result.interrupted is None
-    assert result.health == whole["result"].health
+    assert result.check == whole["result"].check
     assert_same(tmp_path / "run", whole)
 
 
@@ -63,7 +63,7 @@ def test_stopped_while_training_and_resumed(train, whole, tmp_path, number, iter
 def test_stopped_while_rendering_and_resumed(train, whole, tmp_path, monkeypatch, rendered):
     monkeypatch.setattr(bank_module, "_CHUNK", 5)
     stopped = train(progress=signalling(signal.SIGTERM, rendered=rendered))
-    assert (stopped.interrupted, stopped.alpha_file) == ("SIGTERM", None)
+    assert (stopped.interrupted, stopped.file) == ("SIGTERM", None)
     assert (stopped.steps, stopped.total) == (0, TOTAL)
     train(config=None, resume=True)
     assert_same(tmp_path / "run", whole)
@@ -80,7 +80,7 @@ def test_stopped_after_every_single_step(train, whole, tmp_path):
 def test_a_signal_in_the_last_step_changes_nothing(train, whole, tmp_path):
     result = train(progress=signalling(signal.SIGTERM, iteration=TOTAL))
     assert result.interrupted is None
-    assert result.alpha_file == tmp_path / "run" / "alpha.safetensors"
+    assert result.file == tmp_path / "run" / "alpha.safetensors"
     assert_same(tmp_path / "run", whole)
 
 
@@ -149,7 +149,7 @@ def test_killed_while_the_bank_is_dropped(train, whole, tmp_path, monkeypatch):
 def test_a_damaged_newest_checkpoint_costs_only_steps(train, whole, tmp_path):
     with pytest.raises(Killed):
         train(progress=killing(TOTAL))
-    newest = tmp_path / "run" / "checkpoints" / "step_000010.pt"
+    newest = tmp_path / "run" / "checkpoints" / "member_0" / "restart_0" / "step_000010.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     train(resume=True)
     assert_same(tmp_path / "run", whole)
@@ -163,23 +163,23 @@ def test_a_lost_run_starts_over_by_itself(train, lost, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "labels4free"):
         result = train()
     assert (result.restarts, result.steps) == (2, 3 * WARMUP + STEPS)
-    assert result.health.problem is None
+    assert result.check.problem is None
     log = RunDir(tmp_path / "run").read_log()
-    assert [(entry["attempt"], entry["iteration"]) for entry in log if "lost" in entry] == [
+    assert [(entry["restart"], entry["iteration"]) for entry in log if "lost" in entry] == [
         (0, WARMUP + 4),
         (1, 2 * WARMUP + 4),
     ]
     assert [entry["lost"] for entry in log if "lost" in entry] == ["the masks are empty (mean alpha 0.001)"] * 2
-    assert [e["attempt"] for e in log] == sorted(e["attempt"] for e in log)
-    assert [entry["iteration"] for entry in log if entry["attempt"] == 2] == list(range(1, result.total + 1))
+    assert [e["restart"] for e in log] == sorted(e["restart"] for e in log)
+    assert [entry["iteration"] for entry in log if entry["restart"] == 2] == list(range(1, result.total + 1))
     assert caplog.messages == [
-        f"Step 4: the masks are empty (mean alpha 0.001). Starting over ({k} of 3), with {SETTINGS.guards(k)}."
+        f"Step 4: the masks are empty (mean alpha 0.001). Starting over ({k} of 3), with {SETTINGS.hardening(k)}."
         for k in (1, 2)
     ]
-    info = read_native(tmp_path / "run" / "alpha.safetensors").info
+    info = read_native_header(tmp_path / "run" / "alpha.safetensors").info
     assert info["restarts"] == 2
     pictures = {p.name.split("_step")[0] for p in (tmp_path / "run" / "pictures").iterdir()}
-    assert pictures == {"attempt_0", "attempt_1", "attempt_2"}
+    assert pictures == {"restart_0", "restart_1", "restart_2"}
 
 
 @pytest.mark.parametrize("stops", [[(0, WARMUP + 4)], [(1, 1)], [(0, 2), (0, WARMUP + 4), (1, 7), (1, 10)]])
@@ -198,7 +198,7 @@ def test_resumed_around_a_restart(train, lost, whole_restarted, tmp_path, stops)
         assert (stopped.restarts, stopped.steps) == ((1, 0) if right_after else (attempt, iteration))
         assert stopped.total == WARMUP * (1 + stopped.restarts) + STEPS
         newest = RunDir(tmp_path / "run").latest_checkpoint().state
-        assert (newest["attempt"], newest["iteration"]) == (stopped.restarts, stopped.steps)
+        assert (newest["restart"], newest["iteration"]) == (stopped.restarts, stopped.steps)
     result = train(resume=True)
     assert result.restarts == 1
     assert_same(tmp_path / "run", whole_restarted)
@@ -211,10 +211,10 @@ def test_killed_at_the_restart(train, lost, whole_restarted, tmp_path, monkeypat
     save = RunDir.save_checkpoint
 
     def fatal(self, step, state):
-        if state["attempt"] == 1 and kill == "before":
+        if state["restart"] == 1 and kill == "before":
             raise Killed
         path = save(self, step, state)
-        if state["attempt"] == 1:
+        if state["restart"] == 1:
             raise Killed
         return path
 
@@ -262,7 +262,7 @@ def test_a_problem_at_the_end_of_a_short_run_is_not_hidden(train, monkeypatch, t
     config = tiny_config(monitor={"grace_steps": 100})
     with caplog.at_level(logging.WARNING, "labels4free"):
         result = train(config=config)
-    assert result.health.problem == "the masks are full"
+    assert result.check.problem == "the masks are full"
     assert caplog.messages[-1] == "Step 8: the masks are full."
     again = train(config=config, resume=True)
     assert again == result
@@ -275,21 +275,21 @@ def test_masks_that_are_no_numbers_are_never_kept(train, monkeypatch, tmp_path):
 
     def broken(self):
         logs = step(self)
-        if self.attempt == 0 and self.alpha_step == STEPS:
+        if self.restart == 0 and self.alpha_step == STEPS:
             self.average.module.head.weight.data.fill_(math.nan)
         return logs
 
     monkeypatch.setattr(AlphaTrainer, "step", broken)
     result = train(config=tiny_config(monitor={"grace_steps": 100}))
     assert result.restarts == 1
-    assert math.isfinite(result.health.coverage)
+    assert math.isfinite(result.check.numbers["coverage"])
 
 
 def test_a_loss_that_is_no_number_starts_over(train, monkeypatch, tmp_path, whole):
     step = AlphaTrainer.step
 
     def broken(self):
-        if self.attempt == 0 and self.iteration == 6:
+        if self.restart == 0 and self.iteration == 6:
             raise FloatingPointError("The discriminator's loss is not finite (nan)")
         return step(self)
 
@@ -297,4 +297,4 @@ def test_a_loss_that_is_no_number_starts_over(train, monkeypatch, tmp_path, whol
     result = train()
     assert result.restarts == 1
     lost = [entry for entry in RunDir(tmp_path / "run").read_log() if "lost" in entry]
-    assert lost == [{"attempt": 0, "iteration": 6, "lost": "The discriminator's loss is not finite (nan)"}]
+    assert lost == [{"restart": 0, "iteration": 6, "lost": "The discriminator's loss is not finite (nan)"}]

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tests.pictures import seeded
+from tests.small_pictures import seeded
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 

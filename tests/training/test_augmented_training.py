@@ -8,7 +8,7 @@ from tests.tiny import tiny_stylegan2
 from tests.tiny_published import CHANNELS, published_trainer
 from tests.tiny_run import tiny_config
 
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank
 from labels4free.training.run_dir import state_digest

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.pictures import seeded, square
+from tests.small_pictures import seeded, square
 from torch.nn import functional as F
 
 from labels4free.training.backgrounds import (

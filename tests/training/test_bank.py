@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from labels4free.errors import ConfigError, RunError
 from labels4free.generators import base as base_module
 from labels4free.generators.base import sample_z
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import bank as bank_module
 from labels4free.training import chunks
 from labels4free.training.bank import (

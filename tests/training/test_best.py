@@ -9,13 +9,13 @@ from torch import nn
 from labels4free.errors import CheckpointError
 from labels4free.training.best import Best
 from labels4free.training.config import MonitorConfig
-from labels4free.training.monitor import Health
+from labels4free.training.contracts import Check
 
 CONFIG = MonitorConfig(interval=100, grace_steps=300, margin=0.01)
 
 
-def health(score: float, problem: str | None = None) -> Health:
-    return Health(0.4, 0.1, 0.9, 0.4, 0.6, 1.0, problem, separation=score, score=score)
+def health(score: float, problem: str | None = None) -> Check:
+    return Check({"coverage": 0.4, "score": score}, problem)
 
 
 def network(value: float) -> nn.Linear:
@@ -42,7 +42,7 @@ def kept(best: Best) -> float:
 def test_a_score_that_rises_keeps_the_last():
     best = after([0.1, 0.2, 0.3, 0.4, 0.5])
     assert (best.step, kept(best)) == (500, 500)
-    assert best.numbers == health(0.5).numbers()
+    assert best.numbers == health(0.5).numbers
 
 
 def test_a_score_that_falls_by_more_than_the_margin_keeps_the_highest():

@@ -8,12 +8,12 @@ from tests.tiny import tiny_stylegan2
 from tests.tiny_published import CHANNELS, advanced, published_trainer
 from tests.tiny_run import tiny_config
 
+from labels4free.generators.views import render_again
 from labels4free.metrics import soft_agreement
-from labels4free.networks.alpha_network import MergeNetwork
-from labels4free.training.agreement import render_again
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.seeds import derive_seed
 from labels4free.training.alpha_run import ReplayRecipe
 from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.draws import mix
 from labels4free.training.monitor import label_free_score
 from labels4free.training.published_trainer import _SHOWN
 
@@ -24,7 +24,7 @@ def generator():
 
 
 def steadiness(health):
-    return health.agreement_noise, health.agreement_mixing
+    return health.numbers.get("agreement_noise"), health.numbers.get("agreement_mixing")
 
 
 # The published recipe
@@ -33,16 +33,19 @@ def steadiness(health):
 def test_the_published_recipe_renders_again_for_its_checks(generator):
     trainer = advanced(published_trainer(generator, monitor={"samples": 3, "noise_views": 2}), 2)
     health = trainer.check()
-    seed, psi = mix(trainer.config.seed, _SHOWN), trainer.config.samples.truncation_psi
+    seed, psi = derive_seed(trainer.config.seed, _SHOWN), trainer.config.samples.truncation_psi
     alpha = trainer.show(range(3)).alpha
-    for view, number, found in (("noise", 2, health.agreement_noise), ("mixing", 3, health.agreement_mixing)):
+    for view, number, found in (
+        ("noise", 2, health.numbers["agreement_noise"]),
+        ("mixing", 3, health.numbers["agreement_mixing"]),
+    ):
         again = []
         for k in range(number):
             ws = generator.draw_ws(seed, 2 * k, psi)
             again.append(trainer._shrunk(trainer.kept(render_again(generator, view, ws, seed, 2 * k, psi).features)))
         assert found == pytest.approx(soft_agreement(alpha[:number], torch.cat(again)))
     assert 0 < min(steadiness(health)) <= max(steadiness(health)) < 1
-    assert health.score == label_free_score(health.separation, health.agreement_mixing)
+    assert health.score == label_free_score(health.numbers["separation"], health.numbers["agreement_mixing"])
     assert trainer.check() == health
 
 
@@ -51,11 +54,11 @@ def test_what_is_not_asked_for_is_not_rendered(generator, monkeypatch):
     monkeypatch.setattr("labels4free.training.published_trainer.render_again", None)
     health = trainer.check()
     assert steadiness(health) == (None, None)
-    assert health.score == health.separation
+    assert health.score == health.numbers["separation"]
 
 
 def test_restarted_the_published_recipe_has_stronger_guards(generator):
-    trainers = [published_trainer(generator, attempt=k) for k in range(3)]
+    trainers = [published_trainer(generator, restart=k) for k in range(3)]
     weights = [trainer.config.loss.foreground_coverage for trainer in trainers]
     assert weights == [weights[0], 2 * weights[0], 4 * weights[0]]
     assert weights[0] > 0
@@ -72,7 +75,7 @@ def recipe(tiny_generator, tmp_path_factory):
 
 
 def test_the_default_recipe_checks_on_samples_of_the_bank_rendered_again(recipe):
-    trainer = recipe.attempt(0)
+    trainer = recipe.trainer()
     assert {view: len(levels[0]) for view, levels in trainer.views.items()} == {"noise": 2, "mixing": 4}
     for _ in range(trainer.total):
         trainer.step()
@@ -104,9 +107,9 @@ def test_a_trainer_without_views_knows_no_agreement(recipe, tiny_generator):
 
 
 def test_members_have_their_own_seeds_and_attempts_their_guards(recipe):
-    seeds = {recipe.attempt(number, member).config.seed for number in range(2) for member in range(2)}
+    seeds = {recipe.trainer(member, number).config.seed for number in range(2) for member in range(2)}
     assert len(seeds) == 2
-    first, again = recipe.attempt(0, 1), recipe.attempt(1, 1)
+    first, again = recipe.trainer(1), recipe.trainer(1, 1)
     assert again.warmup == 2 * first.warmup
     assert again.total == again.warmup + recipe.config.steps
     assert again.config.loss.coverage == 2 * first.config.loss.coverage

@@ -6,14 +6,13 @@ import json
 import pytest
 
 from labels4free.errors import ConfigError
+from labels4free.settings import build, change
 from labels4free.training.config import (
     BankConfig,
     LossConfig,
     MonitorConfig,
     TrainConfig,
-    apply_settings,
     config_for_minutes,
-    config_from_json,
 )
 
 
@@ -39,17 +38,17 @@ def test_json_round_trip():
         loss=LossConfig(coverage=0.0),
     )
     text = json.dumps(config.to_json(), allow_nan=False)
-    assert config_from_json(json.loads(text)) == config
-    assert config_from_json(TrainConfig().to_json()) == TrainConfig()
+    assert build(TrainConfig, json.loads(text)) == config
+    assert build(TrainConfig, TrainConfig().to_json()) == TrainConfig()
 
 
 def test_missing_fields_keep_their_defaults():
-    assert config_from_json({}) == TrainConfig()
-    assert config_from_json({"bank": {"size": 99}}) == TrainConfig(bank=BankConfig(size=99))
+    assert build(TrainConfig, {}) == TrainConfig()
+    assert build(TrainConfig, {"bank": {"size": 99}}) == TrainConfig(bank=BankConfig(size=99))
 
 
 def test_a_whole_number_serves_as_a_fraction():
-    config = config_from_json({"loss": {"coverage": 2}})
+    config = build(TrainConfig, {"loss": {"coverage": 2}})
     assert config.loss.coverage == 2
     assert type(config.loss.coverage) is float  # the run's config.json must not depend on how it was given
 
@@ -73,13 +72,13 @@ def test_a_whole_number_serves_as_a_fraction():
 )
 def test_json_that_is_no_configuration(values, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        config_from_json(values)
+        build(TrainConfig, values)
 
 
 @pytest.mark.parametrize("values", [[], "steps", 3, None])
 def test_json_that_is_no_table(values):
     with pytest.raises(ConfigError, match="The configuration must be a table of fields, got"):
-        config_from_json(values)
+        build(TrainConfig, values)
 
 
 # Settings of the command line
@@ -87,10 +86,8 @@ def test_json_that_is_no_table(values):
 
 def test_settings_change_single_fields():
     base = TrainConfig(seed=5)
-    changed = apply_settings(
-        base,
-        ["steps=12", "loss.coverage=0.5", " bank.size = 40 ", "background.same_latent=TRUE", "loss.binarization=2"],
-    )
+    settings = ["steps=12", "loss.coverage=0.5", " bank.size = 40 ", "background.same_latent=TRUE"]
+    changed = change(base, settings=[*settings, "loss.binarization=2"])
     assert (changed.steps, changed.seed, changed.loss.coverage, changed.bank.size) == (12, 5, 0.5, 40)
     assert changed.background.same_latent is True
     assert changed.loss.binarization == 2.0
@@ -100,35 +97,35 @@ def test_settings_change_single_fields():
 
 
 def test_no_settings_change_nothing():
-    assert apply_settings(TrainConfig(), []) == TrainConfig()
+    assert change(TrainConfig(), settings=[]) == TrainConfig()
 
 
 def test_the_last_one_counts_and_values_may_hold_an_equals_sign():
-    config = apply_settings(TrainConfig(), ["data=/a", "data=/b=c"])
+    config = change(TrainConfig(), settings=["data=/a", "data=/b=c"])
     assert config.data == "/b=c"
 
 
 @pytest.mark.parametrize(("text", "value"), [("none", None), ("None", None), ("", None), ("zero", "zero")])
 def test_none(text, value):
-    assert apply_settings(TrainConfig(), [f"background.mode={text}"]).background.mode == value
+    assert change(TrainConfig(), settings=[f"background.mode={text}"]).background.mode == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False)])
 def test_truth_values(text, value):
-    assert apply_settings(TrainConfig(), [f"background.same_latent={text}"]).background.same_latent is value
+    assert change(TrainConfig(), settings=[f"background.same_latent={text}"]).background.same_latent is value
 
 
 @pytest.mark.parametrize("path", all_fields())
 def test_every_default_can_be_given_as_a_setting(path):
     value = all_fields()[path]
-    assert apply_settings(TrainConfig(), [f"{path}={'none' if value is None else value}"]) == TrainConfig()
+    assert change(TrainConfig(), settings=[f"{path}={'none' if value is None else value}"]) == TrainConfig()
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_an_unknown_name_in_a_section_lists_the_valid_ones(section):
     names = ", ".join(f.name for f in dataclasses.fields(getattr(TrainConfig(), section)))
     with pytest.raises(ConfigError) as caught:
-        apply_settings(TrainConfig(), [f"{section}.colour=3"])
+        change(TrainConfig(), settings=[f"{section}.colour=3"])
     assert str(caught.value) == f"Unknown setting '{section}.colour'; the valid names there are {names}."
 
 
@@ -136,7 +133,7 @@ def test_an_unknown_name_or_section_lists_the_valid_ones():
     names = ", ".join(f.name for f in dataclasses.fields(TrainConfig))
     for path in ("colour", "colour.red", "", ".steps"):
         with pytest.raises(ConfigError) as caught:
-            apply_settings(TrainConfig(), [f"{path}=3"])
+            change(TrainConfig(), settings=[f"{path}=3"])
         assert str(caught.value) == f"Unknown setting {path!r}; the valid names there are {names}."
 
 
@@ -160,7 +157,7 @@ def test_an_unknown_name_or_section_lists_the_valid_ones():
 )
 def test_settings_that_do_not_fit(setting, sentence):
     with pytest.raises(ConfigError) as caught:
-        apply_settings(TrainConfig(), [setting])
+        change(TrainConfig(), settings=[setting])
     assert str(caught.value) == sentence
 
 
@@ -169,7 +166,7 @@ def test_a_section_instead_of_one_of_its_fields(section):
     with pytest.raises(
         ConfigError, match=rf"^{section} is a section; set one of its fields: {section}\.\w+, {section}"
     ):
-        apply_settings(TrainConfig(), [f"{section}=3"])
+        change(TrainConfig(), settings=[f"{section}=3"])
 
 
 # Ranges
@@ -204,21 +201,21 @@ ROOMY = TrainConfig(bank=BankConfig(size=8), monitor=MonitorConfig(samples=1))
 def test_bounds(path, bounds):
     low, high = bounds
     whole = type(all_fields()[path]) is int
-    apply_settings(ROOMY, [f"{path}={low}"])
+    change(ROOMY, settings=[f"{path}={low}"])
     with pytest.raises(ConfigError, match=rf"^{path} must (be at least {low}|lie in \[0, 1\]), got -?[\d.]+\.$"):
-        apply_settings(ROOMY, [f"{path}={low - 1 if whole else low - 0.001}"])
+        change(ROOMY, settings=[f"{path}={low - 1 if whole else low - 0.001}"])
     if high is not None:
-        apply_settings(ROOMY, [f"{path}={high}"])
+        change(ROOMY, settings=[f"{path}={high}"])
         with pytest.raises(ConfigError, match=rf"^{path} must lie in \[0, 1\], got 1\.001\.$"):
-            apply_settings(ROOMY, [f"{path}={high + 0.001}"])
+            change(ROOMY, settings=[f"{path}={high + 0.001}"])
 
 
 @pytest.mark.parametrize("path", ["alpha.learning_rate", "discriminator.learning_rate"])
 def test_a_learning_rate_is_above_0(path):
-    apply_settings(TrainConfig(), [f"{path}=1e-9"])
+    change(TrainConfig(), settings=[f"{path}=1e-9"])
     for value in ("0", "-0.1"):
         with pytest.raises(ConfigError, match=rf"^{path} must be above 0, got"):
-            apply_settings(TrainConfig(), [f"{path}={value}"])
+            change(TrainConfig(), settings=[f"{path}={value}"])
 
 
 @pytest.mark.parametrize("low_high", [(-0.1, 0.5), (0.8, 0.7), (0.5, 2.1)])
@@ -241,33 +238,33 @@ def test_the_two_coverages_leave_room_between_them():
 @pytest.mark.parametrize(("start", "full"), [(-1, 10), (10, 10), (11, 10)])
 def test_filled_backgrounds_come_in_a_stretch_of_steps(start, full):
     with pytest.raises(ConfigError, match=rf"must satisfy 0 <= from < full, got {start} and {full}\."):
-        apply_settings(TrainConfig(), [f"background.filled_from_step={start}", f"background.filled_full_step={full}"])
+        change(TrainConfig(), settings=[f"background.filled_from_step={start}", f"background.filled_full_step={full}"])
 
 
 @pytest.mark.parametrize("resolution", [0, 4, 12, 33, -8])
 def test_the_resolution_is_a_power_of_two(resolution):
     with pytest.raises(ConfigError) as caught:
-        apply_settings(TrainConfig(), [f"resolution={resolution}"])
+        change(TrainConfig(), settings=[f"resolution={resolution}"])
     assert str(caught.value) == f"resolution must be a power of two of at least 8, got {resolution}."
 
 
 @pytest.mark.parametrize("resolution", [8, 16, 64, 256])
 def test_resolutions_that_serve(resolution):
-    assert apply_settings(TrainConfig(), [f"resolution={resolution}", "background.blur=1"]).resolution == resolution
+    assert change(TrainConfig(), settings=[f"resolution={resolution}", "background.blur=1"]).resolution == resolution
 
 
 def test_sections_that_do_not_fit_each_other():
     with pytest.raises(ConfigError, match=r"background\.blur may be at most the training resolution 16, got 17\."):
-        apply_settings(TrainConfig(), ["resolution=16", "background.blur=17"])
+        change(TrainConfig(), settings=["resolution=16", "background.blur=17"])
     with pytest.raises(ConfigError, match=r"channel_base must be at least the training resolution 64, got 63\."):
-        apply_settings(TrainConfig(), ["resolution=64", "discriminator.channel_base=63"])
+        change(TrainConfig(), settings=["resolution=64", "discriminator.channel_base=63"])
     with pytest.raises(ConfigError, match=r"bank\.size must exceed monitor\.samples, .*, got 16 and 16\."):
-        apply_settings(TrainConfig(), ["bank.size=16", "monitor.samples=16"])
-    apply_settings(TrainConfig(), ["bank.size=17", "monitor.samples=16"])
+        change(TrainConfig(), settings=["bank.size=16", "monitor.samples=16"])
+    change(TrainConfig(), settings=["bank.size=17", "monitor.samples=16"])
 
 
 def test_settings_can_change_together_what_could_not_be_changed_alone():
-    changed = apply_settings(TrainConfig(), ["bank.size=8", "monitor.samples=4"])
+    changed = change(TrainConfig(), settings=["bank.size=8", "monitor.samples=4"])
     assert (changed.bank.size, changed.monitor.samples) == (8, 4)
 
 
@@ -307,12 +304,12 @@ def test_several_members_come_when_there_is_time_for_all_else():
 
 def test_each_restart_is_more_careful():
     config = TrainConfig()
-    assert config.guarded(0) is config
-    first, second = config.guarded(1), config.guarded(2)
+    assert config.hardened(0) is config
+    first, second = config.hardened(1), config.hardened(2)
     assert [c.discriminator.warmup_steps for c in (config, first, second)] == [600, 1200, 1800]
     assert [c.loss.coverage for c in (config, first, second)] == [5, 10, 20]
     assert [c.loss.binarization_steps for c in (config, first, second)] == [600, 1000, 1000]  # at most all steps
-    assert apply_settings(TrainConfig(), ["loss.binarization_steps=2000"]).guarded(1).loss.binarization_steps == 2000
+    assert change(TrainConfig(), settings=["loss.binarization_steps=2000"]).hardened(1).loss.binarization_steps == 2000
     back = dataclasses.replace(
         first,
         loss=config.loss,
@@ -324,7 +321,7 @@ def test_each_restart_is_more_careful():
 
 
 def test_what_a_restart_does_in_words():
-    assert TrainConfig().guards(1) == "1200 warm-up steps, coverage weight 10, binarization over 1000 steps"
+    assert TrainConfig().hardening(1) == "1200 warm-up steps, coverage weight 10, binarization over 1000 steps"
 
 
 def test_members_differ_by_their_seed_alone():

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from labels4free.errors import ConfigError
+from labels4free.settings import change
 from labels4free.training.config import TrainConfig
 from labels4free.training.config_file import as_toml, assemble, field_docs, read_config_file
 from labels4free.training.presets import PRESETS
 from labels4free.training.published_config import PublishedConfig
 from labels4free.training.recipes import RECIPES
-from labels4free.training.settings import change
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_what_is_written(toml):
     assert max(map(len, text.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("kind", RECIPES.values())
-def test_every_field_has_its_sentence(kind):
-    for section in (kind(), *(v for v in vars(kind()).values() if dataclasses.is_dataclass(v))):
+@pytest.mark.parametrize("entry", RECIPES.values())
+def test_every_field_has_its_sentence(entry):
+    for section in (config := entry.config(), *(v for v in vars(config).values() if dataclasses.is_dataclass(v))):
         docs = field_docs(type(section))
         values = {f.name for f in dataclasses.fields(section) if not dataclasses.is_dataclass(getattr(section, f.name))}
         assert values <= docs.keys()

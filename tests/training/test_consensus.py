@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.bank import ReplayBank
 from labels4free.training.config import AlphaConfig, BankConfig, MonitorConfig, TrainConfig
 from labels4free.training.consensus import distil, find_consensus, sharpened_mean

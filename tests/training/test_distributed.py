@@ -1,4 +1,4 @@
-"""What a world does with one process and with two, and what it says when the others do not come."""
+"""What a group does with one process and with two, and what it says when the others do not come."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.two_processes import Pair, results
 
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.training import distributed
-from labels4free.training.distributed import AlreadySaid, PeerLostError, World, device_of, joined_world
+from labels4free.training.distributed import AlreadySaid, PeerLostError, ProcessGroup, device_of, joined_processes
 from labels4free.training.interrupts import Stopped
 
 VARIABLES = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611"}
@@ -35,30 +35,30 @@ def launched(monkeypatch):
 
 def test_one_process_touches_nothing(monkeypatch):
     monkeypatch.setattr(distributed, "dist", None)
-    world, x = World.single(), torch.tensor([1.0, 3.0], requires_grad=True)
-    assert (world.rank, world.size, world.leads, world.launched) == (0, 1, True, False)
-    assert world.share([1, 2, 3]) == [1, 2, 3]
-    assert world.take(x) is x
-    assert world.with_common_mean(x) is x
+    group, x = ProcessGroup(), torch.tensor([1.0, 3.0], requires_grad=True)
+    assert (group.rank, group.size, group.is_main, group.launched) == (0, 1, True, False)
+    assert group.shard([1, 2, 3]) == [1, 2, 3]
+    assert group.shard_batch(x) is x
+    assert group.with_common_mean(x) is x
     x.grad = torch.ones(2)
     numbers = {"a": 0.1}
-    assert world.average_gradients([x], numbers) == numbers
+    assert group.average_gradients([x], numbers) == numbers
     assert torch.equal(x.grad, torch.ones(2))
-    assert world.total(3, 4) == (3, 4)
-    assert [call(lambda: 5) for call in (world.together, world.from_lead, world.one_by_one)] == [5, 5, 5]
-    world.check_same("colour", "red")
+    assert group.sum(3, 4) == (3, 4)
+    assert [call(lambda: 5) for call in (group.in_all, group.on_main, group.local_main_first)] == [5, 5, 5]
+    group.check_same("colour", "red")
 
 
 def test_without_a_launcher_there_is_one(launched, monkeypatch):
     launched(WORLD_SIZE=None)
-    with joined_world() as world:
-        assert world == World.single()
+    with joined_processes() as group:
+        assert group == ProcessGroup()
 
 
 def test_a_launcher_of_one_process(launched):
     launched(WORLD_SIZE="1", RANK=None, MASTER_PORT=None)
-    with joined_world() as world:
-        assert (world.size, world.launched) == (1, True)
+    with joined_processes() as group:
+        assert (group.size, group.launched) == (1, True)
 
 
 # What a launcher should have set
@@ -81,7 +81,7 @@ def test_a_launcher_of_one_process(launched):
 )
 def test_variables_that_cannot_be(launched, changes, sentence):
     launched(**changes)
-    with pytest.raises(RunError) as caught, joined_world():
+    with pytest.raises(RunError) as caught, joined_processes():
         pass
     assert str(caught.value).startswith(sentence)
     assert str(caught.value).endswith("or unset WORLD_SIZE to train in one.")
@@ -90,7 +90,7 @@ def test_variables_that_cannot_be(launched, changes, sentence):
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_the_others_do_not_come(launched, rank):
     launched(RANK=rank)
-    with pytest.raises(RunError) as caught, joined_world(seconds=1):
+    with pytest.raises(RunError) as caught, joined_processes(seconds=1):
         pass
     said = str(caught.value)
     assert said.startswith(f"This is process {rank} of 2 (RANK, WORLD_SIZE), but the others did not come to 127.0.0.1:")
@@ -104,9 +104,9 @@ def test_the_others_do_not_come(launched, rank):
 
 def test_each_process_has_a_device_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    second, third = World(1, 4, 1), World(2, 4, 2)
-    assert device_of("cuda", World.single()) == "cuda"
-    assert device_of("cuda:1", World.single()) == "cuda:1"
+    second, third = ProcessGroup(1, 4, 1), ProcessGroup(2, 4, 2)
+    assert device_of("cuda", ProcessGroup()) == "cuda"
+    assert device_of("cuda:1", ProcessGroup()) == "cuda:1"
     assert device_of("cpu", second) == "cpu"
     assert device_of("cuda", second) == "cuda:1"
     with pytest.raises(ConfigError, match=r"finds only 2 CUDA devices; start as many .*--nproc-per-node 2"):
@@ -119,11 +119,11 @@ def test_each_process_has_a_device_of_its_own(monkeypatch):
 # Two processes
 
 
-def averaged(world):
+def averaged(group):
     weights = [torch.zeros(2, 2, requires_grad=True), torch.zeros(3, requires_grad=True), torch.zeros(1)]
-    weights[0].grad = torch.full((2, 2), 1.0 + 2 * world.rank)
-    weights[1].grad = torch.tensor([world.rank, 10.0, -world.rank])
-    numbers = world.average_gradients(weights, {"loss": float(world.rank), "other": 4.0})
+    weights[0].grad = torch.full((2, 2), 1.0 + 2 * group.rank)
+    weights[1].grad = torch.tensor([group.rank, 10.0, -group.rank])
+    numbers = group.average_gradients(weights, {"loss": float(group.rank), "other": 4.0})
     return [w.grad for w in weights], numbers
 
 
@@ -135,12 +135,12 @@ def test_gradients_and_numbers_are_averaged(pair):
         assert numbers == {"loss": 0.5, "other": 4.0}
 
 
-def of_the_mean(world, x):
+def of_the_mean(group, x):
     """A function of the mean that is no mean: value, and gradient after averaging."""
-    part = world.take(x).requires_grad_()
-    value = torch.relu(0.4 - world.with_common_mean(part).mean()).square()
+    part = group.shard_batch(x).requires_grad_()
+    value = torch.relu(0.4 - group.with_common_mean(part).mean()).square()
     (gradient,) = torch.autograd.grad(value, part)
-    return value.detach(), gradient / world.size
+    return value.detach(), gradient / group.size
 
 
 def test_functions_of_the_common_mean_have_its_gradient(pair):
@@ -154,11 +154,11 @@ def test_functions_of_the_common_mean_have_its_gradient(pair):
         torch.testing.assert_close(part, gradient[rank::2])
 
 
-def words(world):
-    stopped = world.total(world.rank, 5)
-    lead = world.from_lead(lambda: os.environ["RANK"])
-    one = world.one_by_one(lambda: f"{world.rank} was here")
-    return list(world.share(range(5))), world.take(torch.arange(6).view(2, 3), 1).tolist(), stopped, lead, one
+def words(group):
+    stopped = group.sum(group.rank, 5)
+    lead = group.on_main(lambda: os.environ["RANK"])
+    one = group.local_main_first(lambda: f"{group.rank} was here")
+    return list(group.shard(range(5))), group.shard_batch(torch.arange(6).view(2, 3), 1).tolist(), stopped, lead, one
 
 
 def test_shares_sums_and_words(pair):
@@ -167,16 +167,16 @@ def test_shares_sums_and_words(pair):
     assert second == ([1, 3], [[1], [4]], (1, 10), "0", "1 was here")
 
 
-def fails_in_one(world, how, who, kind):
+def fails_in_one(group, how, who, kind):
     def work():
-        if world.rank == who:
+        if group.rank == who:
             raise kind("the disk is full")
 
-    getattr(world, how)(work)
+    getattr(group, how)(work)
 
 
 @pytest.mark.parametrize("kind", [DataError, Stopped])
-@pytest.mark.parametrize(("how", "who"), [("together", 0), ("together", 1), ("from_lead", 0), ("one_by_one", 1)])
+@pytest.mark.parametrize(("how", "who"), [("in_all", 0), ("in_all", 1), ("on_main", 0), ("local_main_first", 1)])
 def test_what_fails_in_one_fails_in_all(pair, how, who, kind):
     outcomes = pair(fails_in_one, how, who, kind)
     assert [str(error) for error in outcomes] == ["the disk is full"] * 2
@@ -184,9 +184,9 @@ def test_what_fails_in_one_fails_in_all(pair, how, who, kind):
     assert kinds == ({DataError, AlreadySaid} if kind is DataError else {Stopped})  # one of them says it
 
 
-def differ(world):
-    world.check_same("settings", "the same")
-    world.check_same("generator", f"generator {world.rank}")
+def differ(group):
+    group.check_same("settings", "the same")
+    group.check_same("generator", f"generator {group.rank}")
 
 
 def test_processes_that_are_to_do_different_things(pair):
@@ -197,10 +197,10 @@ def test_processes_that_are_to_do_different_things(pair):
         )
 
 
-def gives_up(world):
-    if world.rank == 1:
+def gives_up(group):
+    if group.rank == 1:
         raise DataError("mine alone")
-    world.total(1)
+    group.sum(1)
 
 
 def test_a_process_that_gives_up_ends_the_other(pair):
@@ -211,12 +211,12 @@ def test_a_process_that_gives_up_ends_the_other(pair):
     assert str(lost).endswith("); the last checkpoint is good: go on with --resume auto.")
 
 
-def dies(world):
-    if world.rank == 1:
+def dies(group):
+    if group.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     weight = torch.zeros(1000, requires_grad=True)
     weight.grad = torch.ones(1000)
-    world.average_gradients([weight], {})
+    group.average_gradients([weight], {})
 
 
 def test_a_process_that_dies_ends_the_other():

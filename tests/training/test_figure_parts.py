@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.tiny_distillation import disc
 
-from labels4free.training.draws import Draws
+from labels4free.seeds import Draws
 from labels4free.training.figure_parts import Frame, dressed, frame_of, with_a_thing, with_arms
 from labels4free.training.figures import Window
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from labels4free.training.draws import Draws
+from labels4free.seeds import Draws
 from labels4free.training.figures import Window, completed
 
 SIZE = 64

@@ -6,8 +6,7 @@ import pytest
 from tests.run_folders import HEALTHY
 
 from labels4free.training import monitor
-from labels4free.training.judging import Bounds, Verdict, judge_checks, judge_steps
-from labels4free.training.log_tail import Series
+from labels4free.training.judging import Bounds, Series, Verdict, judge_checks, judge_steps
 
 GOOD, DOUBTFUL, BAD, OPEN = Verdict.GOOD, Verdict.DOUBTFUL, Verdict.BAD, Verdict.OPEN
 BOUNDS = Bounds(0.25, 0.7)
@@ -18,7 +17,7 @@ def checked(bounds=BOUNDS, **changes):
     series = {}
     for name, value in {**HEALTHY, **changes}.items():
         series[f"check_{name}"] = Series()
-        series[f"check_{name}"].add(1, value, step=5)
+        series[f"check_{name}"].add(value, step=5)
     return {one.name: one for one in judge_checks(series, bounds)}
 
 
@@ -82,7 +81,7 @@ def test_what_rises_slowly_is_not_judged_early():
 def test_a_score_is_compared_with_the_best():
     series = Series()
     for step, value in ((100, 0.3), (200, 0.5), (300, 0.3)):
-        series.add(step, value, step)
+        series.add(value, step)
     (one,) = judge_checks({"check_score": series}, BOUNDS)
     assert one.verdict is DOUBTFUL
     assert one.expected == "large; the best was 0.500, step 200"
@@ -96,13 +95,48 @@ def test_the_order_is_that_of_importance_and_unknown_names_come_last():
 def test_numbers_of_every_step():
     series = {name: Series() for name in ("loss_discriminator", "accuracy", "zeta", "check_coverage")}
     for i in range(100):
-        series["loss_discriminator"].add(i, float(i))
-        series["accuracy"].add(i, 1.0 if i > 50 else 0.5)
-        series["zeta"].add(i, 2.0)
+        series["loss_discriminator"].add(float(i))
+        series["accuracy"].add(1.0 if i > 50 else 0.5)
+        series["zeta"].add(2.0)
     rows = judge_steps(series)
     assert [one.name for one in rows] == ["accuracy", "loss_discriminator", "zeta"]
     assert [one.verdict for one in rows] == [DOUBTFUL, OPEN, OPEN]
     assert rows[1].value == pytest.approx(83.5)  # of the last 32
     assert rows[2].expected == ""
-    series["zeta"].add(100, math.nan)
+    series["zeta"].add(math.nan)
     assert judge_steps(series)[2].verdict is BAD
+
+
+# Series
+
+
+def test_an_empty_series():
+    series = Series()
+    assert math.isnan(series.last)
+    assert math.isnan(series.recent())
+    assert series.points() == ()
+
+
+def test_a_series_by_hand():
+    series = Series()
+    for iteration, value in enumerate((1.0, 4.0, math.nan, 2.0), start=1):
+        series.add(value, step=10 * iteration)
+    assert (series.last, series.best, series.best_step) == (2.0, 4.0, 20)
+    assert series.recent() == pytest.approx(7 / 3)
+    assert series.points() == (1.0, 4.0, 2.0)
+    series.add(math.inf)
+    assert series.last == math.inf
+    assert series.points() == (1.0, 4.0, 2.0)
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 1000, 12345])
+def test_a_long_series_keeps_its_shape_in_little_memory(count):
+    series = Series()
+    for i in range(count):
+        series.add(float(i))
+    points = series.points()
+    assert 100 < len(points) <= Series.CAPACITY
+    assert list(points) == sorted(points)
+    assert points[0] < count / 100
+    assert points[-1] > count * 0.98
+    assert series.recent() == pytest.approx(count - 16.5)

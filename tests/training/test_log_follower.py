@@ -7,7 +7,7 @@ import pytest
 from tests.run_folders import EMPTY, STEPS, WARMUP, cut_log, entries, log, lost, new_run, picture
 from tests.tiny_run import SETTINGS, any_masks_serve, assert_same
 
-from labels4free.errors import ConfigError, RunError
+from labels4free.errors import RunError
 from labels4free.training import log_follower, trackers
 from labels4free.training.alpha_run import train_alpha_network
 from labels4free.training.log_follower import LogFollower, tracking
@@ -18,32 +18,23 @@ class Recorder:
 
     def __init__(self, into, run):
         self.into, self.run = into, run
-        self.begun = self.flushed = self.closed = 0
+        self.told, self.drawn, self.closed = [], [], 0
         self.fail_at = math.inf
 
-    def begin(self):
-        self.begun += 1
-        self.told = []
-
-    def log(self, at, numbers, words):
-        if at.iteration >= self.fail_at:
+    def log(self, entry):
+        if entry.iteration >= self.fail_at:
             raise ConnectionError("the service is down")
-        self.told.append((at, numbers, words))
+        self.told.append(entry)
 
-    def picture(self, at, path):
-        self.told.append((at, path.name))
-
-    def flush(self):
-        self.flushed += 1
+    def picture(self, entry, path):
+        assert entry is self.told[-1] or self.told[-1].step is None
+        self.drawn.append((entry.iteration, path.name))
 
     def close(self):
         self.closed += 1
 
     def places(self):
-        return [tuple(entry[0][1:]) for entry in self.told if len(entry) == 3]
-
-    def pictures(self):
-        return [(entry[0].iteration, entry[1]) for entry in self.told if len(entry) == 2]
+        return [(entry.restart, entry.iteration) for entry in self.told]
 
 
 @pytest.fixture(autouse=True)
@@ -74,50 +65,43 @@ def recorder(follower, recorders):
     return recorders[0]
 
 
-def test_nothing_is_told_before_there_is_a_log(follower, recorder):
-    follower.catch_up()
-    assert (recorder.begun, recorder.flushed) == (0, 0)
-
-
 def test_what_is_new_is_told_once(run, follower, recorder):
+    follower.catch_up()
+    assert recorder.told == []  # there is no log yet
     log(run, entries(30))
     follower.catch_up()
     log(run, entries(50, start=30))
     follower.catch_up()
     follower.catch_up()
     assert recorder.places() == [(0, i) for i in range(1, 51)]
-    assert recorder.begun == 1
-    at, numbers, words = recorder.told[44]
-    assert (at.member, at.attempt, at.iteration, words) == (0, 0, 45, {})
-    assert numbers["loss_discriminator"] == 0.45
-    assert numbers["check_separation"] == 0.4
-    assert "step" not in numbers
+    entry = recorder.told[44]
+    assert (entry.member, entry.restart, entry.iteration, entry.problem, entry.lost) == (0, 0, 45, None, None)
+    assert entry.numbers["loss_discriminator"] == 0.45
+    assert entry.numbers["check_separation"] == 0.4
+    assert "step" not in entry.numbers
 
 
-def test_a_log_that_was_cut_back_is_told_from_its_beginning(run, follower, recorder):
-    log(run, [*lost(0, 70), *entries(20, attempt=1)])
+@pytest.mark.parametrize(
+    ("before", "kept", "after", "told"),
+    [
+        ([*lost(0, 70), *entries(20, restart=1)], 25, 33, [*range(1, 34)]),  # all of it once more
+        (entries(40), 25, 45, [*range(41, 46)]),  # it came to the same place
+    ],
+)
+def test_a_log_that_was_cut_back(run, follower, recorder, before, kept, after, told):
+    log(run, before)
     follower.catch_up()
-    cut_log(run, 25)
-    log(run, entries(33, start=25))
+    recorder.told.clear()
+    cut_log(run, kept)
+    log(run, entries(after, start=kept))
     follower.catch_up()
-    assert recorder.begun == 2
-    assert recorder.places() == [(0, i) for i in range(1, 34)]
-
-
-def test_a_resumed_run_that_came_to_the_same_place_is_not_told_again(run, follower, recorder):
-    log(run, entries(40))
-    follower.catch_up()
-    cut_log(run, 25)
-    log(run, entries(45, start=25))
-    follower.catch_up()
-    assert recorder.begun == 1
-    assert recorder.places() == [(0, i) for i in range(1, 46)]
+    assert recorder.places() == [(0, i) for i in told]
 
 
 def test_problems_and_losses_are_told_in_words(run, follower, recorder):
     log(run, lost(0, 70))
     follower.catch_up()
-    assert [words for _, _, words in recorder.told[-2:]] == [{"problem": EMPTY}, {"lost": EMPTY}]
+    assert [(entry.problem, entry.lost) for entry in recorder.told[-2:]] == [(EMPTY, None), (None, EMPTY)]
 
 
 def test_pictures_come_after_their_entry(run, follower, recorder):
@@ -126,42 +110,30 @@ def test_pictures_come_after_their_entry(run, follower, recorder):
     (run.pictures / "contact_sheet.png").write_bytes(b"")
     log(run, entries(WARMUP + 30))
     follower.catch_up()
-    assert recorder.pictures() == [(20, "attempt_0_step_000000.png"), (45, "attempt_0_step_000025.png")]
-    assert recorder.told[20][1] == "attempt_0_step_000000.png"  # after 20 entries
+    assert recorder.drawn == [(20, "restart_0_step_000000.png"), (45, "restart_0_step_000025.png")]
     log(run, entries(WARMUP + 60, start=WARMUP + 30))
     follower.catch_up()
-    assert [iteration for iteration, _ in recorder.pictures()] == [20, 45, 70]
+    assert [iteration for iteration, _ in recorder.drawn] == [20, 45, 70]
 
 
 def test_a_picture_may_come_later_than_its_entry(run, follower, recorder):
     log(run, entries(WARMUP + STEPS))
     follower.catch_up()
-    assert recorder.pictures() == []
+    assert recorder.drawn == []
     picture(run, STEPS)
     follower.catch_up()
     follower.catch_up()
-    assert recorder.pictures() == [(WARMUP + STEPS, f"attempt_0_step_{STEPS:06d}.png")]
+    assert recorder.drawn == [(WARMUP + STEPS, f"restart_0_step_{STEPS:06d}.png")]
 
 
-def test_pictures_of_each_attempt_come_with_it(run, follower, recorder):
-    log(run, [*lost(0, 70), *entries(50, attempt=1)])
+def test_pictures_of_each_attempt_come_with_it_or_not_at_all(run, follower, recorder):
+    log(run, [*lost(0, 70), *entries(50, restart=1)])
     for attempt in (0, 1):
         picture(run, 0, attempt)
     follower.catch_up()
-    assert recorder.pictures() == [(20, "attempt_0_step_000000.png"), (40, "attempt_1_step_000000.png")]
-
-
-def test_a_picture_of_an_attempt_that_is_over_is_left_out_if_it_comes_late(run, follower, recorder):
-    log(run, [*lost(0, 70), *entries(50, attempt=1)])
+    picture(run, 25)  # of an attempt that is over
     follower.catch_up()
-    picture(run, 0, attempt=0)
-    follower.catch_up()
-    assert recorder.pictures() == []
-
-
-def test_an_unknown_tracker(run):
-    with pytest.raises(ConfigError, match="Unknown tracker 'abacus'; the trackers are tensorboard, wandb"):
-        LogFollower(run.path, ["abacus"])
+    assert recorder.drawn == [(20, "restart_0_step_000000.png"), (40, "restart_1_step_000000.png")]
 
 
 def test_files_go_where_they_should(run, tmp_path, recorders):
@@ -212,7 +184,7 @@ def test_tracking_follows_a_training_and_does_not_change_it(tiny_generator, tmp_
         halfway = recorders[0].places()
     assert len(halfway) == sum(numbers is not None for *_, numbers in heard)
     assert recorders[0].places() == halfway
-    assert len(recorders[0].pictures()) == len(list((tmp_path / "run" / "pictures").iterdir()))
+    assert len(recorders[0].drawn) == len(list((tmp_path / "run" / "pictures").iterdir()))
     assert recorders[0].closed == 1
     assert_same(tmp_path / "run", whole)
 
@@ -236,12 +208,15 @@ def test_the_log_is_looked_at_from_time_to_time_and_not_while_rendering(run, rec
     clock = [100.0]
     monkeypatch.setattr(log_follower.time, "monotonic", lambda: clock[0])
     log(run, entries(1))
+    seen = []
     with tracking(run.path, ["recorder"], interval=2) as progress:
         progress(1, 1024)
-        assert recorders[0].flushed == 0
-        for clock[0] in (100.0, 101.0, 102.0, 103.0):
+        assert recorders[0].told == []
+        for i, clock[0] in enumerate((100.0, 101.0, 102.0, 103.0), start=1):
             progress(1, 120, {})
-        assert recorders[0].flushed == 2
+            seen.append(len(recorders[0].told))
+            log(run, entries(i + 1, start=i))
+        assert seen == [1, 1, 3, 3]
 
 
 def test_a_log_that_cannot_be_read_does_not_stop_a_training(run, caplog):

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from labels4free.errors import RunError
-from labels4free.training.log_tail import LogTail, Series
+from labels4free.training.log_tail import LogEntry, LogTail, read_log
 
 
 @pytest.fixture
@@ -15,31 +15,26 @@ def path(tmp_path):
 
 
 def line(iteration: int, **more: object) -> str:
-    return json.dumps({"attempt": 0, "iteration": iteration, "step": iteration - 2, **more}) + "\n"
+    return json.dumps({"restart": 0, "iteration": iteration, "step": iteration - 2, **more}) + "\n"
 
 
 def read(tail: LogTail) -> list[int]:
     return [entry.iteration for entry in tail.entries()]
 
 
-def test_a_log_that_is_not_there_has_no_entries_yet(path):
-    tail = LogTail(path)
-    assert not tail.cut_back()
-    assert read(tail) == []
-    path.write_text(line(1))
-    assert not tail.cut_back()
-    assert read(tail) == [1]
-
-
 def test_only_what_is_new_is_read_and_half_a_line_waits(path):
-    tail = LogTail(path)
-    whole = line(3)
-    path.write_text(line(1) + line(2) + whole[:9])
-    assert read(tail) == [1, 2]
-    assert read(tail) == []
-    path.write_text(line(1) + line(2) + whole)
+    tail, whole = LogTail(path), line(3)
     assert not tail.cut_back()
-    assert read(tail) == [3]
+    assert read(tail) == []  # there is no log yet
+    for text, new in (
+        (line(1), [1]),
+        (line(1) + line(2) + whole[:9], [2]),
+        (line(1) + line(2) + whole[:9], []),
+        (line(1) + line(2) + whole, [3]),  # also where it was cut back and has grown again the same
+    ):
+        path.write_text(text)
+        assert not tail.cut_back()
+        assert read(tail) == new
 
 
 def test_a_log_longer_than_a_block(path):
@@ -58,28 +53,45 @@ def test_a_log_that_was_cut_back_is_read_from_its_start(path, after):
     assert read(tail) == ([1, 5, 6, 7] if "5" in after else [1] if after else [])
 
 
-def test_a_log_that_was_cut_back_and_has_grown_again_the_same_is_not_read_twice(path):
-    tail = LogTail(path)
-    path.write_text(line(1) + line(2))
-    read(tail)
-    path.write_text(line(1) + line(2) + line(3))
-    assert not tail.cut_back()
-    assert read(tail) == [3]
+def test_values_as_they_are_from_any_line_on(path):
+    first, second = line(1, word="größer", loss=None), line(2)
+    path.write_text(first + second + "{", encoding="utf-8")
+    found = list(read_log(path))
+    assert [values for _, values in found] == [json.loads(first), json.loads(second)]
+    assert list(read_log(path, len(found[0][0]))) == found[1:]
 
 
-def test_what_an_entry_holds(path):
-    path.write_text(line(7, loss=None, accuracy=1, word="x", flag=True, problem="empty"))
-    (entry,) = LogTail(path).entries()
-    assert (entry.member, entry.attempt, entry.iteration, entry.step) == (0, 0, 7, 5)
-    assert entry.numbers.keys() == {"loss", "accuracy"}
-    assert math.isnan(entry.numbers["loss"])
-    assert (entry.problem, entry.lost) == ("empty", None)
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (
+            {
+                "restart": 0,
+                "iteration": 7,
+                "step": 5,
+                "loss": 2,
+                "accuracy": 1.5,
+                "word": "x",
+                "flag": True,
+                "problem": "empty",
+            },
+            (0, 0, 7, 5, {"loss": 2.0, "accuracy": 1.5}, "empty", None),
+        ),
+        ({"restart": 1, "iteration": 9, "lost": "full", "member": 2}, (2, 1, 9, None, {}, None, "full")),
+        (
+            {"restart": 1, "iteration": 9, "step": 4, "member": 2},
+            (2, 1, 9, 4, {}, None, None),
+        ),
+    ],
+)
+def test_what_an_entry_holds(path, entry, expected):
+    path.write_text(json.dumps(entry) + "\n")
+    (found,) = LogTail(path).entries()
+    assert found == expected
 
 
-def test_the_entry_of_a_lost_attempt(path):
-    path.write_text('{"attempt": 1, "iteration": 9, "lost": "full", "member": 2}\n')
-    (entry,) = LogTail(path).entries()
-    assert entry == (2, 1, 9, None, {}, None, "full")
+def test_what_json_lacks_is_not_a_number():
+    assert math.isnan(LogEntry.of({"restart": 0, "iteration": 1, "loss": None}).numbers["loss"])
 
 
 @pytest.mark.parametrize(
@@ -88,8 +100,8 @@ def test_the_entry_of_a_lost_attempt(path):
         ("{\n", "is no entry of a training log"),
         ("[1]\n", "is no entry of a training log"),
         ("\0\0\0\n", "is no entry of a training log"),
-        ('{"step": 1, "iteration": 2}\n', "it lacks 'attempt'"),
-        ('{"attempt": 0, "iteration": 1.5, "step": 1}\n', "its position is no whole number"),
+        ('{"step": 1, "iteration": 2}\n', "it lacks 'restart'"),
+        ('{"restart": 0, "iteration": 1.5, "step": 1}\n', "its position is no whole number"),
         (line(2, x=10**400), "is no entry of a training log"),
         ("[" * 100_000 + "\n", "is no entry of a training log"),
     ],
@@ -100,45 +112,8 @@ def test_a_damaged_line_is_named(path, damaged, said):
         list(LogTail(path).entries())
 
 
-def test_a_log_that_cannot_be_read(path):
+@pytest.mark.parametrize("look", [LogTail.cut_back, lambda tail: list(tail.entries())])
+def test_a_log_that_cannot_be_read(path, look):
     path.mkdir()
     with pytest.raises(RunError, match=r"log\.jsonl cannot be read: "):
-        LogTail(path).cut_back()
-    with pytest.raises(RunError, match=r"log\.jsonl cannot be read: "):
-        list(LogTail(path).entries())
-
-
-# Series
-
-
-def test_an_empty_series():
-    series = Series()
-    assert math.isnan(series.last)
-    assert math.isnan(series.recent())
-    assert series.points() == ()
-
-
-def test_a_series_by_hand():
-    series = Series()
-    for iteration, value in enumerate((1.0, 4.0, math.nan, 2.0), start=1):
-        series.add(iteration, value, step=10 * iteration)
-    assert (series.last, series.last_at) == (2.0, 4)
-    assert (series.best, series.best_step) == (4.0, 20)
-    assert series.recent() == pytest.approx(7 / 3)
-    assert series.points() == (1.0, 4.0, 2.0)
-    series.add(5, math.inf)
-    assert series.last == math.inf
-    assert series.points() == (1.0, 4.0, 2.0)
-
-
-@pytest.mark.parametrize("count", [255, 256, 257, 1000, 12345])
-def test_a_long_series_keeps_its_shape_in_little_memory(count):
-    series = Series()
-    for i in range(count):
-        series.add(i, float(i))
-    points = series.points()
-    assert 100 < len(points) <= Series.CAPACITY
-    assert list(points) == sorted(points)
-    assert points[0] < count / 100
-    assert points[-1] > count * 0.98
-    assert series.recent() == pytest.approx(count - 16.5)
+        look(LogTail(path))

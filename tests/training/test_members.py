@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,8 +28,9 @@ from tests.tiny_run import (
 )
 
 from labels4free.checkpoints.loading import load_alpha_network
-from labels4free.checkpoints.native import read_native
-from labels4free.training import alpha_run
+from labels4free.checkpoints.native import read_native_header, read_tensors
+from labels4free.training import alpha_members
+from labels4free.training.alpha_run import ReplayRecipe
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.consensus import Consensus, distil
 from labels4free.training.run_dir import RunDir
@@ -50,13 +52,16 @@ def entries(found):
 def scored(monkeypatch, score):
     """Have every check find this score at a step."""
     check = AlphaTrainer.check
-    monkeypatch.setattr(
-        AlphaTrainer, "check", lambda self: dataclasses.replace(check(self), score=score(self.alpha_step))
-    )
+    monkeypatch.setattr(AlphaTrainer, "check", lambda self: scored_as(check(self), score(self.alpha_step)))
 
 
 def saved(run):
-    return read_native(run / "alpha.safetensors", "alpha_network")
+    path = run / "alpha.safetensors"
+    return SimpleNamespace(info=read_native_header(path, "alpha_network").info, state=read_tensors(path))
+
+
+def scored_as(check, score):
+    return dataclasses.replace(check, numbers={**check.numbers, "score": score})
 
 
 # Members
@@ -65,49 +70,49 @@ def saved(run):
 def test_what_a_run_of_several_members_leaves(whole_members):
     result = whole_members["result"]
     assert (result.steps, result.total, result.restarts) == (MEMBERS * TOTAL, MEMBERS * TOTAL, 0)
-    names = [f"{m}attempt_0_step_{step:06d}.png" for m in ("", "member_1_") for step in (0, 4, 8)]
+    names = [f"{m}restart_0_step_{step:06d}.png" for m in ("", "member_1_") for step in (0, 4, 8)]
     assert sorted(whole_members["pictures"]) == sorted([*names, "consensus.png"])
     log = entries(whole_members)
     assert [(e["member"], e["iteration"]) for e in log[:-1]] == [
         (m, k + 1) for m in range(MEMBERS) for k in range(TOTAL)
     ]
     assert sum("kept_step" in entry for entry in log) == MEMBERS
-    with Image.open(result.alpha_file.parent / "pictures" / "consensus.png") as picture:
+    with Image.open(result.file.parent / "pictures" / "consensus.png") as picture:
         assert picture.size[1] > 8 * 64
 
 
 def test_what_is_noted_of_the_consensus(whole_members):
     result = whole_members["result"]
-    info = saved(result.alpha_file.parent).info
+    info = saved(result.file.parent).info
     last = entries(whole_members)[-1]
     for name in ("consensus", "agreements", "agreement_members"):
         assert info[name] == last[name]
     assert len(info["agreements"]) == len(info["members"]) == len(info["kept_steps"]) == MEMBERS
     assert all(0 < agreement <= 1 for agreement in info["agreements"])
-    assert info["health"] == result.health.numbers()
+    assert info["health"] == result.check.numbers
     assert info["health"]["score"] == last["check_score"]
     assert info["kept_step"] is None
     assert [member["problem"] for member in info["members"]] == [None] * MEMBERS
 
 
 def test_the_first_member_is_the_run_without_others(whole, whole_members):
-    alone = RunDir(whole["result"].alpha_file.parent).latest_checkpoint().state
-    members = RunDir(whole_members["result"].alpha_file.parent).latest_checkpoint().state["members"]
+    alone = RunDir(whole["result"].file.parent).latest_checkpoint().state
+    members = RunDir(whole_members["result"].file.parent).latest_checkpoint().state["members"]
     assert len(members) == MEMBERS - 1
     best = alone["best"]["network"]
     assert all(torch.equal(members[0]["network"][name], value) for name, value in best.items())
-    second = RunDir(whole_members["result"].alpha_file.parent).latest_checkpoint().state["best"]["network"]
+    second = RunDir(whole_members["result"].file.parent).latest_checkpoint().state["best"]["network"]
     assert not all(torch.equal(second[name], value) for name, value in best.items())
     own = [entry for entry in entries(whole_members) if entry["member"] == 0]
     assert [{k: v for k, v in entry.items() if k != "member"} for entry in own] == entries(whole)
 
 
 def test_the_finished_network_has_learned_from_the_members(whole_members, tiny_generator):
-    run = whole_members["result"].alpha_file.parent
+    run = whole_members["result"].file.parent
     info = saved(run).info
     state = RunDir(run).latest_checkpoint().state
     states = [*(m["network"] for m in state["members"]), state["best"]["network"]]
-    recipe = alpha_run.ReplayRecipe(tiny_generator, CONFIG)
+    recipe = ReplayRecipe(tiny_generator, CONFIG)
     recipe.prepare(run / "again", lambda done, total: None)
     shutil.rmtree(run / "again")
     networks = []
@@ -122,9 +127,9 @@ def test_the_finished_network_has_learned_from_the_members(whole_members, tiny_g
 
 
 def test_members_that_do_not_agree_are_left_out(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(alpha_run, "find_consensus", lambda alphas, sound: Consensus((1,), (0.1, 0.1), 1.0))
+    monkeypatch.setattr(alpha_members, "find_consensus", lambda alphas, sound: Consensus((1,), (0.1, 0.1), 1.0))
     joined = []
-    monkeypatch.setattr(alpha_run, "distil", lambda networks, *rest: joined.extend(networks) or distil(networks, *rest))
+    monkeypatch.setattr(alpha_members, "distil", lambda found, *rest: joined.extend(found) or distil(found, *rest))
     train(config=CONFIG)
     kept = RunDir(tmp_path / "run").latest_checkpoint().state["best"]["network"]
     assert len(joined) == 1
@@ -149,7 +154,7 @@ def test_stopped_and_resumed(train, whole_members, tmp_path, iteration):
     assert (stopped.interrupted, stopped.steps, stopped.total) == ("SIGINT", iteration, MEMBERS * TOTAL)
     result = train(config=None, resume=True)
     assert_same(tmp_path / "run", whole_members)
-    assert result.health == whole_members["result"].health
+    assert result.check == whole_members["result"].check
 
 
 @pytest.mark.parametrize("iteration", [TOTAL, TOTAL + 3, 2 * TOTAL])
@@ -162,7 +167,7 @@ def test_killed_and_resumed(train, whole_members, tmp_path, iteration):
 
 def test_killed_before_the_network_is_written(train, whole_members, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(alpha_run.ReplayRecipe, "finished", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr(ReplayRecipe, "finished", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             train(config=CONFIG)
     train(config=None, resume=True)
@@ -206,7 +211,7 @@ def test_the_last_network_is_kept_if_asked(train, tmp_path, monkeypatch):
     scored(monkeypatch, lambda step: 1 / step)
     result = train(config=tiny_config(monitor={"keep": "last"}))
     assert result.kept_step == STEPS
-    assert result.health.score == 1 / STEPS
+    assert result.check.score == 1 / STEPS
     average = RunDir(tmp_path / "run").latest_checkpoint().state["average"]
     assert torch.equal(saved(tmp_path / "run").state["head.weight"], average["head.weight"])
 
@@ -235,7 +240,7 @@ def test_without_a_better_score_training_ends_early(train, tmp_path, monkeypatch
     log = entries({"log": (tmp_path / "run" / "log.jsonl").read_text()})
     assert [(e["member"], e["step"]) for e in log if "kept_step" in e] == [(0, 4), (1, 4)]
     assert caplog.messages.count("Step 4: no better score for 2 steps; training ends.") == 2
-    assert (tmp_path / "run" / "pictures" / "member_1_attempt_0_step_000004.png").exists()
+    assert (tmp_path / "run" / "pictures" / "member_1_restart_0_step_000004.png").exists()
     assert train(config=None, resume=True) == result
 
 

@@ -8,12 +8,12 @@ import torch
 from tests.tiny_distillation import OFF, SIZE, Discs, disc, white_disc
 
 from labels4free.errors import ConfigError
+from labels4free.seeds import Draws
+from labels4free.settings import build
 from labels4free.training import pair_augmentation
-from labels4free.training.draws import Draws
 from labels4free.training.pair_augmentation import Example, training_example
 from labels4free.training.pair_augmentation_config import SHARES, PairAugmentationConfig
 from labels4free.training.placements import placement
-from labels4free.training.settings import build
 
 ALL = PairAugmentationConfig(empty=0.0, **dict.fromkeys(set(SHARES) - {"surroundings", "textures", "empty"}, 1.0))
 

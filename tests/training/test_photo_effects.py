@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.tiny_distillation import disc
 
+from labels4free.seeds import Draws
 from labels4free.training import photo_effects as effects
-from labels4free.training.draws import Draws
 from labels4free.training.photo_effects import Placement
 
 

@@ -13,14 +13,13 @@ from tests.tiny_run import tiny_config
 
 from labels4free import losses
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import MergeNetwork
 from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import precision as precision_module
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank
 from labels4free.training.precision import Precision
 from labels4free.training.run_dir import state_digest
-from labels4free.training.state import new_scalers
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -177,12 +176,11 @@ def scaled(make, monkeypatch):
     """A trainer whose gradients are scaled as for float16, in float32 since CPUs have no other."""
 
     def scaled(scale=2.0**16):
-        trainer = make("float32")
-        monkeypatch.setattr(
-            Precision, "scaler", lambda self: torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2)
-        )
-        trainer.scalers = new_scalers(trainer.precision)
-        return trainer
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Precision, "scaler", lambda self: torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2)
+            )
+            return make("float32")
 
     return scaled
 
@@ -209,10 +207,10 @@ def test_gradients_beyond_the_range_cost_a_step_and_are_no_loss_that_is_no_numbe
     trainer = scaled(scale=2.0**127)
     before = state_digest(trainer.discriminator.state_dict())
     weight = trainer.discriminator.final_linear[1].weight
-    numbers = trainer._take_step("discriminator", [((1000 * weight).sum(), {"seen": 1.0})], "The loss")
+    numbers = trainer.discriminator_update.apply("The loss", [((1000 * weight).sum(), {"seen": 1.0})])
     assert numbers == {"seen": 1.0}
     assert state_digest(trainer.discriminator.state_dict()) == before
-    assert trainer.scalers["discriminator_scaler"].get_scale() == 2.0**126
+    assert trainer.discriminator_update.scaler.get_scale() == 2.0**126
     logs = advanced(trainer, 3)
     assert all(math.isfinite(value) for entry in logs for value in entry.values())
     assert all(p.isfinite().all() for p in trainer.discriminator.parameters())

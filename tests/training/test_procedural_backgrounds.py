@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from labels4free.seeds import Draws
 from labels4free.training import procedural_backgrounds
-from labels4free.training.draws import Draws
 from labels4free.training.procedural_backgrounds import fractal_noise, procedural_background
 
 

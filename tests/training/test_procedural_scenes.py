@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import ImageChops
 
+from labels4free.seeds import Draws
 from labels4free.training import procedural_scenes
-from labels4free.training.draws import Draws
 from labels4free.training.procedural_scenes import (
     architecture,
     dead_leaves,

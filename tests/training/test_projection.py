@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.projection import MIN_COMPONENTS, Projection, components, fit_projection
 from labels4free.types import FeatureSpec
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from labels4free.errors import ConfigError
-from labels4free.training.config import TrainConfig
+from labels4free.settings import build, change, flat
 from labels4free.training.published_config import (
     PublishedAlphaConfig,
     PublishedConfig,
@@ -14,8 +14,6 @@ from labels4free.training.published_config import (
     PublishedLossConfig,
     SamplesConfig,
 )
-from labels4free.training.recipes import RECIPES, from_run_json, recipe_config, recipe_of, to_run_json
-from labels4free.training.settings import build, change, flat
 
 
 def test_defaults_are_the_published_ones():
@@ -129,41 +127,17 @@ def test_one_latent():
     assert PublishedConfig(samples=SamplesConfig(same_latent=True)).one_latent
 
 
-# Recipes
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_run_notes_its_recipe(name):
-    config = recipe_config(name)(steps=7)
-    assert recipe_of(config) == name
-    stored = json.loads(json.dumps(to_run_json(config)))
-    assert ("recipe" in stored) is (name != "replay")
-    assert from_run_json(stored) == config
-
-
-def test_runs_of_before_there_were_recipes():
-    stored = {"steps": 5, "members": 1, "monitor": {"keep": "last"}}
-    assert from_run_json({"train": stored}) == build(TrainConfig, stored)
-
-
-@pytest.mark.parametrize("name", ["magic", 3, None])
-def test_unknown_recipes(name):
-    with pytest.raises(ConfigError, match=r"^recipe must be one of replay, published, segmenter, got "):
-        recipe_config(name)
-
-
 def test_each_restart_doubles_the_coverage_weights():
     config = change(PublishedConfig(), settings=["loss.background_coverage=2"])
-    assert config.guarded(0) is config
-    weights = [config.guarded(k).loss for k in range(3)]
+    assert config.hardened(0) is config
+    weights = [config.hardened(k).loss for k in range(3)]
     assert [w.foreground_coverage for w in weights] == pytest.approx([1.2, 2.4, 4.8])
     assert [w.background_coverage for w in weights] == [2, 4, 8]
-    assert dataclasses.replace(config.guarded(2), loss=config.loss) == config
-    assert config.guards(1) == "foreground coverage weight 2.4, background 4"
+    assert dataclasses.replace(config.hardened(2), loss=config.loss) == config
+    assert config.hardening(1) == "foreground coverage weight 2.4, background 4"
 
 
 def test_what_is_kept():
     assert PublishedConfig().keeps_best
     assert not change(PublishedConfig(), settings=["monitor.keep=last"]).keeps_best
     assert not change(PublishedConfig(), settings=["faithful=true"]).keeps_best
-    assert PublishedConfig().members == 1

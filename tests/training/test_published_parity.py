@@ -12,7 +12,7 @@ import torch
 from labels4free import losses
 from labels4free.checkpoints.original_alpha import published_keys
 from labels4free.checkpoints.rosinality import convert_networks
-from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.training.published_config import PublishedConfig, PublishedLossConfig, SamplesConfig
 from labels4free.training.published_trainer import PublishedTrainer
 
@@ -160,7 +160,7 @@ def test_alpha_phase_and_its_step(fixture, reals):
     assert logs["loss_background_coverage"] == pytest.approx(expected["bg_coverage"], abs=LOGIT)
     assert logs["coverage"] == pytest.approx(np.mean(expected["mask_mean_per_sample"]), abs=LOGIT)
 
-    trainer._move("alpha", lambda m: (loss, logs), "The loss")
+    trainer._move(trainer.alpha_update, "The loss", lambda m: (loss, logs))
     found, rate = gradients(trainer.network), 2e-4 * 4 / 5
     weights = dict(trainer.network.named_parameters())
     assert set(KEYS) == set(found)

@@ -2,43 +2,68 @@ from __future__ import annotations
 
 import pytest
 
-from labels4free.errors import ConfigError
-from labels4free.training.config import MonitorConfig, TrainConfig
+from labels4free.errors import ConfigError, RunError
+from labels4free.training.config import TrainConfig
 from labels4free.training.published_config import PublishedConfig
-from labels4free.training.recipes import RECIPES, from_run_json, recipe_of, to_run_json
+from labels4free.training.recipes import RECIPES, check_verb, recipe_named
+from labels4free.training.resume import own_settings, to_run_json
+from labels4free.training.run_dir import RunDir
 from labels4free.training.segmenter_config import SegmenterConfig
 
-
-@pytest.mark.parametrize("config", [TrainConfig(steps=7), PublishedConfig(seed=3), SegmenterConfig(seed=5)])
-def test_settings_come_back_from_what_a_run_notes(config):
-    assert from_run_json(to_run_json(config)) == config
-    assert RECIPES[recipe_of(config)] is type(config)
+CONFIGS = [TrainConfig(steps=7), PublishedConfig(seed=3), SegmenterConfig(seed=5)]
 
 
-@pytest.mark.parametrize("recipe", ["replay", "published"])
-def test_a_run_from_before_a_setting_keeps_what_it_did(recipe):
-    stored = {"recipe": recipe, "train": {"steps": 9, "monitor": {"interval": 3}}}
-    config = from_run_json(stored)
-    assert (config.monitor.keep, config.monitor.interval, config.steps) == ("last", 3, 9)
-    assert getattr(config, "members", 1) == 1
-    assert from_run_json({"recipe": recipe, "train": {}}).monitor.keep == "last"
-    assert stored["train"] == {"steps": 9, "monitor": {"interval": 3}}
-    assert (TrainConfig().members, MonitorConfig().keep) == (3, "best")  # which is not what new runs do
+@pytest.mark.parametrize("config", CONFIGS)
+def test_settings_come_back_from_what_a_run_notes(config, tmp_path):
+    run = RunDir.create(tmp_path / "run", to_run_json(config))
+    assert own_settings(run, RECIPES) == config
+    assert RECIPES[config.recipe].config is type(config)
 
 
-def test_what_such_a_run_does_say_counts():
-    config = from_run_json({"train": {"members": 2, "monitor": {"keep": "best"}}})
-    assert (config.members, config.monitor.keep) == (2, "best")
+def test_every_recipe_is_looked_up_by_the_name_that_its_settings_have():
+    for name, entry in RECIPES.items():
+        assert recipe_named(name) is entry
+        assert entry.config().recipe == name
 
 
 @pytest.mark.parametrize(
-    ("stored", "said"),
+    ("stored", "error", "said"),
     [
-        ({"recipe": "alchemy", "train": {}}, "recipe must be one of replay, published, segmenter, got 'alchemy'"),
-        ({"train": {"monitor": 3}}, "monitor"),
-        ({"train": {"stepz": 3}}, "stepz"),
+        (
+            {"recipe": "alchemy", "train": {}},
+            ConfigError,
+            "run: recipe must be one of replay, published, segmenter, got 'alchemy'",
+        ),
+        ({"recipe": "replay", "train": {"monitor": 3}}, ConfigError, "monitor"),
+        ({"recipe": "replay", "train": {"stepz": 3}}, ConfigError, "stepz"),
+        ({"recipe": "replay"}, RunError, r"config\.json lacks 'train'; restore it, or start a new run"),
+        ({"train": {}}, RunError, r"config\.json lacks 'recipe'; restore it, or start a new run"),
     ],
 )
-def test_a_damaged_note_is_refused(stored, said):
+def test_a_damaged_note_is_refused(stored, error, said, tmp_path):
+    run = RunDir.create(tmp_path / "run", stored)
+    with pytest.raises(error, match=said):
+        own_settings(run, RECIPES)
+
+
+@pytest.mark.parametrize("name", ["alchemy", None, 3])
+def test_a_recipe_that_there_is_not(name):
+    with pytest.raises(ConfigError, match="recipe must be one of replay, published, segmenter, got"):
+        recipe_named(name)
+
+
+@pytest.mark.parametrize(
+    ("config", "verb", "said"),
+    [
+        (SegmenterConfig(), "train", "settings of a segmenter, not of an alpha network: use them with distill"),
+        (
+            TrainConfig(),
+            "distill",
+            r"settings of an alpha network \(recipe replay\), not of a segmenter: use them",
+        ),
+    ],
+)
+def test_settings_for_another_command_are_refused(config, verb, said):
+    check_verb(config, RECIPES[config.recipe].verb)
     with pytest.raises(ConfigError, match=said):
-        from_run_json(stored)
+        check_verb(config, verb)

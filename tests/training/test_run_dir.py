@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -12,7 +13,7 @@ import torch
 
 from labels4free.errors import RunError
 from labels4free.training import run_dir
-from labels4free.training.run_dir import RunDir, state_digest
+from labels4free.training.run_dir import Place, RunDir, state_digest
 
 STATE = {
     "weights": OrderedDict(a=torch.arange(6.0).view(2, 3), b=torch.tensor(3, dtype=torch.int64)),
@@ -21,6 +22,15 @@ STATE = {
     "half": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
     "nothing": torch.empty(0, 3),
 }
+
+
+def at(step):
+    return Place(0, 0, step)
+
+
+def names(run):
+    """Of what lies among the checkpoints of a run of one member that was not started over."""
+    return sorted(path.name for path in (run.checkpoints / "member_0" / "restart_0").iterdir())
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ def damage(path, where: int = -1) -> None:
 def test_create_makes_the_layout(tmp_path):
     run = RunDir.create(tmp_path / "deep" / "run", {"seed": 3})
     assert sorted(p.name for p in run.path.iterdir()) == ["checkpoints", "config.json", "pictures"]
-    assert json.loads((run.path / "config.json").read_text()) == {"seed": 3}
+    assert json.loads((run.path / "config.json").read_text()) == {"format": 2, "seed": 3}
     assert RunDir.open(run.path).config() == run.config() == {"seed": 3}
 
 
@@ -105,13 +115,43 @@ def test_open_with_a_damaged_config(run, text):
         RunDir.open(run.path)
 
 
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ({}, r"is a run of labels4free 0\.1\.0, which this version cannot go on with: train anew .* give its file"),
+        ({"format": 3}, r"config\.json is in format 3 of a later labels4free.*upgrade"),
+    ],
+)
+def test_open_with_a_run_of_another_version(run, version, said):
+    (run.path / "config.json").write_text(json.dumps({**version, "train": {}}))
+    with pytest.raises(RunError, match=said):
+        RunDir.open(run.path)
+
+
+def test_places_sort_and_are_found_again(run):
+    places = [Place(0, 0, 900), Place(0, 1, 3), Place(0, 10, 2), Place(1, 0, 0), Place(1, 0, 1_000_000)]
+    many = dataclasses.replace(run, keep=9)
+    for place in reversed(places):
+        many.save_checkpoint(place, STATE)
+        (run.pictures / place.picture).write_bytes(b"")
+    (run.pictures / "consensus.png").write_bytes(b"")
+    assert [place for place, _ in run.checkpoint_files()] == places == sorted(places)
+    assert [place for place, _ in run.picture_files()] == places
+    assert [path for _, path in run.checkpoint_files()] == [run.checkpoints / place.checkpoint for place in places]
+    assert places[1].checkpoint == "member_0/restart_1/step_000003.pt"
+    assert places[-1].picture == "member_1_restart_0_step_1000000.png"
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.place == places[-1]
+
+
 def test_open_removes_what_a_killed_process_left(run):
-    run.save_checkpoint(1, STATE)
-    (run.checkpoints / ".step_000002.pt.12-ab.tmp").write_bytes(b"half")
+    run.save_checkpoint(at(1), STATE)
+    (run.checkpoints / "member_0/restart_0/.step_000002.pt.12-ab.tmp").write_bytes(b"half")
     (run.path / ".config.json.12-ab.tmp").write_bytes(b"half")
     (run.path / "notes.tmp").write_text("mine")
     RunDir.open(run.path)
-    assert [p.name for p in run.checkpoints.iterdir()] == ["step_000001.pt"]
+    assert names(run) == ["step_000001.pt"]
     assert sorted(p.name for p in run.path.iterdir()) == ["checkpoints", "config.json", "notes.tmp", "pictures"]
 
 
@@ -146,7 +186,7 @@ def test_a_resumed_log_equals_an_uninterrupted_one(run):
         run.append_log({"step": step})
         if step == 4:
             run.append_log({"step": 0, "event": "restart"})  # step numbers may go back
-            run.save_checkpoint(step, STATE)
+            run.save_checkpoint(at(step), STATE)
     with run.log_path.open("a") as file:
         file.write('{"step": 8')
     again = RunDir.open(run.path)
@@ -166,7 +206,7 @@ def test_resume_without_a_checkpoint_starts_the_log_again(run):
 
 def test_resume_with_a_log_that_was_shortened(run, caplog):
     run.append_log({"step": 1})
-    run.save_checkpoint(1, STATE)
+    run.save_checkpoint(at(1), STATE)
     run.log_path.write_text("")
     checkpoint = run.resume()
     assert checkpoint is not None
@@ -179,8 +219,8 @@ def test_resume_with_a_log_that_was_shortened(run, caplog):
 
 
 def test_checkpoint_round_trip(run):
-    path = run.save_checkpoint(123, STATE)
-    assert path.name == "step_000123.pt"
+    path = run.save_checkpoint(at(123), STATE)
+    assert path == run.checkpoints / "member_0" / "restart_0" / "step_000123.pt"
     checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
     assert (checkpoint.step, checkpoint.path, checkpoint.log_bytes) == (123, path, 0)
@@ -195,8 +235,8 @@ def test_checkpoint_round_trip(run):
 def test_keeps_the_newest_in_number_order(run):
     assert run.latest_checkpoint() is None
     for step in (8, 9, 10, 1_000_000):
-        run.save_checkpoint(step, STATE)
-    assert sorted(p.name for p in run.checkpoints.iterdir()) == ["step_000010.pt", "step_1000000.pt"]
+        run.save_checkpoint(at(step), STATE)
+    assert names(run) == ["step_000010.pt", "step_1000000.pt"]
     checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
     assert checkpoint.step == 1_000_000
@@ -205,16 +245,18 @@ def test_keeps_the_newest_in_number_order(run):
 def test_other_files_among_the_checkpoints_stay(run):
     for name in ("best.pt", "step_1.pt", "step_000001.pt.bak"):
         (run.checkpoints / name).write_text("mine")
+        (run.checkpoints / "member_0/restart_0").mkdir(parents=True, exist_ok=True)
+        (run.checkpoints / "member_0/restart_0" / name).write_text("mine")
     for step in range(5):
-        run.save_checkpoint(step, STATE)
-    kept = sorted(p.name for p in run.checkpoints.iterdir())
-    assert kept == ["best.pt", "step_000001.pt.bak", "step_000003.pt", "step_000004.pt", "step_1.pt"]
+        run.save_checkpoint(at(step), STATE)
+    assert len(list(run.checkpoints.iterdir())) == 4
+    assert names(run) == ["best.pt", "step_000001.pt.bak", "step_000003.pt", "step_000004.pt", "step_1.pt"]
 
 
 @pytest.mark.parametrize("how", ["flipped", "short", "empty", "text", "foreign"])
 def test_passes_over_a_damaged_checkpoint(run, how, caplog):
-    run.save_checkpoint(1, STATE)
-    path = run.save_checkpoint(2, STATE)
+    run.save_checkpoint(at(1), STATE)
+    path = run.save_checkpoint(at(2), STATE)
     data = path.read_bytes()
     if how == "flipped":
         damage(path)
@@ -227,13 +269,13 @@ def test_passes_over_a_damaged_checkpoint(run, how, caplog):
     assert checkpoint is not None
     assert checkpoint.step == 1
     assert "step_000002.pt is damaged and was passed over" in caplog.text
-    damage(run.checkpoints / "step_000001.pt")
+    damage(run.checkpoints / at(1).checkpoint)
     assert run.latest_checkpoint() is None
 
 
 def test_any_flipped_byte_is_noticed_or_harmless(run):
     """Every 29th byte of the file: the state that comes back is the one that was saved, or none."""
-    path = run.save_checkpoint(1, STATE)
+    path = run.save_checkpoint(at(1), STATE)
     expected, data = state_digest(STATE), path.read_bytes()
     passed_over = 0
     for position in range(0, len(data), 29):
@@ -248,20 +290,20 @@ def test_any_flipped_byte_is_noticed_or_harmless(run):
 
 def test_a_damaged_newer_checkpoint_does_not_push_out_a_good_one(tmp_path):
     run = RunDir.create(tmp_path / "run", {}, keep=1)
-    run.save_checkpoint(5, STATE)
-    path = run.save_checkpoint(9, STATE)
+    run.save_checkpoint(at(5), STATE)
+    path = run.save_checkpoint(at(9), STATE)
     damage(path)
-    run.save_checkpoint(7, STATE)  # a run that was resumed before 9
+    run.save_checkpoint(at(7), STATE)  # a run that was resumed before 9
     checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
     assert checkpoint.step == 7
 
 
 def test_a_checkpoint_of_a_later_version(run, monkeypatch):
+    monkeypatch.setattr(run_dir, "FORMAT", 3)
+    run.save_checkpoint(at(1), STATE)
     monkeypatch.setattr(run_dir, "FORMAT", 2)
-    run.save_checkpoint(1, STATE)
-    monkeypatch.setattr(run_dir, "FORMAT", 1)
-    with pytest.raises(RunError, match=r"in format 2 of a later labels4free.*upgrade"):
+    with pytest.raises(RunError, match=r"in format 3 of a later labels4free.*upgrade"):
         run.latest_checkpoint()
 
 
@@ -271,14 +313,14 @@ def no_space(*arguments):
 
 def test_no_space_leaves_the_older_checkpoints(run, monkeypatch):
     for step in (1, 2):
-        run.save_checkpoint(step, STATE)
-    before = {p.name: p.read_bytes() for p in run.checkpoints.iterdir()}
+        run.save_checkpoint(at(step), STATE)
+    before = {p: p.read_bytes() for p in run.checkpoints.glob("*/*/*")}
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(
         RunError, match=r"no space left to write .*step_000003\.pt.*older checkpoints are intact.*--resume"
     ):
-        run.save_checkpoint(3, STATE)
-    assert {p.name: p.read_bytes() for p in run.checkpoints.iterdir()} == before
+        run.save_checkpoint(at(3), STATE)
+    assert {p: p.read_bytes() for p in run.checkpoints.glob("*/*/*")} == before
 
 
 def test_a_program_in_a_checkpoint_is_not_run(run, tmp_path):
@@ -286,9 +328,8 @@ def test_a_program_in_a_checkpoint_is_not_run(run, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "was_run"),))
 
-    torch.save(
-        {"format": 1, "step": 1, "log_bytes": 0, "sha256": "", "state": Program()}, run.checkpoints / "step_000001.pt"
-    )
+    path = run.save_checkpoint(at(1), STATE)
+    torch.save({**torch.load(path, weights_only=True), "state": Program()}, path)
     assert run.latest_checkpoint() is None
     assert not (tmp_path / "was_run").exists()
 
@@ -330,7 +371,7 @@ def test_digest_of_not_a_number_is_stable():
 
 def test_values_that_no_checkpoint_holds(run):
     with pytest.raises(TypeError, match="got <class 'set'>"):
-        run.save_checkpoint(1, {"value": {1, 2}})
+        run.save_checkpoint(at(1), {"value": {1, 2}})
     with pytest.raises(TypeError, match=r"got <class '.*float64'>"):
-        run.save_checkpoint(1, {"value": torch.zeros(1, dtype=torch.float64).numpy()[0]})
+        run.save_checkpoint(at(1), {"value": torch.zeros(1, dtype=torch.float64).numpy()[0]})
     assert list(run.checkpoints.iterdir()) == []

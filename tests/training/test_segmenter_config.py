@@ -1,24 +1,15 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from tests.tiny_distillation import SETTINGS, changed
 
 from labels4free.errors import ConfigError
 from labels4free.networks.segmenter import SegmenterNetwork
+from labels4free.settings import build
 from labels4free.training.config import TrainConfig
-from labels4free.training.recipes import (
-    alpha_config,
-    check_same_settings,
-    from_run_json,
-    recipe_of,
-    segmenter_config,
-    to_run_json,
-)
+from labels4free.training.resume import _check_same_settings
 from labels4free.training.segmenter_config import NetworkConfig, SegmenterConfig
 from labels4free.training.segmenter_trainer import learning_rate, new_network
-from labels4free.training.settings import build
 
 
 @pytest.mark.parametrize(
@@ -75,9 +66,9 @@ def test_rounds_cut_the_steps_into_equal_parts():
 
 
 def test_each_restart_halves_the_rate():
-    rates = [SETTINGS.guarded(attempt).optimizer.learning_rate for attempt in range(3)]
+    rates = [SETTINGS.hardened(attempt).optimizer.learning_rate for attempt in range(3)]
     assert rates == [2e-3, 1e-3, 5e-4]
-    assert SETTINGS.guards(2) == "a learning rate of 0.0005"
+    assert SETTINGS.hardening(2) == "a learning rate of 0.0005"
 
 
 def test_the_rate_rises_and_falls():
@@ -88,23 +79,10 @@ def test_the_rate_rises_and_falls():
     assert learning_rate(changed(optimizer={"warmup_steps": 0}), 0) == 2e-3
 
 
-def test_the_run_says_which_recipe_it_follows():
-    stored = json.loads(json.dumps(to_run_json(SETTINGS)))
-    assert stored["recipe"] == recipe_of(SETTINGS) == "segmenter"
-    assert segmenter_config(from_run_json(stored)) == SETTINGS
-
-
-def test_settings_of_the_other_kind_are_refused():
-    with pytest.raises(ConfigError, match="settings of a segmenter, not of an alpha network"):
-        alpha_config(SETTINGS)
-    with pytest.raises(ConfigError, match=r"settings of an alpha network \(recipe replay\)"):
-        segmenter_config(TrainConfig())
-
-
 def test_what_changed_is_named(tmp_path):
-    check_same_settings(tmp_path, SETTINGS, None)
-    check_same_settings(tmp_path, SETTINGS, changed())
+    _check_same_settings(tmp_path, SETTINGS, None)
+    _check_same_settings(tmp_path, SETTINGS, changed())
     with pytest.raises(ConfigError, match=r"has loss.iou=1.0 \(asked for: 2.0\). Start a new run"):
-        check_same_settings(tmp_path, SETTINGS, changed(loss={"iou": 2.0}))
+        _check_same_settings(tmp_path, SETTINGS, changed(loss={"iou": 2.0}))
     with pytest.raises(ConfigError, match=r"has recipe=segmenter \(asked for: replay\)"):
-        check_same_settings(tmp_path, SETTINGS, TrainConfig())
+        _check_same_settings(tmp_path, SETTINGS, TrainConfig())

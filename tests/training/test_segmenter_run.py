@@ -15,8 +15,11 @@ from labels4free.checkpoints.native import read_native_header
 from labels4free.data.pair_formats import open_pairs
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.training import segmenter_trainer
+from labels4free.training.config import TrainConfig
+from labels4free.training.resume import to_run_json
 from labels4free.training.run_dir import RunDir
-from labels4free.training.segmenter_run import SegmenterRecipe, train_segmenter
+from labels4free.training.segmenter_recipe import SegmenterRecipe
+from labels4free.training.segmenter_run import train_segmenter
 from labels4free.training.segmenter_trainer import SegmenterTrainer
 from labels4free.training.watching import RunWatcher, State
 
@@ -74,22 +77,22 @@ def assert_same(run, whole):
 
 def test_what_a_run_leaves(whole, pairs, config):
     result = whole["result"]
-    run = result.alpha_file.parent
-    assert (result.alpha_file.name, result.interrupted, result.steps, result.total) == (SEGMENTER, None, 4, 4)
+    run = result.file.parent
+    assert (result.file.name, result.interrupted, result.steps, result.total) == (SEGMENTER, None, 4, 4)
     names = {"config.json", "log.jsonl", "pictures", "checkpoints", SEGMENTER}
     assert {path.name for path in run.iterdir()} == names
-    assert sorted(whole["pictures"]) == ["attempt_0_step_000002.png", "attempt_0_step_000004.png"]
-    info = read_native_header(result.alpha_file, "segmenter").info
+    assert sorted(whole["pictures"]) == ["restart_0_step_000002.png", "restart_0_step_000004.png"]
+    info = read_native_header(result.file, "segmenter").info
     assert info["source"]["name"] == str(pairs)
     assert info["source"]["count"] == 8
     assert info["recipe"] == "segmenter"
     assert info["train"] == config.to_json()
-    assert info["health"]["score"] == info["health"]["augmented_miou"] == result.health.score
+    assert info["health"]["score"] == info["health"]["augmented_miou"] == result.check.score
     assert RunDir(run).config()["source"] == info["source"]
 
 
 def test_what_it_logs(whole):
-    log = RunDir(whole["result"].alpha_file.parent).read_log()
+    log = RunDir(whole["result"].file.parent).read_log()
     assert [entry["step"] for entry in log] == [1, 2, 3, 4]
     for entry in log:
         total = entry["loss_cross_entropy"] + entry["loss_iou"] + entry["loss_absolute"]
@@ -103,7 +106,7 @@ def test_what_it_logs(whole):
 
 
 def test_the_segmenter_serves(whole):
-    network = load_segmenter(whole["result"].alpha_file)
+    network = load_segmenter(whole["result"].file)
     assert network.working_size == SETTINGS.photo_size
     assert network.segment(torch.zeros(1, 3, 20, 50)).shape == (1, 1, 20, 50)
 
@@ -148,8 +151,8 @@ def test_a_segmenter_of_another_size_is_not_begun_with(train, tmp_path, pairs):
 
 
 def test_it_can_be_watched(whole):
-    status = RunWatcher(whole["result"].alpha_file.parent).look()
-    assert (status.state, status.recipe, status.done, status.total) == (State.FINISHED, "segmenter", 4, 4)
+    status = RunWatcher(whole["result"].file.parent).look()
+    assert (status.state, status.recipe, *status.progress[4:6]) == (State.FINISHED, "segmenter", 4, 4)
     assert status.generator.endswith("pairs")
     assert "augmented_miou" in {judged.name for judged in status.checks}
 
@@ -175,7 +178,7 @@ def test_lost_runs_start_over_at_half_the_rate(tmp_path, pairs, monkeypatch, cap
     check = SegmenterTrainer.check
 
     def lost_at_first(self):
-        return dataclasses.replace(check(self), problem="the masks are empty" if self.attempt == 0 else None)
+        return dataclasses.replace(check(self), problem="the masks are empty" if self.restart == 0 else None)
 
     monkeypatch.setattr(SegmenterTrainer, "check", lost_at_first)
     with caplog.at_level(logging.WARNING):
@@ -189,7 +192,7 @@ def test_a_loss_that_is_not_finite_loses_the_attempt(tmp_path, pairs, monkeypatc
 
     def broken(*given):
         found, numbers = loss(*given)
-        return found, numbers | {"loss": float("nan")}
+        return found * float("nan"), numbers
 
     monkeypatch.setattr(segmenter_trainer, "segmenter_loss", broken)
     with pytest.raises(RunError, match=r"the segmenter's loss is not finite \(nan\).*try another --seed"):
@@ -210,7 +213,7 @@ def test_killed_it_goes_on_bit_for_bit(train, tmp_path, whole, iteration):
 @pytest.mark.parametrize("iteration", [1, 2, 3])
 def test_interrupted_it_goes_on_bit_for_bit(train, tmp_path, whole, iteration):
     stopped = train(progress=signalling(signal.SIGTERM, iteration=iteration))
-    assert (stopped.interrupted, stopped.alpha_file, stopped.steps) == ("SIGTERM", None, iteration)
+    assert (stopped.interrupted, stopped.file, stopped.steps) == ("SIGTERM", None, iteration)
     train(resume="auto")
     assert_same(tmp_path / "run", whole)
 
@@ -231,7 +234,7 @@ def test_a_finished_run_is_left_alone(train, tmp_path, whole):
 
 
 def test_auto_starts_where_there_is_no_run(train):
-    assert train(resume="auto").alpha_file is not None
+    assert train(resume="auto").file is not None
 
 
 def test_a_resumed_run_keeps_its_settings_and_pairs(train, tmp_path, config, pairs):
@@ -276,6 +279,6 @@ def test_damaged_pairs_are_left_out(tmp_path, caplog):
 
 
 def test_an_alpha_networks_run_is_no_segmenters(tmp_path, pairs):
-    RunDir.create(tmp_path / "run", {"generator": {"name": "g", "fingerprint": "1"}, "train": {}})
-    with pytest.raises(ConfigError, match=r"settings of an alpha network \(recipe replay\).*use them with train"):
+    RunDir.create(tmp_path / "run", {"generator": {"name": "g", "fingerprint": "1"}, **to_run_json(TrainConfig())})
+    with pytest.raises(ConfigError, match="run: recipe must be one of segmenter, got 'replay'"):
         train_segmenter(tmp_path / "run", pairs, resume=True)

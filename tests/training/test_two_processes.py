@@ -17,16 +17,17 @@ from tests.tiny_run import STEPS, TOTAL, WARMUP, any_masks_serve, assert_same, o
 from tests.two_processes import Pair, results
 
 from labels4free.errors import ConfigError
-from labels4free.networks.alpha_network import MergeNetwork
+from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training import bank as bank_module
+from labels4free.training import distributed
 from labels4free.training.alpha_run import ReplayRecipe, train_alpha_network
 from labels4free.training.alpha_trainer import AlphaTrainer
 from labels4free.training.bank import build_bank
-from labels4free.training.distributed import PeerLostError, World
+from labels4free.training.distributed import PeerLostError, ProcessGroup
 from labels4free.training.published_run import PublishedRecipe
 from labels4free.training.run_dir import RunDir
 
-ALONE = World.single()
+ALONE = ProcessGroup()
 AUGMENTATION = {"mode": "adaptive", "target": -0.9, "length": 200, "interval": 1, "rotate": True}  # rises at once
 CONFIG = tiny_config(batch_size=8)  # two groups of four: a process has one of them
 ADAPTIVE = dataclasses.replace(
@@ -38,21 +39,21 @@ NEAR = {"rtol": 1e-3, "atol": 1e-4}
 # Trainers
 
 
-def replay(world, folder, config):
+def replay(group, folder, config):
     generator = tiny_generator()
     network = MergeNetwork(generator.feature_specs, 64, width=config.alpha.width)
-    bank, _ = build_bank(generator, network.levels, config, Path(folder), world=world)
-    return AlphaTrainer(bank, bank.projection.network_like(network), config, world=world)
+    bank, _ = build_bank(generator, network.levels, config, Path(folder))
+    return AlphaTrainer(bank, bank.projection.network_like(network), config)
 
 
-def replay_steps(world, folder, config, steps):
-    trainer = replay(world, folder, config)
+def replay_steps(group, folder, config, steps):
+    trainer = replay(group, folder, config)
     logs = [trainer.step() for _ in range(steps)]
     return logs, copy.deepcopy(trainer.state_dict())
 
 
-def published_steps(world, changes, steps):
-    trainer = published_trainer(tiny_stylegan2(channels=CHANNELS), world=world, **changes)
+def published_steps(group, changes, steps):
+    trainer = published_trainer(tiny_stylegan2(channels=CHANNELS), **changes)
     logs = [trainer.step() for _ in range(steps)]
     return logs, copy.deepcopy(trainer.state_dict())
 
@@ -101,16 +102,16 @@ def test_the_published_recipe(pair, changes):
     assert first[0] == second[0]
 
 
-def breaks_in_one(world, folder, recipe):
+def breaks_in_one(group, folder, recipe):
     if recipe == "replay":
-        trainer = replay(world, folder, CONFIG)
+        trainer = replay(group, folder, CONFIG)
         broken = trainer.bank.images
     else:
-        trainer = published_trainer(tiny_stylegan2(channels=CHANNELS), world=world)
+        trainer = published_trainer(tiny_stylegan2(channels=CHANNELS))
         broken = trainer.generator.constant
     trainer.step()
     before = {name: copy.deepcopy(value) for name, value in trainer.discriminator.state_dict().items()}
-    if world.rank == 1:
+    if group.rank == 1:
         broken.fill_(math.nan)
     try:
         trainer.step()
@@ -129,19 +130,19 @@ def test_a_loss_that_is_no_number_in_one_stops_both_before_they_move(pair, tmp_p
 # Runs
 
 
-def trained(world, out, config=None, stop=None, lost=(), **options):
+def trained(group, out, config=None, stop=None, lost=(), **options):
     """Train; ``stop`` is (rank, iteration, signal): it comes there, while that step is done."""
     step, check = AlphaTrainer.step, AlphaTrainer.check
 
     def stepping(self):
-        if stop and (world.rank, self.iteration) == stop[:2]:
+        if stop and (group.rank, self.iteration) == stop[:2]:
             os.kill(os.getpid(), stop[2])
         return step(self)
 
     def checking(self, *args):
-        assert world.leads
+        assert group.is_main
         health = check(self, *args)
-        wrong = self.attempt in lost and self.alpha_step == 4
+        wrong = self.restart in lost and self.alpha_step == 4
         return dataclasses.replace(health, problem="the masks are empty") if wrong else health
 
     with pytest.MonkeyPatch.context() as patch:
@@ -149,7 +150,7 @@ def trained(world, out, config=None, stop=None, lost=(), **options):
         patch.setattr(AlphaTrainer, "step", stepping)
         patch.setattr(AlphaTrainer, "check", checking)
         patch.setattr(bank_module, "_CHUNK", 5)
-        return train_alpha_network(tiny_generator(), out, config, generator_name="tiny", world=world, **options)
+        return train_alpha_network(tiny_generator(), out, config, generator_name="tiny", **options)
 
 
 @pytest.fixture(scope="module")
@@ -163,11 +164,11 @@ def whole(pair, tmp_path_factory):
 
 def test_a_run_of_two_is_that_of_one(whole, tmp_path):
     alone = trained(ALONE, tmp_path / "run", CONFIG)
-    log, ours = (RunDir(result.alpha_file.parent).read_log() for result in (alone, whole["result"]))
+    log, ours = (RunDir(result.file.parent).read_log() for result in (alone, whole["result"]))
     assert [entry.keys() for entry in ours] == [entry.keys() for entry in log]
     for one, two in zip(log, ours, strict=True):
         assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
-    assert whole["result"].health.coverage == pytest.approx(alone.health.coverage, abs=1e-4)
+    assert whole["result"].check.numbers["coverage"] == pytest.approx(alone.check.numbers["coverage"], abs=1e-4)
     assert set(whole["pictures"]) == set(outcome(tmp_path / "run")["pictures"])
 
 
@@ -181,11 +182,11 @@ def test_a_signal_to_one_stops_both_after_the_same_step(pair, whole, tmp_path, r
     assert [r.steps for r in finished] == [TOTAL] * 2
     assert_same(out, whole)
     again = results(pair(resumed, out))
-    assert [r.alpha_file for r in again] == [out / "alpha.safetensors"] * 2
+    assert [r.file for r in again] == [out / "alpha.safetensors"] * 2
 
 
-def resumed(world, out, resume="auto"):
-    return trained(world, out, resume=resume)
+def resumed(group, out, resume="auto"):
+    return trained(group, out, resume=resume)
 
 
 def test_a_process_that_is_killed_ends_the_run_and_it_goes_on_the_same(pair, whole, tmp_path):
@@ -199,17 +200,17 @@ def test_a_process_that_is_killed_ends_the_run_and_it_goes_on_the_same(pair, who
     assert_same(out, whole)
 
 
-def stopped_while_rendering(world, out, rank):
+def stopped_while_rendering(group, out, rank):
     render = bank_module._render
 
     def rendering(*args):
-        if world.rank == rank:
+        if group.rank == rank:
             signal.raise_signal(signal.SIGTERM)
         return render(*args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bank_module, "_render", rendering)
-        return trained(world, out, CONFIG)
+        return trained(group, out, CONFIG)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -221,8 +222,8 @@ def test_a_signal_to_one_while_rendering_stops_both(pair, whole, tmp_path, rank)
     assert_same(out, whole)
 
 
-def lost_once(world, out):
-    return trained(world, out, CONFIG, lost=(0,))
+def lost_once(group, out):
+    return trained(group, out, CONFIG, lost=(0,))
 
 
 def test_both_start_over_together(pair, tmp_path):
@@ -237,7 +238,7 @@ def test_both_start_over_together(pair, tmp_path):
 # The bank
 
 
-def rendered(world, folder, own):
+def rendered(group, folder, own):
     """Which samples this process rendered, and a digest of what it has then."""
     seen = []
     render = bank_module._render
@@ -249,7 +250,7 @@ def rendered(world, folder, own):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bank_module, "_render", rendering)
         patch.setattr(bank_module, "_CHUNK", 5)
-        trainer = replay(world, f"{folder}/{world.rank}" if own else folder, CONFIG)
+        trainer = replay(group, f"{folder}/{group.rank}" if own else folder, CONFIG)
     return seen, trainer.bank.images, trainer.bank.levels
 
 
@@ -271,23 +272,31 @@ def test_processes_that_see_different_folders_render_what_they_miss(pair, tmp_pa
 # What cannot be shared
 
 
-def test_batches_that_cannot_be_shared(tiny_generator, tmp_path):
-    three, out = World(0, 3), tmp_path / "run"
+@pytest.fixture
+def processes(monkeypatch):
+    """Have this process be the first of so many."""
+    return lambda count: monkeypatch.setattr(distributed, "_group", ProcessGroup(0, count))
+
+
+def test_batches_that_cannot_be_shared(tiny_generator, processes):
+    processes(3)
     with pytest.raises(ConfigError, match="A batch of 8 images cannot be shared evenly by 3 processes; set batch_size"):
-        ReplayRecipe(tiny_generator, CONFIG, three)
-    assert not out.exists()
+        ReplayRecipe(tiny_generator, CONFIG)
 
 
-def test_micro_batches_that_cannot_be_shared():
+def test_micro_batches_that_cannot_be_shared(processes):
     generator = tiny_stylegan2(channels=CHANNELS)
+    processes(3)
     with pytest.raises(ConfigError, match="The 4 micro-batches of a step cannot be shared evenly by 3 processes; set "):
-        PublishedRecipe(generator, published_config(accumulation=4), world=World(0, 3))
+        PublishedRecipe(generator, published_config(accumulation=4))
 
 
-def test_batches_too_small_for_the_same_groups_are_warned_of(tiny_generator, caplog):
-    ReplayRecipe(tiny_generator, CONFIG, World(0, 2))
+def test_batches_too_small_for_the_same_groups_are_warned_of(tiny_generator, caplog, processes):
+    processes(2)
+    ReplayRecipe(tiny_generator, CONFIG)
     assert caplog.messages == []
-    ReplayRecipe(tiny_generator, CONFIG, World(0, 4))
+    processes(4)
+    ReplayRecipe(tiny_generator, CONFIG)
     (said,) = caplog.messages
     assert said.startswith("With 2 images a process the discriminator compares 2 at a time, and in a single process 4")
     assert said.endswith("with a batch_size of 16 it would not.")

@@ -6,15 +6,16 @@ import os
 import time
 
 import pytest
-from tests.run_folders import EMPTY, SETTINGS, STEPS, WARMUP, checkpoint, cut_log, entries, log, lost, new_run, picture
+from tests import run_folders
+from tests.run_folders import EMPTY, STEPS, WARMUP, checkpoint, cut_log, entries, log, look, lost, new_run, picture
 from tests.tiny_run import content
 
 from labels4free.errors import RunError
-from labels4free.training import run_loop, watching
+from labels4free.training import watching
 from labels4free.training.config import BankConfig
 from labels4free.training.judging import Verdict
 from labels4free.training.published_config import PublishedConfig
-from labels4free.training.watching import ATTEMPT_STRIDE, RunWatcher, State, read_status, runs_in
+from labels4free.training.watching import RunWatcher, State, runs_in
 
 
 @pytest.fixture
@@ -41,31 +42,20 @@ def bank(run, *starts, folder=None):
 
 
 def test_a_run_that_has_just_begun(run):
-    status = read_status(run.path)
-    assert status.state is State.RENDERING
-    assert (status.done, status.total, status.warmup) == (0, WARMUP + STEPS, WARMUP)
+    status = look(run)
+    assert (status.state, status.generator, status.verdict) == (State.RENDERING, "tiny", Verdict.OPEN)
+    assert status.progress == (0, 1, 0, 2, 0, WARMUP + STEPS, WARMUP)
+    assert (status.checked, status.checks, status.steps, status.files) == (None, (), (), {})
     assert status.rendered == (0, 1024)
-    assert (status.checked, status.checks, status.steps, status.picture, status.checkpoint) == (
-        None,
-        (),
-        (),
-        None,
-        None,
-    )
-    assert status.generator == "tiny"
-    assert status.verdict is Verdict.OPEN
-
-
-def test_rendering_is_counted(run):
     bank(run, 0, 32, 64)
-    assert read_status(run.path).rendered == (96, 1024)
+    assert look(run).rendered == (96, 1024)
 
 
 def test_the_last_chunk_may_be_smaller_and_the_folder_another(tmp_path):
-    config = dataclasses.replace(SETTINGS, bank=BankConfig(size=70, folder=str(tmp_path / "shared")))
+    config = dataclasses.replace(run_folders.SETTINGS, bank=BankConfig(size=70, folder=str(tmp_path / "shared")))
     run = new_run(tmp_path / "run", config)
     bank(run, 0, 32, 64, folder=tmp_path / "shared")
-    status = read_status(run.path)
+    status = look(run)
     assert status.rendered == (70, 70)
     assert status.state is State.STARTING
 
@@ -73,18 +63,18 @@ def test_the_last_chunk_may_be_smaller_and_the_folder_another(tmp_path):
 @pytest.mark.parametrize(("done", "state"), [(1, State.WARM_UP), (19, State.WARM_UP), (20, State.TRAINING)])
 def test_warm_up_and_training(run, done, state):
     log(run, entries(done))
-    status = read_status(run.path)
-    assert (status.state, status.done, status.rendered) == (state, done, None)
+    status = look(run)
+    assert (status.state, status.progress.done, status.rendered) == (state, done, None)
 
 
 def test_numbers_of_a_run_that_goes_on(run):
     log(run, entries(70))
     drawn, saved = picture(run, 50), checkpoint(run, 50)
-    status = read_status(run.path)
+    status = look(run)
     assert status.checked == 50
     assert {one.name: one.value for one in status.checks}["separation"] == 0.4
     assert status.steps[0].name == "accuracy"
-    assert (status.picture.path, status.checkpoint.path) == (drawn, saved)
+    assert {kind: note.path for kind, note in status.files.items()} == {"picture": drawn, "checkpoint": saved}
     assert status.verdict is Verdict.GOOD
     assert not status.over
 
@@ -93,91 +83,71 @@ def test_a_finished_run(run):
     log(run, entries(WARMUP + STEPS))
     (run.path / "alpha.safetensors").write_bytes(b"")
     age(run, 1e6)
-    status = read_status(run.path)
-    assert status.state is State.FINISHED
-    assert status.over
+    status = look(run)
+    assert (status.state, status.over) == (State.FINISHED, True)
     assert (status.speed, status.seconds_left) == (None, None)
-    assert status.network.path == run.path / "alpha.safetensors"
-    assert status.network.age == pytest.approx(1e6, abs=60)
+    assert status.files["network"].path == run.path / "alpha.safetensors"
+    assert status.files["network"].age == pytest.approx(1e6, abs=60)
 
 
 def test_a_problem_that_the_last_check_found(run):
     log(run, [*entries(44), {**entries(45, coverage=0.01)[-1], "problem": "the masks are empty"}])
-    status = read_status(run.path)
+    status = look(run)
     assert (status.problem, status.checked, status.verdict) == ("the masks are empty", 25, Verdict.BAD)
     log(run, entries(70, start=45))
-    assert read_status(run.path).problem is None
+    assert look(run).problem is None
 
 
 def test_a_run_that_starts_over(run):
-    log(run, [*lost(0, 70), *entries(10, attempt=1)])
-    status = read_status(run.path)
-    assert (status.state, status.attempt, status.max_restarts) == (State.WARM_UP, 1, 1)
-    assert (status.done, status.total, status.warmup) == (10, 2 * WARMUP + STEPS, 2 * WARMUP)
+    log(run, [*lost(0, 70), *entries(10, restart=1)])
+    status = look(run)
+    assert status.state is State.WARM_UP
+    assert status.progress == (0, 1, 1, 2, 10, 2 * WARMUP + STEPS, 2 * WARMUP)
     assert status.losses == (f"Attempt 1 lost after 70 steps: {EMPTY}",)
     assert (status.problem, status.checked) == (None, None)  # of the attempt before
     assert status.steps[1].history[0] == 0.01
 
 
 def test_a_run_that_is_lost(run):
-    log(run, [*lost(0, 70), *lost(1, 90)])
-    status = read_status(run.path)
-    assert (status.state, status.reason) == (State.LOST, EMPTY)
-    assert len(status.losses) == 2
-    assert status.over
-    assert status.verdict is Verdict.BAD
-
-
-def test_a_lost_attempt_with_another_to_come(run):
     log(run, lost(0, 70))
-    status = read_status(run.path)
-    assert status.state is State.TRAINING
-    assert not status.over
+    status = look(run)  # another attempt is to come
+    assert (status.state, status.over) == (State.TRAINING, False)
+    log(run, lost(1, 90))
+    status = look(run)
+    assert (status.state, status.reason, status.over) == (State.LOST, EMPTY, True)
+    assert (len(status.losses), status.verdict) == (2, Verdict.BAD)
 
 
-def test_an_interrupted_run_leaves_a_checkpoint_between(run):
-    log(run, entries(33))
-    checkpoint(run, 25)
-    assert read_status(run.path).state is State.TRAINING
-    checkpoint(run, 33)
-    status = read_status(run.path)
-    assert status.state is State.STOPPED
-    assert "--resume" in status.reason
-    log(run, entries(34, start=33))  # resumed
-    assert read_status(run.path).state is State.TRAINING
+AGAIN = [*lost(0, 70), *entries(33, restart=1)]
 
 
-def test_a_checkpoint_where_one_is_due_says_nothing(run):
-    log(run, entries(50))
-    checkpoint(run, 50)
-    assert read_status(run.path).state is State.TRAINING
-
-
-def test_a_checkpoint_of_another_attempt_stops_nothing(run):
-    log(run, [*lost(0, 70), *entries(33, attempt=1)])
-    checkpoint(run, 33)
-    assert read_status(run.path).state is State.WARM_UP
-    checkpoint(run, 33, attempt=1)
-    assert read_status(run.path).state is State.STOPPED
-
-
-def test_checkpoints_are_numbered_as_the_loop_does():
-    class At:
-        attempt, iteration = 3, 41
-
-    assert run_loop._checkpoint_number(At) == 3 * ATTEMPT_STRIDE + 41
-    assert run_loop._checkpoint_number(At, 2) == (2 * run_loop.MEMBER_STRIDE + 3) * ATTEMPT_STRIDE + 41
+@pytest.mark.parametrize(
+    ("logged", "saved", "state"),
+    [
+        (entries(33), (25, 0), State.TRAINING),
+        (entries(33), (33, 0), State.STOPPED),
+        (entries(34), (33, 0), State.TRAINING),  # resumed
+        (entries(50), (50, 0), State.TRAINING),  # where one is due
+        (AGAIN, (33, 0), State.WARM_UP),  # of another attempt
+        (AGAIN, (33, 1), State.STOPPED),
+    ],
+)
+def test_an_interrupted_run_leaves_a_checkpoint_between(run, logged, saved, state):
+    log(run, logged)
+    checkpoint(run, *saved)
+    status = look(run)
+    assert status.state is state
+    assert ("--resume" in (status.reason or "")) == (state is State.STOPPED)
 
 
 def test_a_silent_run(run):
     log(run, entries(60))
     age(run, 800)
-    assert read_status(run.path).state is State.TRAINING  # nobody knows how long a step takes
+    assert look(run).state is State.TRAINING  # nobody knows how long a step takes
     age(run, 200)
-    status = read_status(run.path)
-    assert status.state is State.SILENT
+    status = look(run)
+    assert (status.state, status.verdict) == (State.SILENT, Verdict.DOUBTFUL)
     assert status.quiet == pytest.approx(1000, abs=30)
-    assert status.verdict is Verdict.DOUBTFUL
 
 
 def test_silence_is_measured_in_steps(run):
@@ -185,27 +155,35 @@ def test_silence_is_measured_in_steps(run):
     log(run, entries(60))
     checkpoint(run, 50, written=now - 1)  # ten steps a second
     age(run, 150)
-    assert read_status(run.path).state is State.SILENT
+    assert look(run).state is State.SILENT
     checkpoint(run, 50, written=now - 150 - 1000)  # a hundred seconds a step
-    assert read_status(run.path).state is State.TRAINING
+    assert look(run).state is State.TRAINING
 
 
 def test_rendering_is_a_sign_of_life(run):
     age(run, 1e5)
-    assert read_status(run.path).state is State.SILENT
+    assert look(run).state is State.SILENT
     bank(run, 0)
-    assert read_status(run.path).state is State.RENDERING
+    assert look(run).state is State.RENDERING
 
 
 def test_a_resumed_run_may_have_to_render_again(run):
     log(run, entries(60))
     age(run, 1e5)
     bank(run, 0, 32)
-    status = read_status(run.path)
+    status = look(run)
     assert (status.state, status.rendered) == (State.RENDERING, (64, 1024))
 
 
 # how fast
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What the watcher's clock shows, as its only element."""
+    shown = [100.0]
+    monkeypatch.setattr(watching.time, "monotonic", lambda: shown[0])
+    return shown
 
 
 def test_speed_at_the_first_look_comes_from_file_times(run):
@@ -215,14 +193,12 @@ def test_speed_at_the_first_look_comes_from_file_times(run):
     for iteration, before in ((25, 1000), (50, 5)):  # a long pause between them
         checkpoint(run, iteration, written=now - before)
     os.utime(picture(run, 25), (now - 7.5, now - 7.5))  # iteration 45
-    status = read_status(run.path)
+    status = look(run)
     assert status.speed == pytest.approx(2)
     assert status.seconds_left == pytest.approx(30)
 
 
-def test_speed_between_two_looks(run, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
+def test_speed_between_two_looks(run, clock):
     watcher = RunWatcher(run.path)
     log(run, entries(30))
     watcher.look()
@@ -236,14 +212,12 @@ def test_speed_between_two_looks(run, monkeypatch):
     assert watcher.look().speed is None
 
 
-def test_speed_is_that_of_one_attempt(run, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
+def test_speed_is_that_of_one_attempt(run, clock):
     watcher = RunWatcher(run.path)
     log(run, entries(3))
     watcher.look()
     clock[0] += 4
-    log(run, [*lost(0, 70)[3:], *entries(30, attempt=1)])
+    log(run, [*lost(0, 70)[3:], *entries(30, restart=1)])
     assert watcher.look().speed is None
 
 
@@ -262,8 +236,8 @@ def test_file_times_ahead_of_the_clock(run):
     log(run, entries(30))
     picture(run, 0)
     age(run, -5000)
-    status = read_status(run.path)
-    assert status.quiet == status.picture.age == 0
+    status = look(run)
+    assert status.quiet == status.files["picture"].age == 0
 
 
 # again and again
@@ -274,9 +248,9 @@ def test_looks_go_on_where_the_last_one_ended(run):
     log(run, entries(30))
     watcher.look()
     with run.log_path.open("a") as file:
-        file.write('{"attempt": 0, "itera')
+        file.write('{"restart": 0, "itera')
     log_before = run.log_path.read_bytes()
-    assert watcher.look().done == 30
+    assert watcher.look().progress.done == 30
     run.log_path.write_bytes(log_before[: log_before.rindex(b"{")])
     log(run, entries(45, start=30))
     _assert_as_at_the_first_look(watcher.look())
@@ -284,19 +258,21 @@ def test_looks_go_on_where_the_last_one_ended(run):
 
 def test_a_log_that_was_cut_back(run):
     watcher = RunWatcher(run.path)
-    log(run, [*lost(0, 70), *entries(30, attempt=1)])
+    log(run, [*lost(0, 70), *entries(30, restart=1)])
     assert watcher.look().losses
     cut_log(run, 25)
     status = watcher.look()
-    assert (status.attempt, status.done, status.losses, status.checked) == (0, 25, (), None)
+    assert (status.progress.restart, status.progress.done, status.losses, status.checked) == (0, 25, (), None)
     log(run, entries(26, start=25))
     _assert_as_at_the_first_look(watcher.look())
 
 
 def _assert_as_at_the_first_look(status):
     """Compare with what a new watcher sees, except for what depends on when one looks."""
-    names = ("speed", "seconds_left", "quiet", "picture", "checkpoint", "network")
-    assert status == dataclasses.replace(read_status(status.path), **{name: getattr(status, name) for name in names})
+    names = ("speed", "seconds_left", "quiet", "files")
+    assert status == dataclasses.replace(
+        RunWatcher(status.path).look(), **{name: getattr(status, name) for name in names}
+    )
 
 
 def test_nothing_is_ever_written(run, tmp_path):
@@ -308,7 +284,7 @@ def test_nothing_is_ever_written(run, tmp_path):
     for path in (run.path, run.checkpoints):
         path.chmod(0o500)
     try:
-        read_status(run.path)
+        look(run)
     finally:
         for path in (run.path, run.checkpoints):
             path.chmod(0o700)
@@ -317,27 +293,35 @@ def test_nothing_is_ever_written(run, tmp_path):
 
 def test_the_published_recipe(tmp_path):
     run = new_run(tmp_path / "run", PublishedConfig(steps=50, checkpoint_interval=10), name=None)
-    status = read_status(run.path)
-    assert (status.recipe, status.state, status.total, status.rendered) == ("published", State.STARTING, 50, None)
+    status = look(run)
+    assert (status.recipe, status.state, status.progress.total, status.rendered) == (
+        "published",
+        State.STARTING,
+        50,
+        None,
+    )
     assert status.generator == "ab" * 6
     log(run, [{**entry, "step": entry["iteration"]} for entry in entries(45)])
-    (coverage,) = [one for one in read_status(run.path).checks if one.name == "coverage"]
+    (coverage,) = [one for one in look(run).checks if one.name == "coverage"]
     assert coverage.expected == "at least 0.25 of the picture"
 
 
 # what is no run
 
 
-def test_no_run_at_all(tmp_path):
-    with pytest.raises(RunError, match=r"There is no run at .*nowhere: no such folder\.$"):
-        runs_in(tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("first_look", "name", "said"),
+    [
+        (runs_in, "nowhere", r"There is no run at .*nowhere: no such folder\.$"),
+        (runs_in, "file", r"There is no run at .*file: it is a file\.$"),
+        (runs_in, "", r"neither a config\.json in it, nor in a folder below it"),
+        (RunWatcher, "", r"no config\.json in it"),
+    ],
+)
+def test_no_run_at_all(tmp_path, first_look, name, said):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"There is no run at .*file: it is a file\.$"):
-        runs_in(tmp_path / "file")
-    with pytest.raises(RunError, match=r"neither a config\.json in it, nor in a folder below it"):
-        runs_in(tmp_path)
-    with pytest.raises(RunError, match=r"no config\.json in it"):
-        RunWatcher(tmp_path)
+    with pytest.raises(RunError, match=said):
+        first_look(tmp_path / name)
 
 
 def test_a_folder_of_runs(tmp_path):
@@ -354,11 +338,12 @@ def test_a_folder_of_runs(tmp_path):
     [
         ("{", "is damaged"),
         ("[]", "is damaged"),
-        ("{}", "it lacks 'train'"),
-        ('{"train": {}}', "it lacks 'generator'"),
-        ('{"generator": 3, "train": {}}', "is damaged or of a later labels4free"),
-        ('{"train": {"stepz": 3}}', "stepz"),
-        ('{"recipe": "new", "train": {}}', "recipe must be one of"),
+        ('{"format": 2}', r"config\.json lacks 'recipe'"),
+        ('{"format": 2, "recipe": "replay"}', r"config\.json lacks 'train'"),
+        ('{"format": 2, "recipe": "replay", "train": {}}', "it lacks 'generator'"),
+        ('{"format": 2, "recipe": "replay", "generator": 3, "train": {}}', "is damaged or of a later labels4free"),
+        ('{"format": 2, "recipe": "replay", "train": {"stepz": 3}}', "stepz"),
+        ('{"format": 2, "recipe": "new", "train": {}}', "recipe must be one of"),
     ],
 )
 def test_a_damaged_configuration(run, text, said):
@@ -368,14 +353,20 @@ def test_a_damaged_configuration(run, text, said):
     assert "config.json" in str(error.value)
 
 
+def test_a_run_of_the_version_before(run):
+    (run.path / "config.json").write_text('{"train": {}}')
+    with pytest.raises(RunError, match=r"is a run of labels4free 0\.1\.0, which this version cannot go on with"):
+        RunWatcher(run.path)
+
+
 def test_a_damaged_log(run):
-    log(run, [{"attempt": 0}])
+    log(run, [{"restart": 0}])
     with pytest.raises(RunError, match=r"Line 1 of .* is no entry of a training log"):
-        read_status(run.path)
+        look(run)
 
 
 def test_an_older_run_without_settings_that_came_later(run):
     stored = json.loads((run.path / "config.json").read_text())
     del stored["train"]["augmentation"]
     (run.path / "config.json").write_text(json.dumps(stored))
-    assert read_status(run.path).total == WARMUP + STEPS
+    assert look(run).progress.total == WARMUP + STEPS

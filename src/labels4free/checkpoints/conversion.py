@@ -1,4 +1,4 @@
-"""What every converter of foreign checkpoints shares: its result, and book-keeping that no tensor escapes.
+"""What every converter of foreign checkpoints shares: book-keeping that no tensor escapes.
 
 A conversion is a renaming. Our module says which tensors it needs, a function says where the source has each of them,
 and whatever is missing, left over, of another shape or no ordinary number is an error that names the tensor.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labels4free.checkpoints.contents import MEAN_W_SAMPLES
 from labels4free.checkpoints.pickle_machine import printable
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.ops.upfirdn2d import fir_kernel
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
 
     from labels4free.generators.base import Generator
-    from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.networks.discriminator import Discriminator
 
 M = TypeVar("M", bound=nn.Module)
 
 MAX_RESOLUTION = 8192
 """Side of the largest image that a converter believes in."""
-MEAN_W_SAMPLES = 10_000
-MEAN_W_NOTE = f"The file has no mean latent: w_avg is the mean of {MEAN_W_SAMPLES:,} mapped latents."
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MAX_EXTENT = 1 << 20
@@ -41,29 +38,6 @@ _WRAPPED = "module."
 
 class UnsupportedError(CheckpointError):
     """A network is intact, but computes something that this package does not."""
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What a foreign file holds, in the networks of this package.
-
-    Attributes:
-        source: Name of the converter in ``foreign.CONVERTERS``.
-        generator: In evaluation mode, float32, on the CPU; None if the file has none.
-        discriminator: Float32, on the CPU; None if the file has none that can be used.
-        alpha_network: In evaluation mode; None if the file has none.
-        ignored: Entry or pattern of the file -> why it is not needed.
-        notes: What a user should know, one sentence each.
-        settings: What the file keeps of the settings of the training that wrote it, by name.
-    """
-
-    source: str
-    generator: Generator | None = None
-    discriminator: Discriminator | None = None
-    alpha_network: AlphaNetwork | None = None
-    ignored: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Place(NamedTuple):

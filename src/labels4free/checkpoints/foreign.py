@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.checkpoints import nvlabs, rosinality, tensorflow
-from labels4free.checkpoints.conversion import MEAN_W_NOTE, Conversion, ignore_entries, listed
+from labels4free.checkpoints.contents import MEAN_W_NOTE, Checkpoint
+from labels4free.checkpoints.conversion import ignore_entries, listed
 from labels4free.checkpoints.inert_data import opened
-from labels4free.checkpoints.native import read_native_header, unreadable
+from labels4free.checkpoints.native import is_safetensors, read_native_header
 from labels4free.checkpoints.openvino_ir import mobile_stylegan_from_openvino
 from labels4free.checkpoints.original_alpha import ENTRIES, alpha_network_from_original
 from labels4free.checkpoints.safe_pickle import read_pickle
 from labels4free.checkpoints.torch_file import is_torch_file, read_torch_file
 from labels4free.errors import CheckpointError
+from labels4free.files import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,27 +73,16 @@ class Converter:
     Attributes:
         title: What it is called in lists.
         matches: Whether the content of a file, read as inert data, looks like it.
-        convert: Converts the content; the text names the file in messages.
+        convert: Converts the content; the text names the file in messages. What it gives has the networks, ignored
+            entries and notes; :func:`read_foreign` adds the rest.
     """
 
     title: str
     matches: Callable[[object], bool]
-    convert: Callable[[Any, str], Conversion]
+    convert: Callable[[Any, str], Checkpoint]
 
 
-def is_native(path: str | Path) -> bool:
-    """Whether a file is to be read as one of this package: a safetensors file, by its name or by its content."""
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        return True
-    try:
-        with path.open("rb") as file:
-            return _is_safetensors(file.read(9))
-    except OSError:
-        return False
-
-
-def read_foreign(path: str | Path) -> Conversion:
+def read_foreign(path: str | Path) -> Checkpoint:
     """Read a checkpoint of another project and convert what it holds; nothing in it is ever executed.
 
     Args:
@@ -103,13 +94,14 @@ def read_foreign(path: str | Path) -> Conversion:
     """
     path = Path(path)
     data = _read(path)
-    for converter in CONVERTERS.values():
+    for name, converter in CONVERTERS.items():
         if converter.matches(data):
             found = converter.convert(data, str(path))
-            if found.generator is None and found.discriminator is None and found.alpha_network is None:
-                reasons = " ".join(f"{name}: {reason}" for name, reason in found.ignored.items())
+            if not found.held:
+                reasons = " ".join(f"{entry}: {reason}" for entry, reason in found.ignored.items())
                 raise CheckpointError(f"{path} holds no network that can be used. {reasons}".strip())
-            return dataclasses.replace(found, settings=_training_settings(data))
+            settings = _training_settings(data)
+            return dataclasses.replace(found, path=path, format=name, title=converter.title, settings=settings)
     raise CheckpointError(f"{path} holds {_content(data)}; {_SUPPORTED}.")
 
 
@@ -120,11 +112,11 @@ def _is_alpha(data: object) -> bool:
     return any(entry in data for entry in ENTRIES) or "conv_n.weight" in data or "module.conv_n.weight" in data
 
 
-def _convert_alpha(data: dict[str, Any], what: str) -> Conversion:
+def _convert_alpha(data: dict[str, Any], what: str) -> Checkpoint:
     """Convert a checkpoint of the original alpha training; its generator and discriminator too, if they are whole."""
     found = alpha_network_from_original(data, what)
     if not found.entry:
-        return Conversion("labels4free", alpha_network=found.network, notes=found.notes)
+        return Checkpoint(alpha_network=found.network, notes=found.notes)
     whole, ignored = {}, {}
     tests = {"g": ("generator", rosinality.is_generator), "d": ("discriminator", rosinality.is_discriminator)}
     for entry, (part, is_whole) in tests.items():
@@ -139,13 +131,13 @@ def _convert_alpha(data: dict[str, Any], what: str) -> Conversion:
             ignored[entry] = f"{found.entry} is used"
     ignored |= ignore_entries(data, rosinality.WITHOUT_USE, ("g", "d", *ENTRIES), what)
     notes = (*found.notes, *networks.notes)
-    return Conversion("labels4free", networks.generator, networks.discriminator, found.network, ignored, notes)
+    return Checkpoint(networks.generator, networks.discriminator, found.network, ignored=ignored, notes=notes)
 
 
-def _convert_ir(data: IrFiles, _: str) -> Conversion:
+def _convert_ir(data: IrFiles, _: str) -> Checkpoint:
     """Convert a MobileStyleGAN in OpenVINO IR."""
     strengths = "Strengths of the noise are the deviations of the fixed noise maps."
-    return Conversion("openvino-ir", mobile_stylegan_from_openvino(*data), notes=(MEAN_W_NOTE, strengths))
+    return Checkpoint(mobile_stylegan_from_openvino(*data), notes=(MEAN_W_NOTE, strengths))
 
 
 CONVERTERS: dict[str, Converter] = {
@@ -180,7 +172,7 @@ def _unsupported(path: Path, start: bytes, end: bytes) -> tuple[str, str]:
     for begin, what, advice in _STARTS:
         if start.startswith(begin):
             return what, advice
-    if _is_safetensors(start):
+    if is_safetensors(start):
         return _safetensors(path)
     decoded = start.decode("utf-8", "ignore")
     text = decoded.lstrip("\ufeff \t\r\n")
@@ -206,11 +198,6 @@ def _unsupported(path: Path, start: bytes, end: bytes) -> tuple[str, str]:
     if text and whole and all(c.isprintable() or c.isspace() for c in text):
         return f"a text file that begins with {text[:40]!r}", _OTHER
     return "a binary file of a kind that is not known", _OTHER
-
-
-def _is_safetensors(start: bytes) -> bool:
-    """Whether a file begins as a safetensors file: the length of its header, then the header, which is JSON."""
-    return len(start) > 8 and int.from_bytes(start[:8], "little") <= 100_000_000 and start[8:9] == b"{"
 
 
 def _safetensors(path: Path) -> tuple[str, str]:
@@ -239,11 +226,11 @@ def _read_ir(path: Path) -> IrFiles:
     """The four files of a generator in OpenVINO IR, from their folder or one of the two ``.xml`` files."""
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        raise unreadable(path, FileNotFoundError())
+        raise CheckpointError(unreadable(path, FileNotFoundError()))
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
-        raise unreadable(folder, error) from error
+        raise CheckpointError(unreadable(folder, error)) from error
     graphs = [name for name in names if name.lower().endswith(".xml")]
     if not graphs:
         raise CheckpointError(

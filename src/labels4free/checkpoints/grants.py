@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from labels4free.checkpoints.inert_data import DTYPES, MAX_DIMENSIONS, RefusedError
+import torch
+
+from labels4free.checkpoints.inert_data import DTYPES, MAX_DIMENSIONS, RefusedError, check_view
 from labels4free.checkpoints.pickle_machine import Grant
 
 MAX_TENSORS = 20_000  # the largest real files have some 5,000
 MAX_ITEMS = 1_000_000
+
+
+class Storage(NamedTuple):
+    """The memory of tensors.
+
+    Attributes:
+        memory: Its bytes.
+        dtype: What its elements are.
+        elements: How many.
+    """
+
+    memory: torch.UntypedStorage
+    dtype: torch.dtype
+    elements: int
 
 
 class Allowance:
@@ -54,13 +70,34 @@ class Allowance:
         return state
 
     def common_names(self) -> dict[tuple[str, str], object]:
-        """The names that PyTorch's checkpoints and NVIDIA's pickles share: dictionaries, shapes, devices, types."""
+        """The names that PyTorch's checkpoints and NVIDIA's pickles share: dictionaries, tensors, shapes, types."""
         return {
+            ("torch._utils", "_rebuild_tensor_v2"): Grant(self.tensor),
+            ("torch._utils", "_rebuild_parameter"): Grant(self.parameter),
             ("collections", "OrderedDict"): Grant(empty_dict),
             ("torch", "Size"): Grant(_shape),
             ("torch", "device"): Grant(_device),
             **{("torch", name): dtype for name, dtype in DTYPES.items()},
         }
+
+    def tensor(
+        self, storage: object, offset: object, shape: object, stride: object, grad: object, hooks: object, *more: object
+    ) -> torch.Tensor:  # fmt: skip
+        """``_rebuild_tensor_v2``: a view of a storage."""
+        if type(storage) is not Storage:
+            raise TypeError
+        plain_tensor_arguments(grad, hooks, more)
+        self.take(tensors=1)
+        place = check_view(storage.elements, offset, shape, stride)
+        return torch.empty(0, dtype=storage.dtype).set_(storage.memory, *place)
+
+    def parameter(self, data: object, requires_grad: object, hooks: object) -> torch.Tensor:
+        """``_rebuild_parameter``: its tensor."""
+        if type(data) is not torch.Tensor:
+            raise TypeError
+        plain_tensor_arguments(requires_grad, hooks, ())
+        self.take(tensors=1)
+        return data
 
     def ignore_attributes(self, _: dict[Any, Any], state: object) -> None:
         """Drop the attributes of a dictionary: a state dict has ``_metadata`` with the versions of its modules."""

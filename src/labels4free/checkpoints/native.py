@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labels4free.errors import CheckpointError
-from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
+from labels4free.files import TEMPORARY_SUFFIX, unreadable, write_atomically, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,15 +55,21 @@ class NativeHeader:
     info: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class NativeCheckpoint(NativeHeader):
-    """A native checkpoint with its tensors.
+def is_native(path: str | Path) -> bool:
+    """Whether a file is to be read as one of this package: a safetensors file, by its name or by its content."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            return is_safetensors(file.read(9))
+    except OSError:
+        return False
 
-    Attributes:
-        state: State dict: name -> tensor, on the CPU.
-    """
 
-    state: dict[str, Tensor]
+def is_safetensors(start: bytes) -> bool:
+    """Whether a file begins (its first 9 bytes) as a safetensors file: the header's length, then JSON."""
+    return len(start) > 8 and int.from_bytes(start[:8], "little") <= _MAX_HEADER_BYTES and start[8:9] == b"{"
 
 
 def header_metadata(header: NativeHeader) -> dict[str, str]:
@@ -144,42 +150,29 @@ def read_native_header(path: str | Path, kind: str | None = None) -> NativeHeade
             length = int.from_bytes(file.read(8), "little")
             start = file.read(min(length, _MAX_HEADER_BYTES))
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise CheckpointError(unreadable(path, error)) from error
     layout = _parse_layout(path, size, length, start)
     return parse_metadata(path, layout.get("__metadata__", {}), kind)
 
 
-def read_native(path: str | Path, kind: str | None = None) -> NativeCheckpoint:
-    """Read a native checkpoint.
+def read_tensors(path: str | Path, kind: str | None = None) -> dict[str, Tensor]:
+    """Read the tensors of a native checkpoint: its state dict, on the CPU, in the types they were written in.
 
     Args:
         path: File to read.
         kind: The kind that is wanted; None accepts any.
 
-    Returns:
-        Header and tensors, the tensors on the CPU in the type they were written in.
-
     Raises:
         CheckpointError: As :func:`read_native_header`, or if the tensors' table is damaged.
     """
-    header = read_native_header(path, kind)
+    read_native_header(path, kind)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        state = load_file(path, device="cpu")
+        return load_file(path, device="cpu")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; {_AGAIN}") from error
-    return NativeCheckpoint(kind=header.kind, family=header.family, config=header.config, info=header.info, state=state)
-
-
-def unreadable(path: Path, error: OSError) -> CheckpointError:
-    """The error for a checkpoint of any format that cannot be opened or read."""
-    if isinstance(error, FileNotFoundError):
-        return CheckpointError(f"There is no checkpoint at {path}.")
-    if isinstance(error, IsADirectoryError):
-        return CheckpointError(f"{path} is a folder, expected a checkpoint file.")
-    return CheckpointError(f"{path} cannot be read: {error.strerror or error}.")
 
 
 def _in_half(name: str, kernel: Tensor) -> Tensor:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from labels4free.checkpoints.contents import MEAN_W_NOTE, Checkpoint
 from labels4free.checkpoints.conversion import (
-    MEAN_W_NOTE,
-    Conversion,
     Place,
     TensorSource,
     UnsupportedError,
@@ -92,7 +91,7 @@ def matches(data: object) -> bool:
     return isinstance(data, dict) and any(isinstance(value, PersistentObject) for value in data.values())
 
 
-def convert(data: object, what: str) -> Conversion:
+def convert(data: object, what: str) -> Checkpoint:
     """Convert a network pickle, or a pickled network by itself.
 
     A discriminator that is intact but not of StyleGAN2's residual architecture is left out, and the notes say so.
@@ -119,7 +118,7 @@ def convert(data: object, what: str) -> Conversion:
         network = flatten(found, f"D of {what}")
         discriminator = unless_unsupported(lambda: _discriminator(network, notes), "D", ignored, notes)
     ignored |= ignore_entries(data, _WITHOUT_USE, ("G_ema", "G", "D"), what)
-    return Conversion(NAME, generator, discriminator, None, ignored, tuple(notes))
+    return Checkpoint(generator, discriminator, ignored=ignored, notes=tuple(notes))
 
 
 def flatten(root: PersistentObject, what: str) -> Network:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from labels4free.checkpoints.conversion import Place, TensorSource, build, listed, shown, unwrapped
 from labels4free.errors import CheckpointError
-from labels4free.networks.alpha_network import PaperNetwork
+from labels4free.networks.paper_network import PaperNetwork
 from labels4free.types import FeatureSpec
 
 Layout = Literal["repro", "general"]
@@ -36,13 +36,11 @@ class OriginalAlpha(NamedTuple):
 
     Attributes:
         network: The network, in evaluation mode; its weights take no gradient.
-        layout: Which of the two classes wrote it.
         entry: The checkpoint's entry that it comes from; empty for a bare state dict.
         notes: What a user should know about the conversion, one sentence each.
     """
 
     network: PaperNetwork
-    layout: Layout
     entry: str
     notes: tuple[str, ...]
 
@@ -91,7 +89,7 @@ def alpha_network_from_original(data: Mapping[str, Any], what: str) -> OriginalA
     network = build(
         lambda: PaperNetwork(_feature_specs(channels, size), size), source, lambda key, shape: Place(names[key], shape)
     )
-    return OriginalAlpha(network.eval().requires_grad_(False), layout, entry, (*notes, *source.finish()))
+    return OriginalAlpha(network.eval().requires_grad_(False), entry, (*notes, *source.finish()))
 
 
 def _layout(source: TensorSource) -> Layout:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from labels4free.checkpoints.contents import MEAN_W_NOTE, Checkpoint
 from labels4free.checkpoints.conversion import (
-    MEAN_W_NOTE,
-    Conversion,
     Place,
     TensorSource,
     build,
@@ -57,15 +56,6 @@ _WAVELETS = re.compile(r"(^|\.)(iwt|dwt)\.")
 _FIR = re.compile(r"\.(blur|upsample|[0-9])\.kernel$")
 
 
-class Networks(NamedTuple):
-    """What a checkpoint's ``g_ema``, ``g`` and ``d`` hold, and what to say about them."""
-
-    generator: StyleGAN2 | None
-    discriminator: Discriminator | None
-    ignored: dict[str, str]
-    notes: tuple[str, ...]
-
-
 def matches(data: object) -> bool:
     """Whether a file's content looks like a checkpoint or a bare state dict of this code."""
     if not isinstance(data, dict):
@@ -84,7 +74,7 @@ def is_discriminator(state: object) -> bool:
     return unwrapped(state).keys() >= _DISCRIMINATOR_MARKS
 
 
-def convert(data: dict[str, Any], what: str) -> Conversion:
+def convert(data: dict[str, Any], what: str) -> Checkpoint:
     """Convert a checkpoint, or a bare state dict of a generator or discriminator.
 
     Args:
@@ -102,11 +92,11 @@ def convert(data: dict[str, Any], what: str) -> Conversion:
     notes = list(found.notes)
     if "g" in data and "g_ema" not in data:
         notes.append("There is no running average g_ema; g, the generator as it was last trained, is used.")
-    ignored = found.ignored | ignore_entries(data, WITHOUT_USE, ("g_ema", "g", "d", "latent_avg"), what)
-    return Conversion(NAME, found.generator, found.discriminator, None, ignored, tuple(notes))
+    ignored = dict(found.ignored) | ignore_entries(data, WITHOUT_USE, ("g_ema", "g", "d", "latent_avg"), what)
+    return Checkpoint(found.generator, found.discriminator, ignored=ignored, notes=tuple(notes))
 
 
-def convert_networks(data: dict[str, Any], what: str) -> Networks:
+def convert_networks(data: dict[str, Any], what: str) -> Checkpoint:
     """Convert the entries ``g_ema`` (or ``g``), ``latent_avg`` and ``d``, as far as they are there."""
     generator, discriminator, notes = None, None, []
     ignored: dict[str, str] = {}
@@ -119,7 +109,7 @@ def convert_networks(data: dict[str, Any], what: str) -> Networks:
     if "d" in data:
         discriminator, said = _discriminator(data["d"], f"d of {what}")
         notes += said
-    return Networks(generator, discriminator, ignored, tuple(notes))
+    return Checkpoint(generator, discriminator, ignored=ignored, notes=tuple(notes))
 
 
 def to_rosinality(generator: StyleGAN2, discriminator: Discriminator | None = None) -> dict[str, Any]:

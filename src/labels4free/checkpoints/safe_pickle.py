@@ -13,27 +13,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from labels4free.checkpoints.grants import Allowance, empty_dict, plain_tensor_arguments
+from labels4free.checkpoints.grants import Allowance, Storage, empty_dict
 from labels4free.checkpoints.inert_data import (
     PersistentObject,
     RefusedError,
     TensorflowNetwork,
     check_data,
-    check_view,
     opened,
 )
 from labels4free.checkpoints.pickle_machine import Grant, Grants, run_pickle
-from labels4free.checkpoints.torch_file import Storage, read_storage
+from labels4free.checkpoints.torch_file import read_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
-
-__all__ = ["PersistentObject", "TensorflowNetwork", "read_pickle"]
 
 _PERSISTENCE = "torch_utils.persistence"
 _NUMBER = re.compile(r"[iuf][248]|[iub]1")
@@ -149,14 +146,14 @@ class _Grantor(Allowance):
             raise RefusedError("is damaged: it has a persistent object that is not of a class; fetch it again.")
         # A copy: what is checked here must not change afterwards.
         state = dict(self.attributes(meta.get("state")))
-        return PersistentObject(name, _PERSISTENCE, state, has_source=_has_text(meta.get("module_src")))
+        return PersistentObject(name, state)
 
     def set_network(self, target: TensorflowNetwork, state: object) -> None:
         """The attributes of a network, without its source."""
         if target.state:
             raise TypeError
         target.state = dict(self.attributes(state))
-        target.has_source = _has_text(target.state.pop("build_module_src", None))
+        target.state.pop("build_module_src", None)
 
     def set_of(self, items: object = ()) -> set[Any]:
         """A set, written as a list."""
@@ -168,17 +165,11 @@ class _Grantor(Allowance):
             raise TypeError
         return set(found)
 
-    def tensor(
-        self, storage: object, offset: object, shape: object, stride: object, grad: object, hooks: object, *more: object
-    ) -> torch.Tensor:  # fmt: skip
-        """``_rebuild_tensor_v2``: a view of a storage."""
-        if type(storage) is not Storage:
+    def parameter_with_state(self, data: object, grad: object, hooks: object, state: object) -> torch.Tensor:
+        """A parameter: its tensor. Attributes that were set on it are dropped."""
+        if not (state is None or type(state) is dict):
             raise TypeError
-        plain_tensor_arguments(grad, hooks, more)
-        self.take(tensors=1)
-        place = check_view(storage.elements, offset, shape, stride)
-        empty = torch.empty(0, dtype=storage.dtype)
-        return empty.set_(storage.memory, *place)
+        return self.parameter(data, grad, hooks)
 
     def grants(self) -> Grants:
         """What a network pickle may ask for."""
@@ -190,9 +181,7 @@ class _Grantor(Allowance):
             ("dnnlib", "EasyDict"): Grant(empty_dict),
             ("_codecs", "encode"): Grant(self.encode),
             ("torch.storage", "_load_from_bytes"): Grant(self.storage),
-            ("torch._utils", "_rebuild_tensor_v2"): Grant(self.tensor),
-            ("torch._utils", "_rebuild_parameter"): Grant(_parameter),
-            ("torch._utils", "_rebuild_parameter_with_state"): Grant(_parameter),
+            ("torch._utils", "_rebuild_parameter_with_state"): Grant(self.parameter_with_state),
             ("numpy", "dtype"): Grant(_number_type),
             ("numpy", "ndarray"): _ArrayClass,
         }
@@ -214,11 +203,6 @@ class _Grantor(Allowance):
         return Grants(names, build)
 
 
-def _has_text(value: object) -> bool:
-    """Whether a value is text, and not empty."""
-    return type(value) is str and bool(value)
-
-
 def _new_network() -> TensorflowNetwork:
     """A network that BUILD will fill."""
     return TensorflowNetwork()
@@ -236,14 +220,6 @@ def _reconstructed(kind: object, base: object, state: object) -> object:
     if base is not _ObjectClass or state is not None:
         raise TypeError
     return kind.call()
-
-
-def _parameter(data: object, requires_grad: object, hooks: object, state: object = None) -> torch.Tensor:
-    """A parameter: its tensor. Attributes that were set on it are dropped."""
-    if type(data) is not torch.Tensor or not (state is None or type(state) is dict):
-        raise TypeError
-    plain_tensor_arguments(requires_grad, hooks, ())
-    return data
 
 
 def _number_type(code: object, *_: object) -> _NumberType:

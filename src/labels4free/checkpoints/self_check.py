@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.errors import CheckpointError
 from labels4free.generators.base import sample_label, sample_z
 from labels4free.ops.wavelets import haar
+from labels4free.pictures.contact_sheet import contact_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

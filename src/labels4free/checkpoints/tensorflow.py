@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from labels4free.checkpoints.contents import Checkpoint
 from labels4free.checkpoints.conversion import (
-    Conversion,
     Place,
     TensorSource,
     UnsupportedError,
@@ -82,7 +82,7 @@ def matches(data: object) -> bool:
     return bool(_networks(data))
 
 
-def convert(data: object, what: str) -> Conversion:
+def convert(data: object, what: str) -> Checkpoint:
     """Convert a network pickle, or a pickled network by itself.
 
     A discriminator that is intact but not of StyleGAN2's residual architecture is left out, and the notes say so.
@@ -107,7 +107,7 @@ def convert(data: object, what: str) -> Conversion:
         discriminator = unless_unsupported(
             lambda: _discriminator(found, f"D of {what}", notes, ignored), "D", ignored, notes
         )
-    return Conversion(NAME, generator, discriminator, None, ignored, tuple(notes))
+    return Checkpoint(generator, discriminator, ignored=ignored, notes=tuple(notes))
 
 
 def _networks(data: object) -> dict[str, TensorflowNetwork]:

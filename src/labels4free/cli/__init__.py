@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
     except Labels4FreeError as error:
-        return _fail(str(error))
+        return FAILURE if error.said else _fail(str(error))
     except OSError as error:  # no space, no permission: the file system's own words serve
         return _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:

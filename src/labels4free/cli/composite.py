@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
+from labels4free.errors import ConfigError
+
 
 def run(
     *,
@@ -71,8 +73,6 @@ def run(
 
 def _check(out: Path, sources: tuple[Path | None, ...], *, overwrite: bool) -> None:
     """Refuse before any work what could not be written, or would replace a source."""
-    from labels4free.errors import ConfigError
-
     if out.is_dir():
         raise ConfigError(f"--out names the folder {out}; give a file, such as {out / 'composite.png'}.")
     if out.suffix.lower() != ".png":

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg, configure
 
-from labels4free.cli.contents import describe, ignored_rows, print_table, read_contents
+from labels4free.checkpoints.contents import NATIVE, describe, ignored_rows
 from labels4free.cli.progress import progress_bar
+from labels4free.cli.tables import print_table
 from labels4free.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from labels4free.checkpoints.contents import Checkpoint
     from labels4free.checkpoints.self_check import SelfCheck
-    from labels4free.cli.contents import Contents
 
 _SUFFIX = {"native": ".safetensors", "rosinality": ".pt"}
 _READ_AT_ONCE = 1 << 24
@@ -49,19 +50,21 @@ def run(
     _check_destination(source, destination, to)
     if not overwrite:
         _refuse_to_replace(path for key, path in planned.items() if key != "picture")
-    contents = read_contents(source)
-    if contents.format == "native" and to == "native":
+    from labels4free.checkpoints.loading import read_checkpoint
+
+    checkpoint = read_checkpoint(source)
+    if checkpoint.format == NATIVE and to == "native":
         raise ConfigError(f"{source} is a native checkpoint already; --to rosinality converts it to the other format.")
-    print_table(describe(contents))
-    _print_remarks(contents)
-    check = _check(contents)
-    written = _write(contents, check, destination, to, planned)
+    print_table(describe(checkpoint))
+    _print_remarks(checkpoint)
+    check = _check(checkpoint)
+    written = _write(checkpoint, check, destination, to, planned)
     if check is not None:
         _print_verdict(check, planned["picture"])
     for path, what in written.items():
         print(f"Wrote {path} ({what}).")
     if to == "native":
-        print(f"Next: {_next_command(contents, destination)}")
+        print(f"Next: {_next_command(checkpoint, destination)}")
 
 
 def _planned_files(destination: Path, to: str) -> dict[str, Path]:
@@ -95,37 +98,37 @@ def _refuse_to_replace(paths: Iterable[Path]) -> None:
         )
 
 
-def _check(contents: Contents) -> SelfCheck | None:
+def _check(checkpoint: Checkpoint) -> SelfCheck | None:
     """Render samples, which also shows that the networks work at all."""
     from labels4free.checkpoints.self_check import self_check
 
-    if contents.generator is None:
+    if checkpoint.generator is None:
         return None
     with progress_bar("Checking") as update:
         return self_check(
-            contents.generator,
-            contents.discriminator,
-            contents.alpha_network,
-            what=str(contents.path),
+            checkpoint.generator,
+            checkpoint.discriminator,
+            checkpoint.alpha_network,
+            what=str(checkpoint.path),
             progress=update,
         )
 
 
 def _write(
-    contents: Contents, check: SelfCheck | None, destination: Path, to: str, planned: dict[str, Path]
+    checkpoint: Checkpoint, check: SelfCheck | None, destination: Path, to: str, planned: dict[str, Path]
 ) -> dict[Path, str]:
     """Write all files, or none: first into a folder of their own, from which they are moved one after the other.
 
     Returns:
         What is in each file.
     """
-    from labels4free.data.images import write_png
+    from labels4free.pictures.pixels import write_png
 
     writers: dict[str, tuple[str, Callable[[Path], None]]] = {}
     if check is not None:
         picture = check.picture
         writers["picture"] = ("samples to look at", lambda path: write_png(path, picture))
-    writers |= _native_writers(contents, check, destination) if to == "native" else _rosinality_writer(contents)
+    writers |= _native_writers(checkpoint, check, destination) if to == "native" else _rosinality_writer(checkpoint)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as stage:
         for key, (_, write) in writers.items():
@@ -138,25 +141,25 @@ def _write(
 
 
 def _native_writers(
-    contents: Contents, check: SelfCheck | None, destination: Path
+    checkpoint: Checkpoint, check: SelfCheck | None, destination: Path
 ) -> dict[str, tuple[str, Callable[[Path], None]]]:
     """For each network its file's key in the plan, what it is, and what writes it; the main one last."""
-    from labels4free.checkpoints.loading import generator_fingerprint
+    from labels4free.checkpoints.fingerprint import state_hash
     from labels4free.checkpoints.native import write_native
 
     info: dict[str, Any] = {
-        "source": contents.path.name,
-        "source_sha256": _digest(contents.path),
-        "source_format": contents.format,
-        "notes": list(contents.notes),
-        "ignored": dict(contents.ignored),
+        "source": checkpoint.path.name,
+        "source_sha256": _digest(checkpoint.path),
+        "source_format": checkpoint.format,
+        "notes": list(checkpoint.notes),
+        "ignored": dict(checkpoint.ignored),
     }
     if check is not None:
         info["self_check"] = {"numbers": check.numbers, "layers": check.layers, "warnings": list(check.warnings)}
     own: dict[str, Any] = {}
-    if contents.generator is not None:
-        fingerprint = generator_fingerprint(contents.generator)
-        own = {"generator": {"name": str(destination), "family": contents.generator.family, "fingerprint": fingerprint}}
+    if checkpoint.generator is not None:
+        family, fingerprint = checkpoint.generator.family, state_hash(checkpoint.generator)
+        own = {"generator": {"name": str(destination), "family": family, "fingerprint": fingerprint}}
 
     def writer(network: Any, kind: str, family: str, more: dict[str, Any]) -> Callable[[Path], None]:
         def write(path: Path) -> None:
@@ -166,11 +169,11 @@ def _native_writers(
         return write
 
     parts: dict[str, tuple[str, Callable[[Path], None]]] = {}
-    if (network := contents.discriminator) is not None:
+    if (network := checkpoint.discriminator) is not None:
         parts["discriminator"] = ("the discriminator", writer(network, "discriminator", "stylegan2", own))
-    if (alpha := contents.alpha_network) is not None:
+    if (alpha := checkpoint.alpha_network) is not None:
         parts["alpha"] = ("the alpha network", writer(alpha, "alpha_network", alpha.family, own))
-    if (generator := contents.generator) is not None:
+    if (generator := checkpoint.generator) is not None:
         parts["file"] = ("the generator", writer(generator, "generator", generator.family, {}))
     elif parts:
         key = "alpha" if "alpha" in parts else "discriminator"
@@ -178,22 +181,22 @@ def _native_writers(
     return parts
 
 
-def _rosinality_writer(contents: Contents) -> dict[str, tuple[str, Callable[[Path], None]]]:
+def _rosinality_writer(checkpoint: Checkpoint) -> dict[str, tuple[str, Callable[[Path], None]]]:
     from labels4free.checkpoints.rosinality import write_rosinality
     from labels4free.generators.stylegan2 import StyleGAN2
 
-    generator, discriminator = contents.generator, contents.discriminator
+    generator, discriminator = checkpoint.generator, checkpoint.discriminator
     if not isinstance(generator, StyleGAN2):
         has = "no generator" if generator is None else f"a {generator.family}"
-        raise CheckpointError(f"rosinality's format is for StyleGAN2 generators; {contents.path} holds {has}.")
+        raise CheckpointError(f"rosinality's format is for StyleGAN2 generators; {checkpoint.path} holds {has}.")
     what = "generator and discriminator" if discriminator is not None else "the generator; there is no discriminator"
-    if contents.alpha_network is not None:
+    if checkpoint.alpha_network is not None:
         what += "; the alpha network has no place in this format"
     return {"file": (what, lambda path: write_rosinality(path, generator, discriminator))}
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder (or a graph in one) that of its files' names and contents."""
+    """SHA-256 of a file; of a folder (or a graph in one) that of its files' names and checkpoint."""
     digest = hashlib.sha256()
     path = path.parent if path.suffix == ".xml" else path
     for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
@@ -205,10 +208,10 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _print_remarks(contents: Contents) -> None:
-    for entries, reason in ignored_rows(contents.ignored):
+def _print_remarks(checkpoint: Checkpoint) -> None:
+    for entries, reason in ignored_rows(checkpoint.ignored):
         print(f"Left out: {entries} ({reason}).")
-    for note in contents.notes:
+    for note in checkpoint.notes:
         print(f"Note: {note}")
 
 
@@ -221,11 +224,11 @@ def _print_verdict(check: SelfCheck, picture: Path) -> None:
         print(f"- {warning}", file=sys.stderr)
 
 
-def _next_command(contents: Contents, destination: Path) -> str:
+def _next_command(checkpoint: Checkpoint, destination: Path) -> str:
     words = ["labels4free"]
-    if contents.generator is None:
+    if checkpoint.generator is None:
         words += ["sample", str(destination), "--generator", "GENERATOR", "--out", "DIR", "--num", "16"]
-    elif contents.alpha_network is None:
+    elif checkpoint.alpha_network is None:
         words += ["train", str(destination), "--out", "RUN"]
     else:
         words += ["sample", str(destination.with_suffix(".alpha.safetensors")), "--out", "DIR", "--num", "16"]

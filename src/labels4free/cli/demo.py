@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from tyro.conf import arg
 
 from labels4free.cli.progress import progress_bar
-from labels4free.cli.sample import load_layered, sample_with_bar
+from labels4free.cli.sample import sample_with_bar
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
 
@@ -128,6 +128,8 @@ def _run_steps(state: _State, out: Path, minutes: float, generator: str, seed: i
     everything = ("image", "alpha", "mask", "composite", "background")
     size = min(SAMPLE_SIZE, loaded.resolution)
     config = SampleConfig(seed=seed, size=size, parts=everything, filters=NO_FILTERS)
+    from labels4free.checkpoints.loading import load_layered
+
     layered, _ = load_layered(str(run_folder), generator, "cpu")
     alpha_name = str(run_folder.resolve())
     state.timed("sample", lambda: sample_with_bar(layered, samples, SAMPLES, config, generator, alpha_name=alpha_name))
@@ -154,10 +156,11 @@ def _fetch(name: str) -> Generator:
 
 def _train(generator: Generator, name: str, run: Path, minutes: float, seed: int) -> None:
     """Train, or go on with training."""
-    from labels4free.training.alpha_run import ALPHA_FILE, train_alpha_network
+    from labels4free.training.alpha_run import train_alpha_network
     from labels4free.training.config import config_for_minutes
+    from labels4free.training.contracts import ALPHA
 
-    if (run / ALPHA_FILE).exists():
+    if (run / ALPHA.file).exists():
         return
     resume, config = (run / "config.json").exists(), None
     if not resume:

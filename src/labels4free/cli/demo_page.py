@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.native import read_native_header
-from labels4free.data.pair_manifest import MANIFEST
-from labels4free.errors import RunError
+from labels4free.data.pair_manifest import read_manifest
 from labels4free.report import Curve, Picture, Report, Section, pick_evenly
+from labels4free.training.log_tail import LogTail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 CURVES = {
@@ -49,7 +49,7 @@ def demo_report(result: DemoResult) -> Report:
         CheckpointError: If the run's alpha network cannot be read.
     """
     training = read_native_header(result.run / "alpha.safetensors", "alpha_network").info
-    manifest = _read_json(result.samples / MANIFEST)
+    manifest = read_manifest(result.samples)
     summary, settings, versions = manifest["summary"], manifest["settings"], manifest["versions"]
     coverage, binarity = f"{100 * summary['coverage_mean']:.0f} %", f"{100 * summary['binarity']:.1f} %"
     sections = [
@@ -115,44 +115,24 @@ def _rows(result: DemoResult, manifest: Mapping[str, Any], training: Mapping[str
 
 
 def _training_section(result: DemoResult) -> Section:
-    log = read_log(result.run / "log.jsonl")
-    curves = [Curve(title, points) for key, title in CURVES.items() if len(points := _points(log, key)) > 1]
     pictures = pick_evenly((result.run / "pictures").glob("*.png"), 6)
     return Section(
         "Training",
         "Image, alpha, composite and background as training went on; then the numbers of its log.",
         pictures=[Picture(path, re.sub(r"_0*(?=\d)", " ", path.stem).replace("_", " ")) for path in pictures],
-        curves=curves,
+        curves=_curves(result.run / "log.jsonl"),
     )
 
 
-def _points(log: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    """(iteration, value) of the last attempt at the last member: neither what was restarted is drawn nor the others."""
-    places = [(entry.get("member", 0), entry["attempt"]) if "attempt" in entry else None for entry in log]
-    last = max((place for place in places if place), default=(0, 0))
-    entries = [entry for entry, place in zip(log, places, strict=True) if place == last]
-    return [(entry["iteration"], entry[key]) for entry in entries if type(entry.get(key)) in (int, float)]
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a run's log, oldest first; none if there is no log.
-
-    Raises:
-        RunError: If it cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read as a log of JSON lines: {error}.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.") from error
-    return values
+def _curves(log: Path) -> list[Curve]:
+    """The numbers of the last attempt at the last member: neither what was restarted is drawn nor the others."""
+    entries = list(LogTail(log).entries())
+    last = [entry for entry in entries if entry[:2] == entries[-1][:2]]
+    curves = []
+    for name, title in CURVES.items():
+        points = [(entry.iteration, entry.numbers.get(name, math.nan)) for entry in last]
+        curves.append(Curve(title, [point for point in points if math.isfinite(point[1])]))
+    return [curve for curve in curves if len(curve.points) > 1]
 
 
 def _commands(result: DemoResult) -> list[str]:

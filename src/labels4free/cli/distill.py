@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from tyro.conf import Positional, UseAppendAction, arg
 
 from labels4free.cli.progress import progress_bar
-from labels4free.cli.sample import in_full, load_layered
+from labels4free.cli.runs import as_settings, exit_code, report_end, resume_of
+from labels4free.files import in_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labels4free.layered import LayeredGenerator
-    from labels4free.training.contracts import TrainResult
     from labels4free.training.segmenter_config import SegmenterConfig
 
-_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+_FOUND = "; mean IoU with the pairs' masks {teacher_miou:.3f}, on changed pictures {augmented_miou:.3f}"
 
 
 def run(
@@ -73,23 +73,24 @@ def run(
             it otherwise.
         device: cpu, cuda, cuda:N or mps.
     """
+    from labels4free.training.config_file import run_settings
+    from labels4free.training.resume import goes_on
     from labels4free.training.segmenter_run import train_segmenter
 
     _check_alone()
-    given = {
+    flags = {
         "pairs.num": num,
-        "pairs.background_pictures": backgrounds and str(backgrounds.resolve()),
-        "self_training.unlabelled": unlabelled and str(unlabelled.resolve()),
+        "pairs.background_pictures": backgrounds and backgrounds.resolve(),
+        "self_training.unlabelled": unlabelled and unlabelled.resolve(),
         "pretrained": pretrained and in_full(pretrained),
         "size": size,
         "steps": steps,
         "batch_size": batch_size,
         "seed": seed,
     }
-    flags = [f"{name}={value}" for name, value in given.items() if value is not None]
-    wanted: bool | Literal["auto"] = False if resume is None else "auto" if resume else True
-    going_on = _is_run(out) if wanted == "auto" else bool(wanted)
-    own = _config(config, [*flags, *settings], out if going_on else None)
+    wanted = resume_of(resume)
+    going_on = goes_on(out, wanted)
+    own = run_settings("distill", None, config, as_settings(flags), settings, out if going_on else None)
     again = ["labels4free", "distill", *([source] if source else []), "--out", str(out)]
     again += ["--pairs", str(pairs)] if pairs else []
     again += ["--generator", generator] if generator else []
@@ -102,8 +103,8 @@ def run(
         made, noted = teacher.renderer(shlex.join(again)), teacher.note()
     with progress_bar("Training", before="Reading") as progress:
         result = train_segmenter(out, made, own, resume=wanted, source=noted, device=_usable(device), progress=progress)
-    _report(result, out, again)
-    return _EXIT_CODES[result.interrupted] if result.interrupted else None
+    report_end(result, out, again, _FOUND.format(**result.check.numbers) if result.check else "")
+    return exit_code(result)
 
 
 class _Teacher(NamedTuple):
@@ -115,14 +116,16 @@ class _Teacher(NamedTuple):
 
     @classmethod
     def load(cls, source: str, generator: str | None, device: str) -> _Teacher:
+        from labels4free.checkpoints.loading import load_layered
+
         layered, name = load_layered(source, generator, device)
         return cls(layered, in_full(source), in_full(name))
 
     def note(self) -> dict[str, Any]:
         """What the run notes of it."""
-        from labels4free.checkpoints.loading import generator_fingerprint
+        from labels4free.checkpoints.fingerprint import state_hash
 
-        of_generator, of_alpha = map(generator_fingerprint, (self.layered.generator, self.layered.alpha_network))
+        of_generator, of_alpha = map(state_hash, (self.layered.generator, self.layered.alpha_network))
         return {
             "name": self.source,
             "fingerprint": f"{of_generator} {of_alpha}",
@@ -183,12 +186,6 @@ def _usable(device: str) -> str:
     return str(resolve_device(device))
 
 
-def _is_run(out: Path) -> bool:
-    from labels4free.training.run_dir import RunDir
-
-    return RunDir.is_at(out)
-
-
 def _source_of(out: Path, *, going_on: bool) -> str:
     """The source of a run that goes on, as it was given when the run was started."""
     from labels4free.errors import ConfigError
@@ -204,34 +201,3 @@ def _source_of(out: Path, *, going_on: bool) -> str:
     if not isinstance(name, str) or not isinstance(noted, dict) or "alpha_network" not in noted:
         raise ConfigError(f"{out} learns from the data set {name}: give it again (--pairs).")
     return name
-
-
-def _config(file: Path | None, settings: list[str], resumed: Path | None) -> SegmenterConfig | None:
-    """Settings of a new run, or what the user asks a resumed run to have (None: whatever it has)."""
-    from labels4free.training.config_file import assemble, read_config_file
-    from labels4free.training.recipes import from_run_json, segmenter_config
-    from labels4free.training.run_dir import RunDir
-    from labels4free.training.segmenter_config import SegmenterConfig
-
-    base = SegmenterConfig()
-    if resumed is not None:
-        if file is None and not settings:
-            return None
-        base = segmenter_config(from_run_json({"train": {}} | RunDir.open(resumed).config()))
-    return segmenter_config(assemble(base, read_config_file(file) if file else None, settings))
-
-
-def _report(result: TrainResult, out: Path, again: list[str]) -> None:
-    if result.interrupted:
-        print(f"Stopped at step {result.steps} of {result.total}. Go on with:\n  {shlex.join(again)}", file=sys.stderr)
-        return
-    health, restarts = result.health, f", after {result.restarts} restarts" if result.restarts else ""
-    found = ""
-    if health is not None and health.teacher_miou is not None and health.augmented_miou is not None:
-        found = (
-            f"; mean IoU with the pairs' masks {health.teacher_miou:.3f}, on changed pictures "
-            f"{health.augmented_miou:.3f}"
-        )
-    print(f"{result.alpha_file}: {result.steps} steps{restarts}{found}")
-    if health is not None and health.problem:
-        print(f"Something is wrong, though: {health.problem}. Look at {out / 'pictures'}.", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from labels4free.cli.evaluate_model import Choice, check_image_sizes, check_keep, segmented
+from labels4free.cli.evaluate_model import Choice, segmented
 from labels4free.cli.progress import progress_bar
+from labels4free.errors import ConfigError
+from labels4free.folders import check_unused, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +73,8 @@ def run(
         seed: Of the resampling.
         faithful: Print the table of RameenAbdal/Labels4Free test_customdata.py instead, equal to the last digit.
     """
-    from labels4free.errors import ConfigError
     from labels4free.evaluation.config import EvaluationConfig
+    from labels4free.evaluation.evaluate import check_sizes
     from labels4free.evaluation.pairing import pair_files
 
     config = EvaluationConfig(threshold=threshold, void=void, resize=resize, bootstrap=bootstrap, seed=seed)
@@ -89,7 +90,7 @@ def run(
     predictions: Any = nullcontext((pairs, None))
     if model is not None:
         if not resize:
-            check_image_sizes(pairs)
+            check_sizes(pairs, "images")
         choice = Choice(model, "guided" if refine else None, mirrored, device)
         # The original's table takes white alone for the object: of soft masks next to nothing would be left.
         predictions = segmented(pairs, choice, hard=faithful, keep=keep)
@@ -111,8 +112,6 @@ class _Files(NamedTuple):
 
 
 def _check_source(pred: Path | None, model: str | None, images: Path | None, *, used_alone: bool) -> None:
-    from labels4free.errors import ConfigError
-
     if pred is None and model is None:
         raise ConfigError("Give the predicted masks with --pred DIR, or a segmenter with --model FILE --images DIR.")
     if pred is not None and model is not None:
@@ -124,8 +123,8 @@ def _check_source(pred: Path | None, model: str | None, images: Path | None, *, 
 
 
 def _check_files(files: _Files, images: Path | None, keep: Path | None) -> None:
-    from labels4free.data.sheets import check_sheet_name
     from labels4free.errors import ConfigError
+    from labels4free.pictures.contact_sheet import check_sheet_name
 
     for name, file in files._asdict().items():
         if file is not None and file.is_dir():
@@ -135,7 +134,7 @@ def _check_files(files: _Files, images: Path | None, keep: Path | None) -> None:
         if images is None:
             raise ConfigError("--sheet shows the images: say where they are with --images DIR.")
     if keep is not None:
-        check_keep(keep)
+        check_unused(keep, "predictions")
 
 
 def _evaluate(pairs: Sequence[MaskPair], predictor: Predictor | None, config: EvaluationConfig, files: _Files) -> None:
@@ -176,12 +175,5 @@ def _faithful(pairs: Sequence[MaskPair], predictor: Predictor | None, json_file:
 
 
 def _write_json(path: Path, predictor: Predictor | None, values: dict[str, Any]) -> None:
-    from labels4free.errors import RunError
-    from labels4free.files import write_atomically, write_failure
-
-    known = {} if predictor is None else {"model": asdict(predictor)}
-    try:
-        write_atomically(path, (json.dumps(known | values, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise RunError(write_failure(path, error)) from error
+    write_json(path, ({} if predictor is None else {"model": asdict(predictor)}) | values)
     print(f"Figures: {path}")

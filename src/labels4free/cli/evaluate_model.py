@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labels4free.cli.progress import progress_bar
+from labels4free.errors import DataError, RunError
+from labels4free.files import failing_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +41,7 @@ def segmented(
         pairs: Images with true masks.
         choice: The segmenter.
         hard: Write masks, black and white, rather than alpha.
-        keep: The folder to keep; it must be new or empty, see :func:`check_keep`.
+        keep: The folder to keep; it must be new or empty.
 
     Yields:
         The pairs with their predictions, and what made these.
@@ -48,64 +50,26 @@ def segmented(
         DataError: If an image cannot be read.
         RunError: If a prediction cannot be written.
     """
-    from labels4free.errors import RunError
     from labels4free.evaluation.pairing import with_predictions
-    from labels4free.files import write_failure
     from labels4free.segmenting.segmenter import Segmenter
 
     segmenter = Segmenter.load(choice.model, choice.device)
     predictor = _identify(choice)
-    try:
+    with failing_as(RunError, keep or tempfile.gettempdir()):
         if keep is not None:
             keep.parent.mkdir(parents=True, exist_ok=True)
         stage = tempfile.TemporaryDirectory(
             dir=None if keep is None else keep.parent, prefix=".labels4free-" if keep is None else f".{keep.name}."
         )
-    except OSError as error:
-        raise RunError(write_failure(keep or tempfile.gettempdir(), error)) from error
     with stage as place:
         folder = Path(place, "predictions")  # one of its own, since that one is for the eyes of its owner alone
         _segment(with_predictions(pairs, folder), segmenter, choice, hard=hard)
         if keep is not None:
-            try:
+            with failing_as(RunError, keep):
                 if keep.exists():  # empty: only some systems replace it
                     keep.rmdir()
                 folder.rename(keep)
-            except OSError as error:
-                raise RunError(write_failure(keep, error)) from error
         yield with_predictions(pairs, keep or folder), predictor
-
-
-def check_keep(keep: Path) -> None:
-    """See that nothing would be replaced: neither older predictions, with which these would mix, nor true masks.
-
-    Raises:
-        ConfigError: If it is a file, or a folder with something in it.
-    """
-    from labels4free.errors import ConfigError
-
-    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        what = "a folder with files in it" if keep.is_dir() else "a file"
-        raise ConfigError(f"--keep names {keep}, {what}; give a new or an empty folder.")
-
-
-def check_image_sizes(pairs: Sequence[MaskPair]) -> None:
-    """See that images have their true masks' sizes, before they are segmented.
-
-    Raises:
-        DataError: If they have not.
-    """
-    from labels4free.data.mask_files import mask_size
-    from labels4free.errors import DataError
-
-    for pair in pairs:
-        assert pair.image is not None
-        (height, width), (true_height, true_width) = mask_size(pair.image), mask_size(pair.truth)
-        if (height, width) != (true_height, true_width):
-            raise DataError(
-                f"{pair.image} has {width}x{height} pixels and its true mask {true_width}x{true_height}; give images "
-                "of the size of their masks, or allow resizing the predictions with --resize."
-            )
 
 
 def _identify(choice: Choice) -> Predictor:
@@ -120,8 +84,6 @@ def _identify(choice: Choice) -> Predictor:
 
 def _segment(pairs: Sequence[MaskPair], segmenter: Segmenter, choice: Choice, *, hard: bool) -> None:
     """Write the prediction of every pair; a word on stderr for each image that needs one, as ``segment`` does."""
-    from labels4free.errors import DataError
-
     notes: list[str] = []
     try:
         with progress_bar("Segmenting") as update:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
 from labels4free.data.decoding import decode_image
 from labels4free.evaluation.config import TRUTH_THRESHOLD
 from labels4free.evaluation.pictures import LEGEND, compare
 from labels4free.evaluation.report import CLASS_SCORES
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.report import Picture, Report, Section, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from labels4free.evaluation.config import EvaluationConfig
@@ -74,37 +73,29 @@ def write_page(
     named = [*((f"{name}: ", group) for name, group in report.groups.items())]
     named.append(("All together: " if report.groups else "", total))
     sections = [section for name, group in named for section in _group_sections(name, group)]
-    with tempfile.TemporaryDirectory() as folder:
-        worst = report.images.worst(WORST)
-        pictures = []
-        for rank, index in enumerate(worst):
-            name = report.images.names[index]
-            picture = Path(folder, f"{rank}.png")
-            Image.fromarray(_picture(by_name[name], report.config)).save(picture, compress_level=1)
-            scores = report.images.of(index)
-            words = ", ".join(f"{SCORES[key]} {scores[key]:.4f}" for key in ("miou", "iou_foreground", "boundary_f"))
-            pictures.append(Picture(picture, f"{name}: {words}"))
-        sections.append(
-            Section(
-                f"The {len(worst)} images with the lowest mean IoU", f"The worst first. {LEGEND}", pictures, wide=True
-            )
-        )
-        baseline = max(total.baselines.values(), key=lambda entry: entry.miou)
-        page = Report(
-            title="Masks beside ground truth",
-            headline=f"{made_by}{_pairs(total)}: mean IoU {total.pooled_miou.value:.4f} pooled over all pixels, "
-            f"{miou.value:.4f} as the mean over the images. The best mask that never looks at the image scores "
-            f"{baseline.miou:.4f}.",
-            figures=[
-                (f"{total.pooled_miou.value:.4f}", "mean IoU, pooled over all pixels"),
-                (f"{total.pooled['foreground']['iou']:.4f}", "IoU of the foreground, pooled"),
-                (f"{total.per_image['boundary_f'].value:.4f}", "boundary F, mean over the images"),
-                (f"{total.per_image['mae'].value:.4f}", "mean absolute error"),
-            ],
-            sections=sections,
-            footer=_footer(report),
-        )
-        write_report(path, page)
+    worst = report.images.worst(WORST)
+    title, pictures = f"The {len(worst)} images with the lowest mean IoU", []
+    for index in worst:
+        name, scores = report.images.names[index], report.images.of(index)
+        words = ", ".join(f"{SCORES[key]} {scores[key]:.4f}" for key in ("miou", "iou_foreground", "boundary_f"))
+        pictures.append(Picture(_picture(by_name[name], report.config), f"{name}: {words}"))
+    sections.append(Section(title, f"The worst first. {LEGEND}", pictures, wide=True))
+    baseline = max(total.baselines.values(), key=lambda entry: entry.miou)
+    page = Report(
+        title="Masks beside ground truth",
+        headline=f"{made_by}{_pairs(total)}: mean IoU {total.pooled_miou.value:.4f} pooled over all pixels, "
+        f"{miou.value:.4f} as the mean over the images. The best mask that never looks at the image scores "
+        f"{baseline.miou:.4f}.",
+        figures=[
+            (f"{total.pooled_miou.value:.4f}", "mean IoU, pooled over all pixels"),
+            (f"{total.pooled['foreground']['iou']:.4f}", "IoU of the foreground, pooled"),
+            (f"{total.per_image['boundary_f'].value:.4f}", "boundary F, mean over the images"),
+            (f"{total.per_image['mae'].value:.4f}", "mean absolute error"),
+        ],
+        sections=sections,
+        footer=_footer(report),
+    )
+    write_report(path, page)
 
 
 def _format_group(title: str, group: GroupReport) -> str:

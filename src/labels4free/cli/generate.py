@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg, configure
 
 from labels4free.cli.progress import progress_bar
+from labels4free.errors import ConfigError
 
 if TYPE_CHECKING:
     from labels4free.sampling.images import Sources
@@ -85,6 +85,7 @@ def run(
         device: cpu, cuda, cuda:N or mps.
     """
     from labels4free.checkpoints.loading import load_generator
+    from labels4free.sampling.images import Sources
     from labels4free.sampling.interpolation import FilmConfig
     from labels4free.sampling.picture_folder import FileFormat
     from labels4free.sampling.rendering import PictureConfig, Renderer
@@ -95,7 +96,7 @@ def run(
     mixing = _mixing(mix_rows, mix_columns, mix_layers, mix_singles)
     _check_asked(out, interpolate, mixing, has_sources=bool(numbers or latents), save_latents=save_latents)
     renderer = Renderer(load_generator(generator, device), config)
-    work = _Work(renderer, _sources(renderer, numbers, latents), file_format, generator)
+    work = _Work(renderer, Sources.read(numbers, latents, renderer.generator), file_format, generator)
     _check_fits(work, interpolate, film, mixing)
     if out and len(work.sources):
         _write_images(work, out, save_latents)
@@ -121,7 +122,6 @@ def _parse(text: str | None, what: str) -> list[int]:
 
 
 def _mixing(rows: str | None, columns: str | None, layers: str | None, singles: bool) -> Mixing | None:
-    from labels4free.errors import ConfigError
     from labels4free.sampling.style_mixing import Mixing
 
     if (rows is None) != (columns is None):
@@ -137,8 +137,6 @@ def _check_asked(
     out: Path | None, film: Path | None, mixing: Mixing | None, *, has_sources: bool, save_latents: bool
 ) -> None:
     """See whether the flags go together."""
-    from labels4free.errors import ConfigError
-
     if out is None and film is None:
         raise ConfigError("Say what to write: --out DIR for pictures, --interpolate FILM for a film, or both.")
     if out is None and (mixing or save_latents):
@@ -148,16 +146,6 @@ def _check_asked(
     if not has_sources and (mixing is None or save_latents):
         what = "There are no latents to save" if save_latents else "There is nothing to render"
         raise ConfigError(f"{what}: give --seeds such as 0-99,1000, or --latents.")
-
-
-def _sources(renderer: Renderer, seeds: list[int], files: tuple[Path, ...]) -> Sources:
-    import torch
-
-    from labels4free.sampling.images import Sources
-    from labels4free.sampling.latent_files import read_latents
-
-    latents = [read_latents(path, renderer.generator) for path in files]
-    return Sources(seeds, torch.cat(latents) if latents else None)
 
 
 def _check_fits(work: _Work, film: Path | None, config: FilmConfig, mixing: Mixing | None) -> None:
@@ -174,27 +162,19 @@ def _check_fits(work: _Work, film: Path | None, config: FilmConfig, mixing: Mixi
 def _write_images(work: _Work, out: Path, save_latents: bool) -> None:
     from labels4free.sampling.images import LATENTS, generate_images
 
-    done, total = 0, len(work.sources)
-    try:
-        with progress_bar("Rendering") as update:
+    def stopped(done: int, _: int) -> str:
+        return f"{done} of {len(work.sources)} pictures are in {out}; the same command goes on from there."
 
-            def show(finished: int, total: int) -> None:
-                nonlocal done
-                done = finished
-                update(finished, total)
-
-            summary = generate_images(
-                work.renderer,
-                out,
-                work.sources,
-                work.file_format,
-                generator_name=work.generator_name,
-                save_latents=save_latents,
-                progress=show,
-            )
-    except KeyboardInterrupt:
-        print(f"{done} of {total} pictures are in {out}; the same command goes on from there.", file=sys.stderr)
-        raise
+    with progress_bar("Rendering", stopped=stopped) as update:
+        summary = generate_images(
+            work.renderer,
+            out,
+            work.sources,
+            work.file_format,
+            generator_name=work.generator_name,
+            save_latents=save_latents,
+            progress=update,
+        )
     there = summary.num - summary.rendered
     print(f"{summary.num} pictures in {out}" + (f", {there} of them from before" if there else ""))
     print(f"Contact sheet: {summary.contact_sheet}")

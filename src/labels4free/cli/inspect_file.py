@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg, configure
 
-from labels4free.cli.contents import (
-    describe,
-    ignored_rows,
-    print_table,
-    read_contents,
-    settings_row,
-)
+from labels4free.checkpoints.contents import describe, ignored_rows, settings_row
 from labels4free.cli.progress import progress_bar
+from labels4free.cli.tables import print_table
 from labels4free.errors import ConfigError
 
 if TYPE_CHECKING:
-    from labels4free.cli.contents import Contents
+    from labels4free.checkpoints.contents import Checkpoint
     from labels4free.generators.base import Generator
 
 
@@ -41,57 +36,59 @@ def run(
     """
     if picture is not None and no_picture:
         raise ConfigError("Give --picture or --no-picture, not both.")
-    contents = read_contents(file)
-    print_table([("file", str(contents.path)), *describe(contents), *_origin(contents), *_settings(contents)])
+    from labels4free.checkpoints.loading import read_checkpoint
+
+    checkpoint = read_checkpoint(file)
+    print_table([("file", str(checkpoint.path)), *describe(checkpoint), *_origin(checkpoint), *_settings(checkpoint)])
     if no_picture:
         return
-    generator = contents.generator or _generator_of(contents)
+    generator = checkpoint.generator or _generator_of(checkpoint)
     if generator is None:
         print("No picture: it takes a generator, which is not in this file.", file=sys.stderr)
         return
-    _draw(contents, generator, picture or Path(f"{contents.path.stem}.inspect.png"))
+    _draw(checkpoint, generator, picture or Path(f"{checkpoint.path.stem}.inspect.png"))
 
 
-def _origin(contents: Contents) -> list[tuple[str, str]]:
+def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Where a native file comes from, what was left out of a foreign one, and what to know about it."""
-    info = contents.info
+    info = checkpoint.info
     words = ("source", "source_sha256", "source_format", "licence", "credit", "reference")
     rows = [(word.replace("_", " "), info[word]) for word in words if word in info]
-    made_for = info.get("generator") or {}
-    rows += [("trained on", made_for["name"])] if made_for.get("name") else []
-    rows += [("left out", f"{entries} ({reason})") for entries, reason in ignored_rows(contents.ignored)]
-    rows += [("note", note) for note in (*contents.notes, *info.get("notes", []))]
+    own = checkpoint.made_for.get("name")
+    rows += [("trained on", own)] if own else []
+    rows += [("left out", f"{entries} ({reason})") for entries, reason in ignored_rows(checkpoint.ignored)]
+    rows += [("note", note) for note in (*checkpoint.notes, *info.get("notes", []))]
     return [(name, str(value)) for name, value in rows]
 
 
-def _settings(contents: Contents) -> list[tuple[str, str]]:
+def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """The settings of the training that wrote the file, as far as it keeps them."""
-    words = settings_row(contents.settings)
+    words = settings_row(checkpoint.settings)
     return [("training settings", words)] if words else []
 
 
-def _generator_of(contents: Contents) -> Generator | None:
+def _generator_of(checkpoint: Checkpoint) -> Generator | None:
     """The generator that an alpha network was trained on, if it is at hand and has the right weights."""
     from labels4free.checkpoints import model_zoo
-    from labels4free.checkpoints.loading import LoadedAlpha, generator_fingerprint, generator_name_of, load_generator
+    from labels4free.checkpoints.fingerprint import state_hash
+    from labels4free.checkpoints.loading import generator_name_of, load_generator
 
-    if contents.alpha_network is None:
+    if checkpoint.alpha_network is None:
         return None
-    made_for = contents.info.get("generator") or {}
-    name = generator_name_of(LoadedAlpha(contents.alpha_network, None, made_for, contents.path))
+    name = generator_name_of(checkpoint)
     if name is None or (name in model_zoo.MODELS and not model_zoo.is_fetched(name)):
         return None
     generator = load_generator(name)
-    return generator if generator_fingerprint(generator) == made_for.get("fingerprint") else None
+    return generator if state_hash(generator) == checkpoint.made_for.get("fingerprint") else None
 
 
-def _draw(contents: Contents, generator: Generator, picture: Path) -> None:
+def _draw(checkpoint: Checkpoint, generator: Generator, picture: Path) -> None:
     from labels4free.checkpoints.self_check import self_check
-    from labels4free.data.images import write_png
+    from labels4free.pictures.pixels import write_png
 
     with progress_bar("Rendering") as update:
         check = self_check(
-            generator, contents.discriminator, contents.alpha_network, what=str(contents.path), progress=update
+            generator, checkpoint.discriminator, checkpoint.alpha_network, what=str(checkpoint.path), progress=update
         )
     write_png(picture, check.picture)
     print(f"Picture: {picture}")

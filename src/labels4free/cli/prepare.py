@@ -20,7 +20,7 @@ def run(
     *,
     sizes: Annotated[str, arg(metavar="R,R,...")] = "128,256,512,1024",
     format: Annotated[  # noqa: A002  the flag's name
-        Literal["lmdb", "zip", "webdataset", "folder"] | None, arg(help_behavior_hint="")
+        str | None, arg(metavar="{lmdb,webdataset,folder}", help_behavior_hint="(default: lmdb)")
     ] = None,
     resample: Literal["lanczos", "box", "bicubic", "bilinear"] = "lanczos",
     encoding: Literal["jpeg", "png", "webp"] = "jpeg",
@@ -34,9 +34,9 @@ def run(
 
     Args:
         source: A folder of images, a zip file, an LMDB, tar shards or a pattern such as 'set-{000..009}.tar'.
-        out: The new store: a folder, or a zip file.
+        out: The new store, a folder.
         sizes: Sides of the pictures in pixels; each image is written once for each.
-        format: What to write; by default zip if OUT ends in .zip, otherwise lmdb, as rosinality's StyleGAN2 reads it.
+        format: What to write: an LMDB as rosinality's StyleGAN2 reads it, tar shards, or a folder of files.
         resample: Filter that resizes.
         encoding: Of the pictures.
         quality: Of JPEG and WebP, 1 to 100.
@@ -44,10 +44,17 @@ def run(
         workers: Processes at work, by default one for each core. The result does not depend on it.
     """
     from labels4free.data.prepare import PrepareConfig, prepare_images
+    from labels4free.errors import ConfigError
+
+    if format is None and out.suffix.lower() == ".zip":
+        raise ConfigError(
+            f"Zip files are read, not written, and {out} would be one: choose a folder, which becomes an LMDB, or "
+            "--format webdataset or folder."
+        )
 
     config = PrepareConfig(
         sizes=_parse_sizes(sizes),
-        format=format or ("zip" if out.suffix.lower() == ".zip" else "lmdb"),
+        format=format or "lmdb",  # type: ignore[arg-type]  # PrepareConfig refuses others
         resample=resample,
         encoding=encoding,
         quality=quality,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Update(Protocol):
@@ -17,12 +18,15 @@ class Update(Protocol):
 
 
 @contextmanager
-def progress_bar(label: str, before: str | None = None) -> Iterator[Update]:
+def progress_bar(
+    label: str, before: str | None = None, *, stopped: Callable[[int, int], str] | None = None
+) -> Iterator[Update]:
     """Show a bar on stderr from the first update until the context closes; where that is no terminal, its last state.
 
     Args:
         label: What is being done, one word.
         before: The word while there are no numbers yet, where that is another stage; None: the same.
+        stopped: From what is done, and of how much, to a sentence for whoever has pressed Ctrl-C.
 
     Yields:
         The function that updates it.
@@ -48,16 +52,23 @@ def progress_bar(label: str, before: str | None = None) -> Iterator[Update]:
         TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, ratio=1)),
     )
     bar = Progress(*columns, console=Console(stderr=True), expand=True)  # the numbers take the width that is left
-    task = bar.add_task(label, total=None, numbers="")
+    task, state = bar.add_task(label, total=None, numbers=""), (0, 0)
 
     def update(done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
+        nonlocal state
+        state = (done, total)
         shown = "  ".join(f"{name.removeprefix('loss_')} {value:.2f}" for name, value in (numbers or {}).items())
         word = before if before and numbers is None else label
         bar.update(task, description=word, completed=done, total=total, numbers=shown)
         bar.start()  # not earlier: an error in what comes before the first step stands alone
 
     try:
-        yield update
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+        try:
+            yield update
+        finally:
+            if bar.live.is_started:
+                bar.stop()
+    except KeyboardInterrupt:
+        if stopped is not None:
+            print(stopped(*state), file=sys.stderr)
+        raise

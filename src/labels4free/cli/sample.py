@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,14 +11,14 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from labels4free.cli.progress import progress_bar
 from labels4free.cli.sample_flags import Files, Latents, Trust, Work, parse_count, parse_shards, settings_of
+from labels4free.errors import ConfigError
+from labels4free.files import in_full
 
 if TYPE_CHECKING:
     from labels4free.layered import LayeredGenerator
     from labels4free.sampling.config import SampleConfig
     from labels4free.sampling.shards import Share
     from labels4free.sampling.summary import SampleSummary
-
-_log = logging.getLogger(__name__)
 
 
 def run(
@@ -60,6 +58,8 @@ def run(
     if trust.min_realism_quantile is not None:
         trust = dataclasses.replace(trust, discriminator=in_full(trust.discriminator or generator or source))
     config = settings_of(preset, latents, files, trust, work)
+    from labels4free.checkpoints.loading import load_layered
+
     layered, name = load_layered(source, generator, _own_device(work.device))
     summary = sample_with_bar(layered, out, count, config, name, alpha_name=in_full(source), share=share)
     if preset is not None and summary.complete:
@@ -90,7 +90,6 @@ def _say(summary: SampleSummary) -> None:
 
 def _share(work: Work) -> Share:
     """What of the data set this process makes: torchrun says which of how many it is."""
-    from labels4free.errors import ConfigError
     from labels4free.sampling.shards import Share
 
     numbers = {"RANK": 0, "WORLD_SIZE": 1}
@@ -109,58 +108,6 @@ def _own_device(device: str) -> str:
     return f"cuda:{local}" if device == "cuda" and local.isdecimal() else device
 
 
-def in_full(source: str) -> str:
-    """A file or folder by its full path, since pairs may be made again from another folder; any other word as it is."""
-    return str(Path(source).resolve()) if source and Path(source).exists() else source
-
-
-def load_layered(source: str, generator: str | None, device: str) -> tuple[LayeredGenerator, str]:
-    """Load an alpha network together with its generator.
-
-    Args:
-        source: Folder of a training run, file of an alpha network, or zoo name of a generator that one ships for.
-        generator: Zoo name or file of the generator; None for the one that the alpha network was trained on.
-        device: Where to put them.
-
-    Returns:
-        Both joined, in evaluation mode, and the generator's zoo name or file. A checkpoint of the original that holds
-        both serves as both.
-
-    Raises:
-        CheckpointError: If one of them cannot be read, or the alpha network's own generator has other weights now.
-        ConfigError: If the two do not fit each other, or the device cannot be used.
-        ModelZooError: If the generator cannot be fetched.
-    """
-    from labels4free.checkpoints.loading import (
-        generator_fingerprint,
-        generator_name_of,
-        load_generator,
-        read_alpha_network,
-    )
-    from labels4free.errors import CheckpointError
-    from labels4free.layered import LayeredGenerator
-
-    alpha = read_alpha_network(source, device)
-    if generator is None and alpha.generator is not None:
-        return LayeredGenerator(alpha.generator, alpha.network).eval(), str(alpha.path)
-    name = generator or generator_name_of(alpha)
-    if name is None:
-        if not (own := alpha.made_for.get("name")):
-            raise CheckpointError(f"{source} does not say which generator it belongs to; name it with --generator.")
-        raise CheckpointError(
-            f"{source} was trained on {own}, which is not there; name its generator with --generator."
-        )
-    loaded = load_generator(name, device)
-    if alpha.made_for.get("fingerprint") not in (None, generator_fingerprint(loaded)):
-        if generator is None:
-            raise CheckpointError(
-                f"{name} is not the generator that {source} was trained on: its weights are others. Name the right one "
-                f"with --generator, or {name} itself to use it all the same."
-            )
-        _log.warning("%s was trained on other weights than those of %s: its masks may be wrong.", source, name)
-    return LayeredGenerator(loaded, alpha.network).eval(), name
-
-
 def sample_with_bar(
     layered: LayeredGenerator,
     out: Path,
@@ -174,32 +121,23 @@ def sample_with_bar(
     """Sample with a progress bar on stderr; after Ctrl-C say how to go on."""
     from labels4free.sampling.dataset import sample_dataset
 
-    done, all_of_it = 0, num
-    try:
-        with progress_bar("Sampling") as update:
-
-            def show(finished: int, total: int) -> None:
-                nonlocal done, all_of_it
-                done, all_of_it = finished, total
-                update(finished, total)
-
-            return sample_dataset(
-                layered,
-                out,
-                num,
-                config,
-                generator_name=in_full(generator_name),
-                alpha_name=alpha_name,
-                share=share,
-                progress=show,
-            )
-    except KeyboardInterrupt:
-        print(
-            f"Stopped after {done} of {all_of_it} samples. Finished shards are in {out}; the same command goes on "
-            f"behind them.",
-            file=sys.stderr,
+    def stopped(done: int, total: int) -> str:
+        return (
+            f"Stopped after {done} of {total or num} samples. Finished shards are in {out}; the same command goes on "
+            f"behind them."
         )
-        raise
+
+    with progress_bar("Sampling", stopped=stopped) as update:
+        return sample_dataset(
+            layered,
+            out,
+            num,
+            config,
+            generator_name=in_full(generator_name),
+            alpha_name=alpha_name,
+            share=share,
+            progress=update,
+        )
 
 
 def describe_coverage(summary: SampleSummary) -> str:

@@ -64,7 +64,7 @@ class Files:
     category: Annotated[str, arg(metavar="WORD")] = "object"
     """What the object is called, for COCO."""
     coco_polygons: bool = False
-    """Write COCO's masks as polygons too, in a file of their own."""
+    """Refused: COCO's masks are written as run lengths, which are exact and which pycocotools reads."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,11 @@ def settings_of(preset: str | None, latents: Latents, files: Files, trust: Trust
     Raises:
         ConfigError: If a value is out of range or there is no such preset.
     """
-    from labels4free.sampling.config import SampleConfig, published
+    from labels4free.sampling.config import PUBLISHED, SampleConfig
 
     if preset not in (None, "published"):
         raise ConfigError(f"Unknown preset {preset!r}; there is one, published.")
-    base = published() if preset else SampleConfig()
+    base = PUBLISHED if preset else SampleConfig()
     low, high = parse_range(latents.truncation_psi) if latents.truncation_psi is not None else (None, None)
     parts = parse_parts(files.include) if files.include is not None else None
     given = {**vars(latents), **vars(files), **vars(work), "discriminator": trust.discriminator}

@@ -9,26 +9,24 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.pair_formats import FORMATS
+from labels4free.data.pair_formats import PAIR_FORMATS
 from labels4free.data.pair_manifest import read_manifest
 from labels4free.data.shard_records import read_shard
 from labels4free.errors import DataError, RunError
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.report import Histogram, Picture, Report, Section, write_report
-from labels4free.sampling.card import DATA_SET, reading_programs, without_folders
-from labels4free.sampling.command import sample_command
+from labels4free.sampling.card import DATA_SET, reading_programs, sample_command, without_folders
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.summary import DROPPED_SHEET, PAGE
+from labels4free.settings import flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -184,9 +182,7 @@ def write_sample_page(out: Path) -> Path:
     if not manifest.get("complete"):
         raise RunError(f"{out} is unfinished: go on with the same `labels4free sample` command.")
     overview = _Overview(out, manifest)
-    with tempfile.TemporaryDirectory() as folder:
-        shown = _Pictures(out, manifest, Path(folder))
-        return write_report(out / PAGE, _report(out, manifest, overview, shown))
+    return write_report(out / PAGE, _report(out, manifest, overview, _Pictures(out, manifest)))
 
 
 def _report(out: Path, manifest: Mapping[str, Any], overview: _Overview, shown: _Pictures) -> Report:
@@ -259,22 +255,19 @@ def _settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("alpha network", f"{alpha['name']} ({alpha['parameters']} weights)"),
         ("alpha network's fingerprint", alpha["fingerprint"]),
     ]
-    for name, value in manifest["settings"].items():
-        section = value if isinstance(value, dict) else {None: value}
-        for key, one in section.items():
-            if one is not None and one != []:
-                words = ", ".join(map(str, one)) if isinstance(one, list) else str(one)
-                rows.append((name if key is None else f"{name}.{key}", words))
+    for name, value in flat(manifest["settings"]).items():
+        if value is not None and value != []:
+            rows.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     return [*rows, ("device", manifest["device"]), *manifest["versions"].items()]
 
 
 class _Pictures:
-    """Makes the page's pictures of pairs, in a folder."""
+    """Makes the page's pictures of pairs."""
 
-    def __init__(self, out: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, out: Path, manifest: Mapping[str, Any]) -> None:
         config = SampleConfig.from_json(manifest["settings"])
         self.layout = config.layout(manifest["settings"]["size"])
-        self._out, self._folder, self._format = out, folder, FORMATS[config.format]
+        self._out, self._format = out, PAIR_FORMATS[config.format]
 
     @property
     def legend(self) -> str:
@@ -293,10 +286,8 @@ class _Pictures:
                 continue
             rows = [[_cell(name, pictures) for name in row] for row in _cells(pictures)]
             if rows:
-                path = self._folder / f"{record.index}.png"
                 cell = min(_CELL, _WIDTH // max(map(len, rows)) - 8)  # less the gutters
-                Image.fromarray(contact_sheet(rows, cell=cell)).save(path, compress_level=1)
-                found.append(Picture(path, _caption(record)))
+                found.append(Picture(contact_sheet(rows, cell=cell), _caption(record)))
         return found
 
 

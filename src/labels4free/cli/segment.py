@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from labels4free.cli.progress import progress_bar
+from labels4free.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,13 +65,14 @@ def run(
         overwrite: Replace pictures that are there already.
         device: cpu, cuda, cuda:N or mps.
     """
+    from labels4free.segmenting.cutout import read_background
     from labels4free.segmenting.segmenter import Segmenter
 
     method: Refinement | None = ("closed-form" if closed_form else "guided") if refine else None
     _check(photos, out, what, background, refine=refine, closed_form=closed_form)
     _check_sheet(photos, sheet)
     output: Output = what or ("composite" if background is not None else "cutout")
-    behind = _background(background)
+    behind = read_background(background)
     if photos == (PIPE,):
         _pipe(_Work(Segmenter.load(model, device), output, behind, method, mirrored))
         return None
@@ -102,8 +104,6 @@ def _check(
     refine: bool,
     closed_form: bool,
 ) -> None:
-    from labels4free.errors import ConfigError
-
     if not photos:
         raise ConfigError("Give photos: files, folders, patterns in quotes, or - for standard input.")
     if PIPE in photos and len(photos) > 1:
@@ -121,8 +121,8 @@ def _check(
 
 
 def _check_sheet(photos: tuple[str, ...], sheet: Path | None) -> None:
-    from labels4free.data.sheets import check_sheet_name
     from labels4free.errors import ConfigError
+    from labels4free.pictures.contact_sheet import check_sheet_name
 
     if sheet is None:
         return
@@ -134,25 +134,8 @@ def _check_sheet(photos: tuple[str, ...], sheet: Path | None) -> None:
 
 
 def _check_replaces_nothing(sheet: Path | None, found: Found) -> None:
-    from labels4free.errors import ConfigError
-
     if sheet is not None and sheet.resolve() in {path.resolve() for pair in found.photos for path in pair}:
         raise ConfigError(f"--sheet names {sheet}, which is a photo or its picture; give another name.")
-
-
-def _background(text: str | None) -> Image.Image | str:
-    """A picture, if there is such a file; else a colour or ``blur``, checked before any work is done."""
-    from PIL import Image
-
-    from labels4free.segmenting.cutout import BLUR, parse_colour
-    from labels4free.segmenting.photo import read_photo
-
-    if text is None or text == BLUR:
-        return BLUR
-    if Path(text).is_file():
-        return Image.fromarray(read_photo(Path(text)).pixels)
-    parse_colour(text)
-    return text
 
 
 def _pipe(work: _Work) -> None:
@@ -169,8 +152,7 @@ def _pipe(work: _Work) -> None:
 def _batch(work: _Work | None, found: Found, out: Path, sheet: Path | None, *, overwrite: bool) -> int:
     """Segment photos one after the other; a word on stderr for each that fails or needs one."""
     from labels4free.cli import FAILURE, SUCCESS
-    from labels4free.data.sheets import save_sheet
-    from labels4free.errors import DataError
+    from labels4free.pictures.contact_sheet import save_sheet
     from labels4free.segmenting.sheet import LeastCertain
 
     problems, notes, done, there = list(found.problems), list[str](), 0, 0

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from labels4free.cli.progress import progress_bar
+from labels4free.cli.runs import as_settings, exit_code, report_end, resume_of
+from labels4free.files import in_full
 
-if TYPE_CHECKING:
-    from labels4free.training.alpha_run import TrainResult
-    from labels4free.training.distributed import World
-    from labels4free.training.presets import Preset
-    from labels4free.training.recipes import AlphaTrainConfig, AnyConfig
-
-_FAILURE = 2  # the exit code of an error that has been said
-_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+_FOUND = "; masks cover {coverage:.0%} of the picture, are {binarity:.0%} binary, middle minus border {polarity:+.2f}"
 
 
 def run(
@@ -68,127 +61,36 @@ def run(
         track: Show log and pictures to a tracker as well: tensorboard (RUN/tensorboard) or wandb (RUN/wandb). May be
             given twice. "labels4free watch RUN --track" does the same afterwards.
     """
-    from labels4free.training.distributed import AlreadySaid, PeerLostError, device_of, joined_world
-    from labels4free.training.log_follower import LogFollower
+    from labels4free.training.alpha_run import load_shared, train_alpha_network
+    from labels4free.training.config_file import run_settings
+    from labels4free.training.distributed import joined_processes
+    from labels4free.training.log_follower import tracking
     from labels4free.training.presets import preset_named
+    from labels4free.training.resume import goes_on
 
-    LogFollower(out, track)  # a missing package is said before anything is rendered
-    chosen = preset_named(preset) if preset else None
-    given = {
-        "data": str(data.resolve()) if data else None,  # the run may be resumed from another folder
+    chosen, wanted = preset_named(preset) if preset else None, resume_of(resume)
+    flags = {
+        "data": data.resolve() if data else None,  # the run may be resumed from another folder
         "steps": steps,
         "batch_size": batch_size,
         "resolution": resolution,
         "seed": seed,
-        "discriminator.pretrained": _in_full(discriminator),
+        "discriminator.pretrained": in_full(discriminator) if discriminator else None,
     }
-    flags = [f"{name}={value}" for name, value in given.items() if value is not None]
-    wanted: bool | Literal["auto"] = False if resume is None else "auto" if resume else True
-    asked = _Asked(chosen, config, flags, settings)
-    try:
-        with joined_world(device) as world:
-            result = _train(generator, out, asked, wanted, world, device_of(device, world), track)
-    except (AlreadySaid, PeerLostError):
-        return _FAILURE
-    again = ["labels4free", "train", generator, "--out", str(out), "--resume"]
-    again += [] if device == "cpu" else ["--device", device]
-    if world.leads:
-        _report(result, out, again if world.size == 1 else None)
-    return _EXIT_CODES[result.interrupted] if result.interrupted else None
-
-
-class _Asked(NamedTuple):
-    """What the command line says of the settings."""
-
-    preset: Preset | None
-    file: Path | None
-    flags: list[str]
-    settings: list[str]
-
-
-def _train(
-    generator: str,
-    out: Path,
-    asked: _Asked,
-    resume: bool | Literal["auto"],
-    world: World,
-    device: str,
-    track: list[str],
-) -> TrainResult:
-    """Train as one of the processes of a world."""
-    from labels4free.checkpoints.loading import load_generator
-    from labels4free.training.alpha_run import train_alpha_network
-    from labels4free.training.log_follower import tracking
-    from labels4free.training.run_dir import RunDir
-
-    if not world.leads:
-        logging.getLogger("labels4free").setLevel(logging.ERROR)  # process 0 says it for all
-    resumed = resume is True or (resume == "auto" and RunDir.is_at(out))
-    config = world.from_lead(lambda: _alpha_config(asked, out if resumed else None))
-    loaded = world.one_by_one(lambda: load_generator(generator, device))
-    if asked.preset:
-        asked.preset.check_fits(loaded.resolution)
-    shown = track if world.leads else []
-    with progress_bar("Training", before="Rendering") as bar, tracking(out, shown, bar) as progress:
-        return train_alpha_network(
-            loaded, out, config, resume=resume, generator_name=generator, progress=progress, world=world
-        )
-
-
-def _report(result: TrainResult, out: Path, again: list[str] | None) -> None:
-    """Say how it ended; ``again`` is the command that goes on, where it is known in full."""
-    if result.interrupted:
-        how = f"Go on with:\n  {shlex.join(again)}" if again else "Go on as it was started, with --resume."
-        print(f"Stopped at step {result.steps} of {result.total}. {how}", file=sys.stderr)
-        return
-    print(f"{result.alpha_file}: {_describe(result)}")
-    if result.health and result.health.problem:
-        print(f"Something is wrong, though: {result.health.problem}. Look at {out / 'pictures'}.", file=sys.stderr)
-    print(f"Masks: {shlex.join(['labels4free', 'sample', str(out), '--out', 'DIR', '--num', '16'])}")
-
-
-def _alpha_config(asked: _Asked, resumed: Path | None) -> AlphaTrainConfig | None:
-    from labels4free.training.recipes import alpha_config
-
-    config = _config(asked, resumed)
-    return None if config is None else alpha_config(config)
-
-
-def _config(asked: _Asked, resumed: Path | None) -> AnyConfig | None:
-    """Settings of a new run, or what the user asks a resumed run to have (None: whatever it has)."""
-    from labels4free.errors import ConfigError
-    from labels4free.training.config_file import assemble, read_config_file, recipe_for
-    from labels4free.training.recipes import DEFAULT_RECIPE, from_run_json
-    from labels4free.training.run_dir import RunDir
-
-    preset, file, flags, settings = asked
-    base = preset.config if preset else None
-    if resumed is not None:
-        if not any(asked):
-            return None
-        base = base or from_run_json({"train": {}} | RunDir.open(resumed).config())
-    found = read_config_file(file) if file else None
-    pretrained = [flag for flag in flags if flag.startswith("discriminator.pretrained=")]
-    if pretrained and recipe_for(base, found) == DEFAULT_RECIPE:
-        raise ConfigError(
-            "--discriminator is for presets of the published recipe, such as car-paper; the default recipe trains a "
-            "small discriminator of its own. Leave it out, or add --preset."
-        )
-    # All at once: a flag may only be possible together with a setting.
-    return assemble(base, found, [*flags, *settings])
-
-
-def _in_full(file: str | None) -> str | None:
-    """A file by its full path, since the run may be resumed from another folder; any other word as it is."""
-    return str(Path(file).resolve()) if file and Path(file).exists() else file
-
-
-def _describe(result: TrainResult) -> str:
-    health = result.health
-    restarts = f", after {result.restarts} restarts" if result.restarts else ""
-    if health is None:
-        return f"{result.steps} steps{restarts}"
-    return (
-        f"{result.steps} steps{restarts}; masks cover {health.coverage:.0%} of the picture, are {health.binarity:.0%} "
-        f"binary, middle minus border {health.polarity:+.2f}"
-    )
+    with joined_processes(device) as group:
+        base, going_on = chosen.config if chosen else None, out if goes_on(out, wanted) else None
+        own = run_settings("train", base, config, as_settings(flags), settings, going_on)
+        shown = track if group.is_main else []
+        with progress_bar("Training", before="Rendering") as bar, tracking(out, shown, bar) as progress:
+            loaded = load_shared(generator, device)
+            if chosen:
+                chosen.check_fits(loaded.resolution)
+            result = train_alpha_network(loaded, out, own, resume=wanted, generator_name=generator, progress=progress)
+    if group.is_main:
+        again = ["labels4free", "train", generator, "--out", str(out), "--resume"]
+        again += [] if device == "cpu" else ["--device", device]
+        found = _FOUND.format(**result.check.numbers) if result.check else ""
+        report_end(result, out, again if group.size == 1 else None, found)
+        if result.file:
+            print(f"Masks: {shlex.join(['labels4free', 'sample', str(out), '--out', 'DIR', '--num', '16'])}")
+    return exit_code(result)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from labels4free.training.watching import RunStatus
 
-_FINE, _PROBLEM, _LOST, _STOPPED = 0, 1, 3, 4
+_EXIT_CODES = {"lost": 3, "stopped": 4, "silent": 4}
 
 
 def run(
@@ -59,10 +59,10 @@ def run(
     finally:
         looker.close()
     if one_report:
-        _report(statuses)
+        print(_report(statuses))
     elif once:
         console.print(_page(statuses, console))
-    return max(map(_exit_code, statuses))
+    return max(_EXIT_CODES.get(status.state, int(bool(status.problem))) for status in statuses)
 
 
 class _Looker:
@@ -114,13 +114,12 @@ def _live(looker: _Looker, console: Console, interval: float) -> list[RunStatus]
     return statuses
 
 
-def _report(statuses: list[RunStatus]) -> None:
+def _report(statuses: list[RunStatus]) -> str:
     from labels4free.cli.watch_page import HEADINGS, plain_line, plain_report
 
     if len(statuses) == 1:
-        print(plain_report(statuses[0]))
-    else:
-        print("\n".join(["\t".join(HEADINGS), *map(plain_line, statuses)]))
+        return plain_report(statuses[0])
+    return "\n".join(["\t".join(HEADINGS), *map(plain_line, statuses)])
 
 
 def _page(statuses: list[RunStatus], console: Console, note: str = "") -> RenderableType:
@@ -130,13 +129,3 @@ def _page(statuses: list[RunStatus], console: Console, note: str = "") -> Render
     if len(statuses) > 1:
         return runs_page(statuses, glyphs=glyphs, note=note)
     return run_page(statuses[0], console.width, glyphs=glyphs, note=note)
-
-
-def _exit_code(status: RunStatus) -> int:
-    from labels4free.training.watching import State
-
-    if status.state is State.LOST:
-        return _LOST
-    if status.state in (State.STOPPED, State.SILENT):
-        return _STOPPED
-    return _PROBLEM if status.problem else _FINE

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Group
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from labels4free.training.judging import Verdict
@@ -18,6 +18,7 @@ from labels4free.training.watching import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rich.console import RenderableType
 
@@ -30,12 +31,9 @@ _COLOURS = {Verdict.OPEN: "default", Verdict.GOOD: "green", Verdict.DOUBTFUL: "y
 _WORDS = {Verdict.OPEN: "", Verdict.GOOD: "good", Verdict.DOUBTFUL: "doubtful", Verdict.BAD: "bad"}
 _STATES = {State.FINISHED: "green", State.LOST: "red", State.STOPPED: "yellow", State.SILENT: "yellow"}
 _GOING = "cyan"
-_STEPS_TITLE = "every step (mean of the last 32)"
-
 
 HEADINGS = ("run", "state", "step", "coverage", "score", "last word")
-"""What is shown of each of several runs."""
-_WORDY = 2  # the first of them are words, those in the middle numbers
+"""What is shown of each of several runs: words, numbers, and words that give way in a narrow terminal."""
 
 
 class Glyphs(NamedTuple):
@@ -86,30 +84,31 @@ def run_page(status: RunStatus, width: int, *, glyphs: Glyphs = UNICODE, note: s
         glyphs: The signs to draw with.
         note: Small print at the bottom.
     """
-    inner = width - 4
-    wide = width >= _SIDE_BY_SIDE
-    parts: list[RenderableType] = [_headline(status, glyphs), _bar(status, inner)]
+    inner, wide = width - 4, width >= _SIDE_BY_SIDE
+    headline = Text(f" {str(status.state).upper()} ", f"bold reverse {_state_colour(status)}")
+    words = glyphs.between.join(filter(None, (_progress_words(status), _speed_words(status))))
+    headline.append(f"  {words}", "default not reverse not bold")
+    parts: list[RenderableType] = [headline, _bar(status, inner)]
     for line in _complaints(status):
         verdict = Verdict.DOUBTFUL if line == status.reason else Verdict.BAD
         parts.append(Text(f"{glyphs.marks[verdict]} {line}", _COLOURS[verdict]))
     columns = (inner - 6) // 2 if wide else inner
-    checks = _table(_checks_title(status), status.checks, columns, glyphs)
-    steps = _table(_STEPS_TITLE, status.steps, columns, glyphs)
-    tables = [table for table, rows in ((checks, status.checks), (steps, status.steps)) if rows]
-    if wide and len(tables) > 1:
-        grid = Table.grid(padding=(0, 4, 0, 0), expand=True)
-        for _ in tables:
-            grid.add_column(ratio=1)
-        grid.add_row(*tables)
-        parts += [Text(), grid]
-    else:
-        for table in tables:
-            parts += [Text(), table]
-    parts += [Text(), _files(status)]
-    title = Text(status.path.resolve().name, "bold")
+    tables = [_table(title, rows, columns, glyphs) for title, rows in _judged(status).items()]
+    for row in filter(None, [tables] if wide else [[table] for table in tables]):
+        side_by_side = Table.grid(*(Column(ratio=1) for _ in row), padding=(0, 4, 0, 0), expand=True)
+        side_by_side.add_row(*row)
+        parts += [Text(), side_by_side]
+    files = Table.grid(padding=(0, 2, 0, 0))
+    files.add_column(style="dim", no_wrap=True)
+    files.add_column(overflow="fold")
+    files.add_column(style="dim", no_wrap=True)
+    files.add_row("generator", f"{status.generator}, recipe {status.recipe}", "")
+    files.add_row("folder", str(status.path), "")
+    for kind, file in _files(status).items():
+        files.add_row(kind, *((_below(file.path, status.path), ago(file.age)) if file else ("none yet", "")))
     return Panel(
-        Group(*parts),
-        title=title,
+        Group(*parts, Text(), files),
+        title=Text(status.path.resolve().name, "bold"),
         title_align="left",
         subtitle=Text(note, "dim") if note else None,
         subtitle_align="right",
@@ -122,53 +121,43 @@ def run_page(status: RunStatus, width: int, *, glyphs: Glyphs = UNICODE, note: s
 def runs_page(statuses: Sequence[RunStatus], *, glyphs: Glyphs = UNICODE, note: str = "") -> RenderableType:
     """Draw several runs, a line each."""
     table = Table(box=box.SIMPLE_HEAD if glyphs is UNICODE else box.ASCII_DOUBLE_HEAD, pad_edge=False, expand=True)
-    rows = [
-        (
-            Text(status.path.name),
-            Text(f"{glyphs.marks[status.verdict]} {status.state}", _state_colour(status)),
-            Text(f"{_alpha_step(status):,} of {status.total - status.warmup:,}"),
-            Text(_value_of(status, "coverage")),
-            Text(_value_of(status, "score")),
-            Text(_last_word(status)),
-        )
-        for status in statuses
-    ]
-    *others, last = HEADINGS
-    for i, name in enumerate(others):  # whole, whatever the width: the last word gives way
+    rows = []
+    for status in statuses:
+        cells = [Text(cell) for cell in _cells(status)]
+        cells[1] = Text(f"{glyphs.marks[status.verdict]} {status.state}", _state_colour(status))
+        rows.append(cells)
+    for i, name in enumerate(HEADINGS[:-1]):  # whole, whatever the width: the last word gives way
         longest = max(len(name), *(len(row[i]) for row in rows))
-        table.add_column(name, justify="left" if i < _WORDY else "right", no_wrap=True, width=longest)
-    table.add_column(last, no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(name, justify="left" if i < 2 else "right", no_wrap=True, width=longest)
+    table.add_column(HEADINGS[-1], no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         table.add_row(*row)
-    table.caption = note or None
-    table.caption_justify = "right"
+    table.caption, table.caption_justify = note or None, "right"
     return table
 
 
 def plain_report(status: RunStatus) -> str:
     """Say the same in plain ASCII text without colours, for files and other programs."""
-    lines = [f"{status.path}: {status.state}{f' ({status.reason})' if status.reason else ''}"]
     rows = [("progress", _progress_words(status)), ("generator", f"{status.generator}, recipe {status.recipe}")]
-    rows += [("speed", words)] if (words := _speed_words(status)) else []
+    rows += [("speed", _speed_words(status))]
     rows += [("problem", line) for line in _complaints(status) if line != status.reason]
-    rows += [(kind, f"{note.path}, {ago(note.age)}") for kind, note in _notes(status).items() if note]
-    lines += [f"  {name:<11} {text}" for name, text in rows]
-    for title, judged in ((_checks_title(status), status.checks), (_STEPS_TITLE, status.steps)):
-        if judged:
-            lines.append(f"  {title}")
-            longest = max(len(one.name) for one in judged)
-            lines += [
-                f"    {one.name:<{longest}}  {_number(one.value):>8}  {_WORDS[one.verdict]:<8}  {one.expected}".rstrip()
-                for one in judged
-            ]
+    rows += [(kind, f"{file.path}, {ago(file.age)}") for kind, file in _files(status).items() if file]
+    lines = [f"{status.path}: {status.state}{f' ({status.reason})' if status.reason else ''}"]
+    lines += [f"  {name:<11} {text}" for name, text in rows if text]
+    for title, judged in _judged(status).items():
+        lines.append(f"  {title}")
+        longest = max(len(one.name) for one in judged)
+        lines += [
+            f"    {one.name:<{longest}}  {_number(one.value):>8}  {_WORDS[one.verdict]:<8}  {one.expected}".rstrip()
+            for one in judged
+        ]
     return "\n".join(lines)
 
 
 def plain_line(status: RunStatus) -> str:
     """One line on a run among several, fields parted by tabs."""
-    step = f"{_alpha_step(status)}/{status.total - status.warmup}"
-    coverage, score = _value_of(status, "coverage"), _value_of(status, "score")
-    return "\t".join((status.path.name, str(status.state), step, coverage, score, _last_word(status)))
+    name, state, step, *others = _cells(status)
+    return "\t".join((name, state, step.replace(",", "").replace(" of ", "/"), *others))
 
 
 def ago(seconds: float) -> str:
@@ -188,17 +177,9 @@ def span(seconds: float) -> str:
     return f"{whole // 86400} days"
 
 
-def _headline(status: RunStatus, glyphs: Glyphs) -> Text:
-    line = Text(f" {str(status.state).upper()} ", f"bold reverse {_state_colour(status)}")
-    line.append(f"  {_progress_words(status)}", "default not reverse not bold")
-    if speed := _speed_words(status):
-        line.append(f"{glyphs.between}{speed}", "default not reverse not bold")
-    return line
-
-
 def _bar(status: RunStatus, width: int) -> RenderableType:
     rendering = status.rendered if status.state is State.RENDERING else None
-    done, total = rendering or (status.done, status.total)
+    done, total = rendering or (status.progress.done, status.progress.total)
     colour = _state_colour(status)
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_row(
@@ -236,25 +217,21 @@ def _table(title: str, rows: Sequence[Judged], width: int, glyphs: Glyphs) -> Ta
     return table
 
 
-def _files(status: RunStatus) -> RenderableType:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_row("generator", f"{status.generator}, recipe {status.recipe}", "")
-    grid.add_row("folder", str(status.path), "")
-    for kind, note in _notes(status).items():
-        grid.add_row(kind, _below(note, status) if note else "none yet", ago(note.age) if note else "")
-    return grid
+def _judged(status: RunStatus) -> dict[str, Sequence[Judged]]:
+    """The tables of numbers by title, as far as there are any."""
+    checks = "checks" if status.checked is None else f"check at step {status.checked:,}"
+    tables = {checks: status.checks, "every step (mean of the last 32)": status.steps}
+    return {title: rows for title, rows in tables.items() if rows}
 
 
-def _notes(status: RunStatus) -> dict[str, FileNote | None]:
-    notes = {"picture": status.picture, "checkpoint": status.checkpoint}
-    return ({"network": status.network} if status.network else {}) | notes
+def _files(status: RunStatus) -> dict[str, FileNote | None]:
+    kinds = ("network", "picture", "checkpoint") if "network" in status.files else ("picture", "checkpoint")
+    return {kind: status.files.get(kind) for kind in kinds}
 
 
-def _below(note: FileNote, status: RunStatus) -> str:
-    return str(note.path.relative_to(status.path)) if note.path.is_relative_to(status.path) else str(note.path)
+def _below(path: Path, folder: Path) -> str:
+    below = str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+    return below.removeprefix("checkpoints/")  # fits into a narrow terminal
 
 
 def _complaints(status: RunStatus) -> list[str]:
@@ -264,19 +241,23 @@ def _complaints(status: RunStatus) -> list[str]:
     return [*status.losses, *now, *last]
 
 
+def _steps_words(status: RunStatus) -> str:
+    at = status.progress
+    return f"{max(0, at.done - at.warmup):,} of {at.total - at.warmup:,}"
+
+
 def _progress_words(status: RunStatus) -> str:
     if status.state is State.RENDERING and status.rendered:
         done, size = status.rendered
         return f"{done:,} of {size:,} samples"
-    steps = status.total - status.warmup
+    at = status.progress
+    words = f"step {_steps_words(status)}"
     if status.state is State.WARM_UP:
-        words = f"step {status.done:,} of {status.warmup:,}, then {steps:,} more"
-    else:
-        words = f"step {_alpha_step(status):,} of {steps:,}"
-    if status.members > 1 and status.state is not State.FINISHED:
-        words += f", network {status.member + 1} of {status.members}"
-    if status.attempt:
-        words += f", attempt {status.attempt + 1} of at most {status.max_restarts + 1}"
+        words = f"step {at.done:,} of {at.warmup:,}, then {at.total - at.warmup:,} more"
+    if at.members > 1 and status.state is not State.FINISHED:
+        words += f", network {at.member + 1} of {at.members}"
+    if at.restart:
+        words += f", attempt {at.restart + 1} of at most {at.attempts}"
     return words
 
 
@@ -287,25 +268,14 @@ def _speed_words(status: RunStatus) -> str:
     return f"{rate}, {span(status.seconds_left)} left" if status.seconds_left else rate
 
 
-def _checks_title(status: RunStatus) -> str:
-    return "checks" if status.checked is None else f"check at step {status.checked:,}"
-
-
-def _alpha_step(status: RunStatus) -> int:
-    return max(0, status.done - status.warmup)
-
-
-def _value_of(status: RunStatus, name: str) -> str:
-    return next((_number(one.value) for one in status.checks if one.name == name), "")
-
-
-def _last_word(status: RunStatus) -> str:
-    if status.reason or status.problem:
-        return str(status.reason or status.problem)
+def _cells(status: RunStatus) -> tuple[str, ...]:
+    """One run among several, as :data:`HEADINGS` says."""
+    values = {one.name: _number(one.value) for one in status.checks}
     doubtful = [one for one in status.checks if one.verdict >= Verdict.DOUBTFUL]
-    if doubtful:
-        return ", ".join(f"{one.name} {_number(one.value)} ({one.expected})" for one in doubtful)
-    return _speed_words(status) or ago(status.quiet)
+    last = ", ".join(f"{one.name} {_number(one.value)} ({one.expected})" for one in doubtful)
+    last = status.reason or status.problem or last or _speed_words(status) or ago(status.quiet)
+    coverage, score = values.get("coverage", ""), values.get("score", "")
+    return status.path.name, str(status.state), _steps_words(status), coverage, score, last
 
 
 def _number(value: float) -> str:

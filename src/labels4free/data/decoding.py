@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from labels4free.errors import DataError
+from labels4free.pictures.pixels import uint16_to_uint8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,8 +101,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips at 255
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535) / 257
-        image = Image.fromarray(grey.round().astype(np.uint8))
+        image = Image.fromarray(uint16_to_uint8(np.asarray(image).clip(0, 65535).astype(np.uint16)))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

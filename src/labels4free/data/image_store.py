@@ -6,23 +6,23 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from labels4free.errors import DataError
 from labels4free.files import TEMPORARY_SUFFIX, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 MANIFEST = "labels4free-images.json"
-"""Name of the manifest in a finished store of ours: a file in its folder, a member of its archive."""
+"""Name of the manifest in a finished store of ours: a file in its folder, in older ones a member of a zip file."""
 
 KIND = "labels4free_images"
 """What the manifest and the journal say under "kind"."""
 
 JOURNAL = "unfinished.jsonl"
-"""End of the name of the journal that lies in an unfinished store, or beside it where the store is one file."""
+"""Name of the journal that lies in an unfinished store."""
 
 
 class ImageSource(ABC):
@@ -84,7 +84,7 @@ class StoreLayout:
     shard_images: int
 
     def names(self, index: int) -> list[str]:
-        """Path of each size of an image, in folders and zip files: sizes have folders where there are several."""
+        """Path of each size of an image, in folders: sizes have folders where there are several."""
         folders = [f"{size}/" for size in self.sizes] if len(self.sizes) > 1 else [""]
         return [f"{folder}{index:05d}{self.suffix}" for folder in folders]
 
@@ -96,14 +96,11 @@ class ImageWriter(ABC):
     the store ends in the same bytes (an LMDB: in the same keys and values) as an uninterrupted one.
 
     Args:
-        out: Where the store will lie.
+        out: The folder of the store.
         layout: What it holds.
         written: Images that are safe; 0 begins.
         offset: What :meth:`commit` returned then.
     """
-
-    is_file: ClassVar[bool] = False
-    """Whether a store is one file; otherwise it is a folder."""
 
     def __init__(self, out: Path, layout: StoreLayout, written: int = 0, offset: int = 0) -> None:
         self.out, self.layout, self.written, self.offset = out, layout, written, offset
@@ -125,21 +122,13 @@ class ImageWriter(ABC):
         """Let go of what is open; what was not committed may be lost."""
 
 
-def journal_path(out: Path, *, is_file: bool) -> Path:
-    """Where the journal of an unfinished store lies."""
-    return Path(f"{out}.{JOURNAL}") if is_file else out / JOURNAL
-
-
 def check_finished(path: Path) -> None:
     """Refuse a store whose preparation has not ended.
 
     Raises:
         DataError: If its journal is there and its manifest is not.
     """
-    beside = journal_path(path, is_file=True)
-    if (beside.exists() and not path.exists()) or (
-        journal_path(path, is_file=False).exists() and not (path / MANIFEST).exists()
-    ):
+    if (path / JOURNAL).exists() and not (path / MANIFEST).exists():
         raise DataError(f"{path} is unfinished: go on with the same `labels4free prepare` command.")
 
 

@@ -1,20 +1,22 @@
-"""Images for training, by index, from any store; conversions between uint8 RGB files and image tensors."""
+"""Images for training, by index, from any store: the formats in which they are kept, and which lies at a path."""
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from PIL import Image
 
 from labels4free.data.decoding import decode_image
-from labels4free.data.image_formats import open_source
+from labels4free.data.folder_store import FolderSource, FolderWriter
+from labels4free.data.image_store import ImageWriter, check_finished
+from labels4free.data.lmdb_store import LmdbSource, LmdbWriter
+from labels4free.data.names import PARTS, is_data_set
+from labels4free.data.shard_store import ShardSource, ShardWriter
+from labels4free.data.zip_store import ZipSource
 from labels4free.errors import DataError
-from labels4free.files import write_atomically, write_failure
+from labels4free.pictures.pixels import from_uint8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +30,17 @@ _logger = logging.getLogger(__name__)
 
 _NAMED_IN_WARNING = 5
 _CACHE_BYTES = 256 * 2**20
+
+IMAGE_FORMATS: dict[str, type[LmdbSource | ZipSource | ShardSource | FolderSource]] = {
+    "lmdb": LmdbSource,
+    "zip": ZipSource,
+    "webdataset": ShardSource,
+    "folder": FolderSource,  # the last: the others' folders are folders too
+}
+"""Name -> reader, in the order in which they are looked for."""
+
+IMAGE_WRITERS: dict[str, type[ImageWriter]] = {"lmdb": LmdbWriter, "webdataset": ShardWriter, "folder": FolderWriter}
+"""Name -> writer, of the formats that are written."""
 
 
 class ImageStore:
@@ -88,9 +101,8 @@ class ImageStore:
         Raises:
             IndexError, DataError: As ``self[index]``.
         """
-        if not indices:
-            return torch.empty(0, 3, self.resolution, self.resolution)
-        return from_uint8(np.stack([self._pixels(index) for index in indices]))
+        side = self.resolution
+        return from_uint8(np.array([self._pixels(index) for index in indices], np.uint8).reshape(-1, side, side, 3))
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
         """[R, R, 3] of the first readable image at or after the index, from the cache if it is there."""
@@ -125,6 +137,35 @@ class ImageStore:
         shown = " ".join(reasons[:_NAMED_IN_WARNING])
         more = f" And {len(reasons) - _NAMED_IN_WARNING} more." if len(reasons) > _NAMED_IN_WARNING else ""
         _logger.warning("Skipped %d image file(s) in %s: %s%s", len(reasons), self.path, shown, more)
+
+
+def open_source(path: str | Path, resolution: int | None = None, *, check_headers: bool = False) -> ImageSource:
+    """Open a store of images, whichever format it has.
+
+    Of a data set of pairs, its images are opened, not its masks.
+
+    Args:
+        path: A folder of images, a zip file, an LMDB, a folder of tar shards, a shard or a pattern of shards.
+        resolution: The size wanted, where a store keeps several; None takes the largest.
+        check_headers: In a folder, leave out and list files that are no images.
+
+    Raises:
+        DataError: If there is nothing, nothing that can be read, nothing finished, or (in an LMDB) not this size.
+    """
+    path = Path(path)
+    check_finished(path)
+    if is_data_set(path) and (path / PARTS["image"]).is_dir():
+        path /= PARTS["image"]
+    try:
+        found = next((kind for kind in IMAGE_FORMATS.values() if kind.matches(path)), None)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror}; change its permissions or move it away."
+        ) from error
+    if found is None:
+        what = "is a file of another kind" if path.exists() else "does not exist"
+        raise DataError(f"{path} {what}: give a folder of images, a zip file, an LMDB or tar shards.")
+    return found(path, resolution, check_headers=check_headers) if found is FolderSource else found(path, resolution)
 
 
 def open_images(path: str | Path, resolution: int, *, cache_bytes: int = _CACHE_BYTES) -> ImageStore:
@@ -162,55 +203,3 @@ def read_image(path: str | Path, resolution: int | None = None) -> NDArray[np.ui
         DataError: If it is missing, unreadable, damaged or beyond Pillow's pixel limit.
     """
     return np.array(decode_image(Path(path), resolution))
-
-
-def to_uint8(image: Tensor) -> NDArray[np.uint8]:
-    """Convert image tensors for a file: [-1, 1] becomes 0 .. 255, rounded; values outside are clamped.
-
-    Args:
-        image: [N, 3, H, W] (or [N, C, H, W]), float, any device.
-
-    Returns:
-        [N, H, W, 3], uint8, contiguous.
-    """
-    # In place from the second operation on: fresh memory costs a CPU more than the arithmetic.
-    values = image.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(values.permute(0, 2, 3, 1).cpu().numpy())
-
-
-def from_uint8(pixels: NDArray[np.uint8]) -> Tensor:
-    """Convert pixels of a file to image tensors; :func:`to_uint8` undoes it exactly.
-
-    Args:
-        pixels: [N, H, W, 3], uint8.
-
-    Returns:
-        [N, 3, H, W], float32 in [-1, 1], on the CPU.
-    """
-    values = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
-    return values.to(torch.float32, memory_format=torch.contiguous_format).div(127.5).sub(1.0)
-
-
-def write_png(path: str | Path, array: NDArray[np.uint8]) -> None:
-    """Write a PNG file that appears complete or not at all; missing folders are made, an older file is replaced.
-
-    Args:
-        path: The file.
-        array: uint8, [H, W, 3] RGB or [H, W] grey.
-
-    Raises:
-        DataError: If the array is something else, or the file cannot be written (no space, read-only folder).
-    """
-    if (
-        array.dtype != np.uint8
-        or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
-        or 0 in array.shape
-    ):
-        raise DataError(f"A PNG file needs a uint8 array [H, W, 3] or [H, W], got {array.dtype} {list(array.shape)}.")
-    buffer = io.BytesIO()
-    # Four times as fast as the default level, for 6 % more bytes.
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=2)
-    try:
-        write_atomically(path, buffer.getbuffer(), sync=False)
-    except OSError as error:
-        raise DataError(write_failure(path, error)) from error

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from labels4free.data.decoding import opened_image
 from labels4free.errors import DataError
+from labels4free.pictures.pixels import unit_to_uint8
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,10 +105,10 @@ def _decode(image: Image.Image) -> MaskFile | str:
         values = np.array(image)
         if not ((values >= 0) & (values <= 1)).all():
             return "its floats must lie between 0 and 1"
-        return MaskFile(values, _bytes(values))
+        return MaskFile(values, unit_to_uint8(values))
     if image.mode.startswith("I"):
         values = (np.asarray(image).clip(0, 65535) / np.float32(65535)).astype(np.float32)
-        return MaskFile(values, _bytes(values))
+        return MaskFile(values, unit_to_uint8(values))
     if image.mode == "P" and not image.has_transparency_data and _has_coloured_palette(image):
         labels = np.asarray(image)
         return MaskFile((labels > 0).astype(np.float32), labels)
@@ -147,7 +148,3 @@ def _coloured_share(rgb: NDArray[np.uint8], where: NDArray[np.bool_] | None = No
 
 def _unit(values: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values.astype(np.float32) / np.float32(255)
-
-
-def _bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return (values * 255).round().astype(np.uint8)

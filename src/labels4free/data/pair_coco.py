@@ -3,8 +3,7 @@
 Images lie in ``images/``, masks as run lengths in ``instances.json`` (``file_name`` is relative to ``images/``). Those
 of each shard, ``annotations/000000.json``, are merged into that; they are COCO files as well. The format is that of
 ppwwyyxx/cocoapi PythonAPI/pycocotools/coco.py; beside its keys an image has a ``record``, its measurements. An image
-has one annotation, or none where its mask is empty. Where polygons are asked for, ``instances_polygons.json`` holds the
-same with polygons. Other parts lie in folders of their own.
+has one annotation, or none where its mask is empty. Other parts lie in folders of their own.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labels4free.data import rle
-from labels4free.data.pair_files import LATENTS, decode_latents, decode_part
+from labels4free.data.names import PARTS
 from labels4free.data.pair_folder import FileShard, encode_files, files_by_stem, numbered_pictures, part_path
 from labels4free.data.pair_store import EncodedPair, PairFormat, PairSet, write_card, write_entry
-from labels4free.data.pairs import PARTS, FileEntry
-from labels4free.errors import DataError
+from labels4free.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,16 +25,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from labels4free.data.pairs import Pair, PairLayout, PairRecord
+    from labels4free.data.pairs import FileEntry, Pair, PairLayout, PairRecord
 
 INSTANCES = "instances.json"
 """Name of the file with all annotations, masks as run lengths."""
 
-POLYGONS = "instances_polygons.json"
-"""Name of the file with all annotations, masks as polygons."""
-
 _CATEGORY = 1
-_RLE, _POLYGONS = "annotations", "polygons"
+_LISTS = ("images", "annotations")
 
 
 class CocoShard(FileShard):
@@ -51,13 +46,9 @@ class CocoShard(FileShard):
         self._notes.append(encoded.notes)
 
     def close(self) -> dict[str, FileEntry]:
-        for kind in _kinds(self.layout):
-            name = _shard_path(kind, self.shard)
-            items = {
-                "images": [note["image"] for note in self._notes],
-                "annotations": [note[kind] for note in self._notes if note[kind] is not None],
-            }
-            self._entries[name] = write_entry(self.out / name, _coco_file(self.layout, items.__getitem__))
+        name = _shard_path(self.shard)
+        items = {key: [note[key] for note in self._notes if key in note] for key in _LISTS}
+        self._entries[name] = write_entry(self.out / name, _coco_file(self.layout, items.__getitem__))
         return super().close()
 
 
@@ -91,24 +82,19 @@ class CocoSet(PairSet):
         self.parts = tuple(part for part in PARTS if part in ("image", "mask", *self._beside))
 
     def _picture(self, number: int, part: str) -> NDArray[Any]:
-        if part == "mask":
-            return self.mask(number)
-        path = self._folder / self.names[number] if part == "image" else self._path(number, part)
-        return decode_part(part, path, str(path))
-
-    def _latents(self, number: int) -> dict[str, NDArray[np.float32]]:
-        path = self._path(number, LATENTS)
-        return decode_latents(path, str(path))
+        return self.mask(number) if part == "mask" else super()._picture(number, part)
 
     def _values(self, number: int) -> Mapping[str, Any]:
         values = self._images[number].get("record")
         return values if isinstance(values, dict) else {}
 
-    def _path(self, number: int, part: str) -> Path:
+    def _file(self, number: int, part: str) -> tuple[Path, str]:
+        if part == "image":
+            return (path := self._folder / self.names[number]), str(path)
         name = self._beside[part].get(self.names[number].rpartition(".")[0])
         if name is None:
             raise DataError(f"There is no {part} of {self.names[number]} in {self.path / PARTS[part]}.")
-        return self._folder.parent / PARTS[part] / name
+        return (path := self._folder.parent / PARTS[part] / name), str(path)
 
     def mask(self, number: int) -> NDArray[np.uint8]:
         """The union of an image's annotations, uint8 [H, W], 0 or 255.
@@ -136,31 +122,38 @@ class CocoFormat(PairFormat):
     needs = ("image", "mask")
 
     @classmethod
+    def check(cls, layout: PairLayout) -> None:
+        super().check(layout)
+        if layout.coco_polygons:
+            raise ConfigError(
+                "COCO's masks are written as run lengths alone, which pycocotools reads and turns into any mask: "
+                "leave coco_polygons out."
+            )
+
+    @classmethod
     def encode(cls, pair: Pair, layout: PairLayout) -> EncodedPair:
         index, mask = pair.record.index, pair.pictures["mask"] > 127
         height, width = mask.shape
         counts = rle.encode(mask)
-        common = {
-            "id": index + 1,  # COCO's evaluation takes an annotation of number 0 for none
-            "image_id": index,
-            "category_id": _CATEGORY,
-            "iscrowd": 0,
-            "area": rle.area(counts),
-            "bbox": list(rle.bounding_box(counts, height)),
-        }
-        exact = {"size": [height, width], "counts": rle.to_text(counts)}
         notes: dict[str, Any] = {
-            "image": {
+            "images": {
                 "id": index,
                 "file_name": part_path("image", index, layout).rpartition("/")[2],
                 "width": width,
                 "height": height,
                 "record": pair.record.to_json(),
             },
-            _RLE: common | {"segmentation": exact} if common["area"] else None,
         }
-        if layout.coco_polygons:
-            notes[_POLYGONS] = common | {"segmentation": rle.polygons(mask)} if common["area"] else None
+        if area := rle.area(counts):
+            notes["annotations"] = {
+                "id": index + 1,  # COCO's evaluation takes an annotation of number 0 for none
+                "image_id": index,
+                "category_id": _CATEGORY,
+                "iscrowd": 0,
+                "area": area,
+                "bbox": list(rle.bounding_box(counts, height)),
+                "segmentation": {"size": [height, width], "counts": rle.to_text(counts)},
+            }
         files = encode_files(pair, layout, [part for part in layout.parts if part != "mask"])
         return EncodedPair(pair.record, files, notes)
 
@@ -173,16 +166,12 @@ class CocoFormat(PairFormat):
         cls, out: Path, layout: PairLayout, shards: Iterable[tuple[int, Sequence[PairRecord]]], card: str = ""
     ) -> dict[str, FileEntry]:
         numbers = [number for number, _ in shards]
-        entries = {}
-        for kind in _kinds(layout):
 
-            def items(key: str, kind: str = kind) -> Iterator[Any]:
-                for number in numbers:  # one shard in memory at a time
-                    yield from _read(out / _shard_path(kind, number))[key]
+        def items(key: str) -> Iterator[Any]:
+            for number in numbers:  # one shard in memory at a time
+                yield from _read(out / _shard_path(number))[key]
 
-            name = POLYGONS if kind == _POLYGONS else INSTANCES
-            entries[name] = write_entry(out / name, _coco_file(layout, items))
-        return entries | write_card(out, card)
+        return {INSTANCES: write_entry(out / INSTANCES, _coco_file(layout, items))} | write_card(out, card)
 
     @classmethod
     def matches(cls, path: Path) -> bool:
@@ -191,7 +180,7 @@ class CocoFormat(PairFormat):
     @classmethod
     def pictures(cls, out: Path, layout: PairLayout, shard: int, index: int) -> dict[str, NDArray[Any]]:
         # A shard's annotations are a COCO file; its images are numbered, as the shard's list of them is.
-        notes = CocoSet(out / _shard_path(_RLE, shard))
+        notes = CocoSet(out / _shard_path(shard))
         name = part_path("image", index, layout).rpartition("/")[2]
         if name not in notes.names:
             raise DataError(f"There are no annotations of {name} in {notes.path}.")
@@ -203,12 +192,8 @@ class CocoFormat(PairFormat):
         return CocoSet(path)
 
 
-def _kinds(layout: PairLayout) -> tuple[str, ...]:
-    return (_RLE, _POLYGONS) if layout.coco_polygons else (_RLE,)
-
-
-def _shard_path(kind: str, shard: int) -> str:
-    return f"annotations/{'polygons-' if kind == _POLYGONS else ''}{shard:06d}.json"
+def _shard_path(shard: int) -> str:
+    return f"annotations/{shard:06d}.json"
 
 
 def _coco_file(layout: PairLayout, items: Callable[[str], Iterable[Any]]) -> Iterator[bytes]:
@@ -217,7 +202,7 @@ def _coco_file(layout: PairLayout, items: Callable[[str], Iterable[Any]]) -> Ite
     yield f'{{"info": {json.dumps(about)},\n"licenses": [],\n'.encode()
     category = {"id": _CATEGORY, "name": layout.category, "supercategory": layout.category}
     yield f'"categories": [{json.dumps(category)}]'.encode()
-    for key in ("images", "annotations"):
+    for key in _LISTS:
         yield f',\n"{key}": ['.encode()
         for number, item in enumerate(items(key)):
             yield (",\n" if number else "\n").encode() + json.dumps(item).encode()
@@ -233,7 +218,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise DataError(f"There are no annotations at {path}.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a COCO file ({error}).") from error
-    for key in ("images", "annotations"):
+    for key in _LISTS:
         items = content.get(key) if isinstance(content, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise DataError(f'{path} is no COCO file: a list of objects was expected under "{key}".')

@@ -2,7 +2,7 @@
 
 The same pixels give the same bytes with the same builds of Pillow and zlib. PNG files take zlib's run-length strategy
 at level 1: behind PNG's filters that is both faster and smaller than a search for repeats. Those with colours are
-written by ``data/png.py``, which is faster still. Means of four generated faces at 1024 x 1024, one core of an AMD
+written by ``pictures/png.py``, which is faster still. Means of four generated faces at 1024 x 1024, one core of an AMD
 EPYC, Pillow 13.0:
 
 - image by Pillow: 93 ms, 1,362 kB (level 1 otherwise: 100 ms, 1,541 kB; level 6, its default: 416 ms, 1,428 kB)
@@ -23,9 +23,9 @@ from PIL import Image
 
 from labels4free.data.decoding import LARGEST_FILE, decode_image, opened_image, read_bytes
 from labels4free.data.mask_files import read_mask
-from labels4free.data.pairs import COLOUR_PARTS
-from labels4free.data.png import encode_colour_png
+from labels4free.data.names import COLOUR_PARTS
 from labels4free.errors import DataError
+from labels4free.pictures.png import encode_colour_png
 
 if TYPE_CHECKING:
     from pathlib import Path

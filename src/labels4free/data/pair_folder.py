@@ -13,19 +13,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from labels4free.data.decoding import is_image_name, natural_key
-from labels4free.data.pair_files import LATENTS, decode_latents, decode_part, encode_part, suffix_of
+from labels4free.data.names import PARTS
+from labels4free.data.pair_files import LATENTS, decode_part, encode_part, suffix_of
 from labels4free.data.pair_store import EncodedPair, PairFormat, PairSet, PairShard, json_line, write_card, write_entry
-from labels4free.data.pairs import PARTS, FileEntry
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from labels4free.data.pairs import Pair, PairLayout, PairRecord
+    from labels4free.data.pairs import FileEntry, Pair, PairLayout, PairRecord
 
 RECORDS = "records.jsonl"
 """Name of the file with the pairs' measurements."""
@@ -108,22 +107,14 @@ class FolderSet(PairSet):
                 f"into {path / PARTS['mask']}."
             )
 
-    def _picture(self, number: int, part: str) -> NDArray[Any]:
-        path = self._path(number, part)
-        return decode_part(part, path, str(path))
-
-    def _latents(self, number: int) -> dict[str, NDArray[np.float32]]:
-        path = self._path(number, LATENTS)
-        return decode_latents(path, str(path))
-
     def _values(self, number: int) -> Mapping[str, Any]:
         return self._common if self._records is None else self._records[number]
 
-    def _path(self, number: int, part: str) -> Path:
-        try:
-            return self.path / PARTS[part] / self._files[part][self.names[number]]
-        except KeyError:
-            raise DataError(f"There is no {part} of {self.names[number]} in {self.path / PARTS[part]}.") from None
+    def _file(self, number: int, part: str) -> tuple[Path, str]:
+        name = self._files[part].get(self.names[number])
+        if name is None:
+            raise DataError(f"There is no {part} of {self.names[number]} in {self.path / PARTS[part]}.")
+        return (path := self.path / PARTS[part] / name), str(path)
 
 
 class FolderFormat(PairFormat):

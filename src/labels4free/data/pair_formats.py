@@ -9,17 +9,15 @@ from labels4free.data.pair_coco import CocoFormat
 from labels4free.data.pair_folder import FolderFormat
 from labels4free.data.pair_huggingface import HuggingFaceFormat
 from labels4free.data.pair_shards import ShardFormat
-from labels4free.data.pair_store import EncodedPair, PairFormat, PairSet, PairShard
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from labels4free.data.pair_store import PairFormat, PairSet
     from labels4free.data.pairs import Pair
 
-__all__ = ["FORMATS", "EncodedPair", "PairFormat", "PairSet", "PairShard", "open_pairs", "read_pairs"]
-
-FORMATS: dict[str, type[PairFormat]] = {
+PAIR_FORMATS: dict[str, type[PairFormat]] = {
     "webdataset": ShardFormat,
     "coco": CocoFormat,
     "huggingface": HuggingFaceFormat,
@@ -43,7 +41,7 @@ def open_pairs(path: str | Path) -> PairSet:
     if (path / "shards").is_dir() and not (path / "manifest.json").exists():
         raise DataError(f"{path} is unfinished: go on with the same `labels4free sample` command.")
     try:
-        found = next((kind for kind in FORMATS.values() if kind.matches(path)), None)
+        found = next((kind for kind in PAIR_FORMATS.values() if kind.matches(path)), None)
         if found is not None:
             return found.open(path)
     except OSError as error:

@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from labels4free.data.pair_files import LATENTS, decode_latents, decode_part
+from labels4free.data.names import PARTS
+from labels4free.data.pair_files import LATENTS
 from labels4free.data.pair_folder import FolderFormat, JsonLines, part_path
 from labels4free.data.pair_store import CARD, PairSet, json_line, write_entry
-from labels4free.data.pairs import PARTS, FileEntry
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from labels4free.data.pairs import PairLayout, PairRecord
+    from labels4free.data.pairs import FileEntry, PairLayout, PairRecord
 
 METADATA = "metadata.jsonl"
 """Name of the file with the pairs' files and measurements."""
@@ -50,22 +47,14 @@ class MetadataSet(PairSet):
             raise DataError(f"{path / METADATA} names no image: every line needs a file_name.")
         self.names = [str(line.get("file_name")).rpartition(".")[0] for line in self._lines]
 
-    def _picture(self, number: int, part: str) -> NDArray[Any]:
-        path = self._path(number, part)
-        return decode_part(part, path, str(path))
-
-    def _latents(self, number: int) -> dict[str, NDArray[np.float32]]:
-        path = self._path(number, LATENTS)
-        return decode_latents(path, str(path))
-
     def _values(self, number: int) -> Mapping[str, Any]:
         return self._lines[number]
 
-    def _path(self, number: int, part: str) -> Path:
+    def _file(self, number: int, part: str) -> tuple[Path, str]:
         name = self._lines[number].get(_KEYS[part])
         if not isinstance(name, str) or not (self.path / name).resolve().is_relative_to(self.path.resolve()):
             raise DataError(f"{self.path / METADATA} names no {part} inside the folder for {self.names[number]}.")
-        return self.path / name
+        return self.path / name, str(self.path / name)
 
 
 class HuggingFaceFormat(FolderFormat):

@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from labels4free.data.names import KIND, MANIFEST
 from labels4free.errors import RunError
-from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
+from labels4free.folders import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-MANIFEST = "manifest.json"
-KIND = "labels4free_samples"
-"""What the manifest says under "kind"."""
 FORMAT = 2
 """What it says under "format"; 1 was the folder of numbered PNG files without shards."""
-
-
-def open_data_set(out: Path, manifest: Mapping[str, Any]) -> None:
-    """Make the folder, or accept it as an earlier part of the same data set; then write the manifest, if it is new.
-
-    Args:
-        out: The data set's folder.
-        manifest: Holds at least ``kind``, ``format``, ``settings`` (name -> JSON value), ``generator`` and
-            ``alpha_network`` (each with a ``fingerprint``) and ``num``. A data set is the same if all of these but
-            ``num`` are equal.
-
-    Raises:
-        RunError: If the folder holds something else, or more than ``num`` candidates, or cannot be written.
-    """
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file, a folder was expected: choose another output folder.")
-    earlier = None
-    if (out / MANIFEST).exists():
-        earlier = read_manifest(out)
-        _check_same(out, earlier, manifest)
-    elif out.exists() and any(path.suffix != TEMPORARY_SUFFIX for path in out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no earlier samples: choose a new or empty output folder.")
-    if earlier is None or earlier["num"] != manifest["num"]:
-        write_manifest(out, manifest)  # first of all files: its presence says that the folder is a data set
-
-
-def write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest, JSON values by name, whole or not at all.
-
-    Raises:
-        RunError: If it cannot be written.
-    """
-    try:
-        write_atomically(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    except OSError as error:
-        raise RunError(write_failure(out / MANIFEST, error)) from error
-
-
-def is_data_set(folder: Path) -> bool:
-    """Whether it is the folder of a data set of pairs, of any version."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
@@ -73,16 +24,9 @@ def read_manifest(out: Path) -> dict[str, Any]:
     path = out / MANIFEST
     if not path.exists():
         raise RunError(f"{out} is no data set: it has no {MANIFEST}. Give the folder that `labels4free sample` wrote.")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read as a manifest of samples ({error}): choose another folder.") from error
+    manifest = read_json(path, "samples")
     wanted = {"generator": dict, "alpha_network": dict, "settings": dict, "num": int}
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("kind") != KIND
-        or any(not isinstance(manifest.get(name), kind) for name, kind in wanted.items())
-    ):
+    if manifest.get("kind") != KIND or any(not isinstance(manifest.get(name), kind) for name, kind in wanted.items()):
         raise RunError(f"{path} is not a manifest of samples: choose another folder.")
     if manifest.get("format") != FORMAT:
         raise RunError(
@@ -90,29 +34,3 @@ def read_manifest(out: Path) -> dict[str, Any]:
             f"{FORMAT}): its pictures can be used as they are, but to add to it choose another output folder."
         )
     return manifest
-
-
-def _check_same(out: Path, earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
-    for part in ("generator", "alpha_network"):
-        if earlier[part].get("fingerprint") != manifest[part]["fingerprint"]:
-            raise RunError(f"{out} holds samples of another {part.replace('_', ' ')}: choose another output folder.")
-    was, asked = _flat(earlier["settings"]), _flat(manifest["settings"])
-    for name in sorted(was.keys() | asked.keys()):
-        if was.get(name) != asked.get(name):
-            raise RunError(
-                f"{out} holds samples made with {name} {was.get(name)}, asked for was {asked.get(name)}: "
-                f"choose another output folder."
-            )
-    if earlier["num"] > manifest["num"]:
-        raise RunError(
-            f"{out} is for {earlier['num']} samples of the same settings, asked for were {manifest['num']}: "
-            f"ask for {earlier['num']} or more, or choose another output folder."
-        )
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of sections under the names of both: ``filters.min_coverage``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
-    return flat

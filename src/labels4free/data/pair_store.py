@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from labels4free.data.pair_files import LATENTS
+from labels4free.data.pair_files import LATENTS, decode_latents, decode_part
 from labels4free.data.pairs import FileEntry, Pair, PairRecord, measure
 from labels4free.errors import ConfigError, DataError
 from labels4free.files import opened_atomically, write_failure
@@ -99,7 +99,7 @@ class PairSet(ABC):
     Attributes:
         path: Where the data set lies.
         names: Each pair's name in the data set, in order.
-        parts: What every pair holds, of :data:`labels4free.data.pairs.PARTS`.
+        parts: What every pair holds, of :data:`labels4free.data.names.PARTS`.
         skipped: What a pair is called -> why it cannot be used, as far as is known yet.
     """
 
@@ -139,12 +139,12 @@ class PairSet(ABC):
         return self._first_readable(index, lambda number: self._pictures(number, parts))
 
     @abstractmethod
+    def _file(self, number: int, part: str) -> tuple[Path | bytes, str]:
+        """The file of one part of a pair, or its content, and its name; DataError if there is none."""
+
     def _picture(self, number: int, part: str) -> NDArray[Any]:
         """Decode one picture; DataError if it cannot be."""
-
-    @abstractmethod
-    def _latents(self, number: int) -> dict[str, NDArray[np.float32]]:
-        """The latents, where there are any; DataError if they cannot be read."""
+        return decode_part(part, *self._file(number, part))
 
     @abstractmethod
     def _values(self, number: int) -> Mapping[str, Any]:
@@ -152,7 +152,7 @@ class PairSet(ABC):
 
     def _pair(self, number: int) -> Pair:
         pictures = self._pictures(number, [part for part in self.parts if part != LATENTS])
-        latents = self._latents(number) if LATENTS in self.parts else {}
+        latents = decode_latents(*self._file(number, LATENTS)) if LATENTS in self.parts else {}
         values = {name: value for name, value in self._values(number).items() if name in _RECORD}
         if "coverage" in values:
             try:
@@ -297,15 +297,6 @@ class PairFormat(ABC):
         Raises:
             DataError: If one is missing or damaged.
         """
-
-    @classmethod
-    def read(cls, path: Path) -> Iterator[Pair]:
-        """The readable pairs of a data set, in the order in which they were written.
-
-        Raises:
-            DataError: As :meth:`open`.
-        """
-        return iter(cls.open(path))
 
 
 class MeasuredFile:

@@ -15,20 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PARTS = {
-    "image": "images",
-    "alpha": "alpha",
-    "mask": "masks",
-    "composite": "composites",
-    "background": "backgrounds",
-    "cutout": "cutouts",
-    "latents": "latents",
-}
-"""What a pair may hold -> the folder that it goes to, where each part has one."""
-
-COLOUR_PARTS = ("image", "composite", "background")
-"""The parts that are opaque colour pictures: they may be written with loss."""
-
 SPECK = 0.001
 """Components of a mask below this share of the picture are not counted: single pixels are no objects."""
 
@@ -110,14 +96,14 @@ class PairLayout:
     """How pairs are written.
 
     Attributes:
-        parts: What of each pair, names of :data:`PARTS`.
+        parts: What of each pair, names of :data:`labels4free.data.names.PARTS`.
         image_format: ``png``, ``jpeg`` or ``webp``, of the colour pictures; masks, alphas and cut-outs lose nothing.
         quality: Of JPEG and WebP, 1 to 100.
         alpha_bits: 8 or 16.
         category: What the object is called, in formats that name it.
         shard_size: Candidates of a shard.
         size: Side of every picture, in pixels.
-        coco_polygons: Whether COCO's annotations are written as polygons too, in a second file.
+        coco_polygons: Refused: COCO's masks are written as run lengths.
     """
 
     parts: tuple[str, ...]

@@ -1,21 +1,23 @@
-"""A function over many indices in several processes, with the results in order and few of them ahead."""
+"""A function over many things in several processes or threads, with the results in order and few of them ahead."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _CHUNK = 8  # indices a task: fewer cost time in the queues, more hold back the results
@@ -69,6 +71,35 @@ def ordered_map(
         raise DataError(
             f"A worker process died, perhaps for want of memory: run the same again with fewer than {workers} workers."
         ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Things in lists of ``size``, in order; the last may be shorter."""
+    left = iter(things)
+    while batch := list(itertools.islice(left, size)):
+        yield batch
+
+
+def threaded_map(function: Callable[[S], T], things: Iterable[S], workers: int, ahead: int) -> Generator[T]:
+    """Yield ``function(thing)`` for each thing, in order, as soon as it is done; threads do the work.
+
+    Args:
+        function: Called in any of the threads.
+        things: What to call it with; taken in this thread, as far as the next calls need it.
+        workers: Number of threads.
+        ahead: Calls that may be at work or done without having been yielded, so that memory stays bounded.
+    """
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[T]] = deque()
+    try:
+        for thing in things:
+            waiting.append(pool.submit(function, thing))
+            while waiting and (waiting[0].done() or len(waiting) > ahead):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

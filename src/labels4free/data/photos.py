@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from labels4free.data.decoding import decode_image
-from labels4free.data.image_formats import open_source
-from labels4free.data.images import ImageStore
+from labels4free.data.images import ImageStore, open_source
 from labels4free.ops.photo_scaling import working_shape
 
 if TYPE_CHECKING:

@@ -19,21 +19,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from PIL import Image
 
 from labels4free.data.decoding import central_square, opened_image, upright_rgb
-from labels4free.data.image_formats import FORMATS, open_source
-from labels4free.data.image_store import KIND, MANIFEST, StoreLayout, folder_manifest, journal_path
+from labels4free.data.image_store import JOURNAL, KIND, MANIFEST, StoreLayout, folder_manifest
+from labels4free.data.images import IMAGE_WRITERS, open_source
 from labels4free.data.journal import Journal, Progress
 from labels4free.data.parallel import available_cores, ordered_map
-from labels4free.data.zip_store import zip_manifest
 from labels4free.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from labels4free.data.image_store import ImageSource, ImageWriter
+    from labels4free.data.image_store import ImageSource
 
 _logger = logging.getLogger(__name__)
 
-FormatName = Literal["lmdb", "zip", "webdataset", "folder"]
+FormatName = Literal["lmdb", "webdataset", "folder"]
 Resample = Literal["lanczos", "box", "bicubic", "bilinear"]
 Encoding = Literal["jpeg", "png", "webp"]
 
@@ -49,7 +48,7 @@ class PrepareConfig:
 
     Attributes:
         sizes: Sides of each image's versions, in pixels.
-        format: What to write: lmdb, zip, webdataset (tar shards) or folder.
+        format: What to write: lmdb, webdataset (tar shards) or folder.
         resample: Filter that resizes: lanczos, box, bicubic or bilinear.
         encoding: jpeg, png or webp.
         quality: Of JPEG and WebP, 1 to 100.
@@ -129,7 +128,7 @@ def prepare_images(
 
     Args:
         source: A store of images in any format that ``open_images`` reads; an LMDB gives its largest size.
-        out: The new store: a folder, or for zip a file.
+        out: The new store, a folder.
         config: How; None for the defaults.
         progress: Called with the number of images done and their total.
 
@@ -141,21 +140,19 @@ def prepare_images(
     if images.path.is_dir() and out.resolve().is_relative_to(images.path.resolve()):
         raise DataError(f"{out} lies inside the source {images.path}: choose a place outside of it.")
     settings = _settings(images, config)
-    kind = FORMATS[config.format].writer
-    journal_at = journal_path(out, is_file=kind.is_file)
-    manifest = zip_manifest(out) if kind.is_file else folder_manifest(out)
-    if manifest is not None:
+    journal_at = out / JOURNAL
+    if (manifest := folder_manifest(out)) is not None:
         _check_same(out, manifest["settings"], settings)
         journal_at.unlink(missing_ok=True)  # killed between the last two steps
         return _summary(out, manifest)
-    if not journal_at.exists() and (out.is_file() or (out.exists() and (kind.is_file or any(out.iterdir())))):
+    if not journal_at.exists() and (out.is_file() or (out.exists() and any(out.iterdir()))):
         raise DataError(f"{out} exists and was not begun by this command: choose another place, or remove it.")
     state = Progress()
     try:
         with closing(Journal(journal_at, settings)) as journal:
             _check_same(out, journal.settings, settings)
             state = journal.progress
-            _write_all(images, kind, out, config, journal, progress)
+            _write_all(images, out, config, journal, progress)
     except OSError as error:
         raise DataError(_write_error(out, error, state.done, len(images))) from error
     journal_at.unlink()
@@ -172,7 +169,6 @@ def _summary(out: Path, manifest: dict[str, Any]) -> PrepareSummary:
 
 def _write_all(
     images: ImageSource,
-    kind: type[ImageWriter],
     out: Path,
     config: PrepareConfig,
     journal: Journal,
@@ -181,7 +177,7 @@ def _write_all(
     """Everything from the journal's position to the manifest."""
     state = journal.progress
     layout = StoreLayout(config.sizes, _SUFFIX[config.encoding], config.shard_images)
-    with closing(kind(out, layout, state.written, state.offset)) as writer:
+    with closing(IMAGE_WRITERS[config.format](out, layout, state.written, state.offset)) as writer:
         if progress is not None:
             progress(state.done, len(images))
         work = ordered_map(

@@ -1,8 +1,6 @@
-"""Masks as COCO keeps them: run lengths down the columns, their text, and polygons along the pixels' edges.
+"""Masks as COCO keeps them: run lengths down the columns (RLE), exact, and their text.
 
-The formats are those of ppwwyyxx/cocoapi common/maskApi.h and common/maskApi.c (run lengths and their text) and
-PythonAPI/pycocotools/coco.py (what an annotation holds). Run lengths are exact. Polygons follow the pixels' edges, so
-that COCO's own rasteriser, which fills what lies inside an odd number of times, gives the mask back exactly.
+The format is that of ppwwyyxx/cocoapi common/maskApi.h and common/maskApi.c.
 """
 
 from __future__ import annotations
@@ -16,15 +14,11 @@ from labels4free.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Ring = list[tuple[int, int]]
-
 _BITS = 5  # of a number in one character
 _MORE = 1 << _BITS
 _SIGN = 1 << (_BITS - 1)
 _FIRST = 48  # the character "0"
 _LONGEST = 7  # characters of a difference of two 32-bit counts
-
-_EAST, _SOUTH, _WEST, _NORTH = range(4)
 
 
 def encode(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -119,89 +113,3 @@ def from_text(text: str) -> NDArray[np.int64]:
     counts[1::2] = np.cumsum(values[1::2])
     counts[2::2] = np.cumsum(values[2::2])
     return counts
-
-
-def polygons(mask: NDArray[np.bool_]) -> list[list[int]]:
-    """The borders of a mask's components, as COCO writes polygons.
-
-    Pixels belong together where they touch by an edge. Coordinates are those of the pixels' corners: pixel (x, y)
-    covers [x, x + 1] x [y, y + 1]. COCO's polygons know no holes: a hole is joined to the border left of it by a cut
-    without width, walked there and back.
-
-    Args:
-        mask: [H, W], boolean.
-
-    Returns:
-        One polygon a component, ``[x0, y0, x1, y1, ...]``, clockwise on the screen; none for an empty mask.
-    """
-    rings, places = _rings(mask)
-    joined: list[list[tuple[int, int, Ring]]] = [[] for _ in rings]  # for each ring: after how many corners, -y, what
-    areas = [_doubled_area(ring) for ring in rings]
-    holes = [number for number, doubled in enumerate(areas) if doubled < 0]
-    # From the right: what hangs on a hole is there before the hole itself goes to the ring on its left.
-    for number in sorted(holes, key=lambda hole: min(rings[hole]), reverse=True):
-        x, y = leftmost = min(rings[number])
-        ring = _spliced(rings[number], joined[number])
-        start = ring.index(leftmost)
-        background = np.flatnonzero(~mask[y, :x])  # what is left of the hole, up to the border before it, is foreground
-        cut = (int(background[-1]) + 1 if len(background) else 0, y)
-        parent, place = places[cut]
-        joined[parent].append((place, -y, [cut, *ring[start:], *ring[: start + 1], cut]))
-    outer = [number for number, doubled in enumerate(areas) if doubled > 0]
-    return [[value for point in _spliced(rings[number], joined[number]) for value in point] for number in outer]
-
-
-def _rings(mask: NDArray[np.bool_]) -> tuple[list[Ring], dict[tuple[int, int], tuple[int, int]]]:
-    """The closed walks along the mask's border with the foreground on their right.
-
-    Returns:
-        The corners of each walk, and for each pixel (x, y) whose left edge is walked: the number of its ring, and how
-        many corners come before that edge.
-    """
-    height, width = mask.shape
-    padded = np.zeros((height + 2, width + 2), dtype=np.uint8)
-    padded[1:-1, 1:-1] = mask
-    # The four pixels round each corner, and which ways lead on from there, as bits.
-    upper_left, upper_right = padded[:-1, :-1], padded[:-1, 1:]
-    lower_left, lower_right = padded[1:, :-1], padded[1:, 1:]
-    east, south = lower_right & ~upper_right, lower_left & ~lower_right
-    west, north = upper_left & ~lower_left, upper_right & ~upper_left
-    ways = ((east << _EAST) | (south << _SOUTH) | (west << _WEST) | (north << _NORTH)).tobytes()
-    only = {1 << way: way for way in range(4)}
-    pitch = width + 1
-    steps = (1, pitch, -1, -pitch)
-    left = bytearray(ways)
-    rings: list[Ring] = []
-    places: dict[tuple[int, int], tuple[int, int]] = {}
-    for position in np.flatnonzero(np.frombuffer(ways, dtype=np.uint8)).tolist():
-        while left[position]:
-            ring: Ring = []
-            way, heading = (left[position] & -left[position]).bit_length() - 1, -1
-            while left[position] & (1 << way):
-                left[position] ^= 1 << way
-                y, x = divmod(position, pitch)
-                if way != heading:
-                    ring.append((x, y))
-                if way == _NORTH:
-                    places[x, y - 1] = len(rings), len(ring)
-                position += steps[way]
-                heading = way
-                # Where the way forks, turn right, round the same pixel: pixels that touch by a corner stay apart.
-                way = only.get(ways[position], (heading + 1) % 4)
-            rings.append(ring)
-    return rings, places
-
-
-def _doubled_area(ring: Ring) -> int:
-    """Twice the area inside, positive where the ring runs clockwise on the screen."""
-    return sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(ring, ring[1:] + ring[:1], strict=True))
-
-
-def _spliced(ring: Ring, pieces: list[tuple[int, int, Ring]]) -> Ring:
-    """The ring with pieces put in, each after so many of its corners."""
-    result: Ring = []
-    begin = 0
-    for place, _, piece in sorted(pieces):
-        result += ring[begin:place] + piece
-        begin = place
-    return result + ring[begin:]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHARD_FOLDER = "shards"
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -122,12 +121,9 @@ def file_entry(path: Path) -> FileEntry:
     Raises:
         OSError: If it cannot be read.
     """
-    digest, length = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            length += len(chunk)
-    return FileEntry(length, digest.hexdigest())
+        digest = hashlib.file_digest(file, "sha256")
+        return FileEntry(file.tell(), digest.hexdigest())
 
 
 def find_damage(out: Path, files: Mapping[str, FileEntry], tick: Callable[[int], None] | None = None) -> dict[str, str]:

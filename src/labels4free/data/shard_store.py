@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
-from labels4free.data.decoding import LARGEST_FILE, is_image_name, natural_key, too_large
+from labels4free.data.decoding import is_image_name
 from labels4free.data.image_store import ImageSource, ImageWriter, StoreLayout, best_size, write_folder_manifest
-from labels4free.data.pair_manifest import is_data_set
+from labels4free.data.names import is_data_set
+from labels4free.data.tar import (
+    Place,
+    encode_member,
+    end_of_shard,
+    find_shards,
+    is_shard,
+    is_shard_name,
+    read_member,
+    sample_key,
+    scan,
+)
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-_SUFFIX = ".tar"
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _SIZED = re.compile(r"([1-9]\d*)\.[a-z]+")
-_MOST_SHARDS = 1_000_000
-
-
-class _Member(NamedTuple):
-    shard: int
-    offset: int
-    length: int
 
 
 class ShardSource(ImageSource):
@@ -48,15 +49,18 @@ class ShardSource(ImageSource):
     """
 
     def __init__(self, path: Path, resolution: int | None = None) -> None:
-        self.path = path
-        self.skipped = {}
-        self._shards = find_shards(path)
-        self._members: list[_Member] = []
+        self.path, self.skipped = path, {}
         names: list[str] = []
-        for number, shard in enumerate(self._shards):
-            for name, member in self._scan(number, shard, resolution):
+        self._places: list[Place] = []
+        for shard in find_shards(path):
+            samples: dict[str, list[tuple[str, Place]]] = {}
+            for name, place in scan(shard, self.skipped):
+                if is_image_name(name):
+                    samples.setdefault(sample_key(name), []).append((name, place))
+            for images in samples.values():
+                name, place = _chosen(images, resolution)
                 names.append(f"{shard.name}/{name}")
-                self._members.append(member)
+                self._places.append(place)
         self.names = tuple(names)
         if not names:
             raise DataError(f"{path} holds no image: give tar files with PNG, JPEG or WebP files in them.")
@@ -69,47 +73,17 @@ class ShardSource(ImageSource):
         """
         if path.is_dir():
             names = [entry.name for entry in path.iterdir()]
-            return any(map(_is_shard_name, names)) and (is_data_set(path) or not any(map(is_image_name, names)))
-        return path.suffix.lower() == _SUFFIX or (path.is_file() and tarfile.is_tarfile(path))
+            return any(map(is_shard_name, names)) and (is_data_set(path) or not any(map(is_image_name, names)))
+        return is_shard(path)
 
     def read(self, index: int) -> bytes:
-        member = self._members[index]
-        if member.length > LARGEST_FILE:
-            raise DataError(too_large(self.label(index)))
-        try:
-            with self._shards[member.shard].open("rb", buffering=0) as file:
-                file.seek(member.offset)
-                data = file.read(member.length)
-        except OSError as error:
-            raise DataError(f"{self.label(index)} cannot be read: {error.strerror or error}.") from error
-        if len(data) < member.length:
-            raise DataError(f"{self.label(index)} is cut off: its shard ends within it.")
-        return data
+        return read_member(self._places[index], self.label(index))
 
     def label(self, index: int) -> str:
-        shard = self._shards[self._members[index].shard]
-        return f"{shard.parent}/{self.names[index]}"
-
-    def _scan(self, number: int, shard: Path, resolution: int | None) -> Iterable[tuple[str, _Member]]:
-        """Name and place of each sample's image."""
-        samples: dict[str, list[tuple[str, _Member]]] = {}
-        try:
-            with tarfile.open(shard, "r:") as tar:
-                try:
-                    for info in tar:
-                        if info.isreg() and not info.issparse() and is_image_name(info.name):
-                            member = _Member(number, info.offset_data, info.size)
-                            samples.setdefault(_key(info.name), []).append((info.name, member))
-                    check_end(shard, tar.offset)
-                except (tarfile.TarError, EOFError, OSError) as error:
-                    self.skipped[str(shard)] = f"{shard} is damaged ({error}): what comes before that is used."
-        except (tarfile.TarError, EOFError, OSError) as error:
-            compressed = "; if it is compressed, unpack it to .tar" if isinstance(error, tarfile.TarError) else ""
-            raise DataError(f"{shard} cannot be read as a tar file ({error}){compressed}.") from error
-        return [_chosen(images, resolution) for images in samples.values()]
+        return f"{self._places[index].shard.parent}/{self.names[index]}"
 
     def _traits(self) -> Iterable[str]:
-        return (f"{name} {member.length}" for name, member in zip(self.names, self._members, strict=True))
+        return (f"{name} {place.length}" for name, place in zip(self.names, self._places, strict=True))
 
 
 class ShardWriter(ImageWriter):
@@ -128,25 +102,22 @@ class ShardWriter(ImageWriter):
             self._file.truncate()
 
     def _path(self) -> Path:
-        return self.out / f"{self.written // self.layout.shard_images:06d}{_SUFFIX}"
+        return self.out / f"{self.written // self.layout.shard_images:06d}.tar"
 
     def add(self, encoded: Sequence[bytes]) -> None:
         if self._file is None:
             self._file = self._path().open("wb")
         several = len(self.layout.sizes) > 1
         for size, data in zip(self.layout.sizes, encoded, strict=True):
-            info = tarfile.TarInfo(f"{self.written:05d}{f'.{size}' if several else ''}{self.layout.suffix}")
-            info.size = len(data)
-            self._file.write(info.tobuf(tarfile.USTAR_FORMAT) + data)
-            self._file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+            name = f"{self.written:05d}{f'.{size}' if several else ''}{self.layout.suffix}"
+            self._file.write(encode_member(name, data))
         self.written += 1
         if self.written % self.layout.shard_images == 0:
             self._end_shard()
 
     def _end_shard(self) -> None:
         if self._file is not None:
-            end = self._file.tell() + 2 * tarfile.BLOCKSIZE
-            self._file.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
+            self._file.write(end_of_shard(self._file.tell()))
             self.commit()
             self._file.close()
             self._file = None
@@ -167,53 +138,7 @@ class ShardWriter(ImageWriter):
             self._file.close()
 
 
-def _is_shard_name(name: str) -> bool:
-    return name.lower().endswith(_SUFFIX) and not name.startswith(".")
-
-
-def find_shards(path: Path) -> list[Path]:
-    """The tar files of a folder, a pattern or a path, in natural order.
-
-    Raises:
-        DataError: If one is missing.
-    """
-    if path.is_dir():
-        return [
-            path / name for name in sorted((p.name for p in path.iterdir() if _is_shard_name(p.name)), key=natural_key)
-        ]
-    shards = [Path(name) for name in _expand(str(path))]
-    if missing := [shard for shard in shards if not shard.is_file()]:
-        more = f", nor {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"There is no shard {missing[0]}{more}, of {len(shards)}: check the path or the pattern.")
-    return shards
-
-
-def _expand(pattern: str) -> list[str]:
-    """Every name of a pattern with ranges such as {000..123}; the ends' width decides about leading zeros."""
-    match = _RANGE.search(pattern)
-    if match is None:
-        return [pattern]
-    first, last = int(match[1]), int(match[2])
-    if not 0 <= last - first < _MOST_SHARDS:
-        raise DataError(f"{match[0]} is no range of shards: it must rise, by less than {_MOST_SHARDS:,}.")
-    rests = _expand(pattern[match.end() :])
-    return [f"{pattern[: match.start()]}{n:0{len(match[1])}d}{rest}" for n in range(first, last + 1) for rest in rests]
-
-
-def check_end(shard: Path, offset: int) -> None:
-    """Tell the end of a tar file from a damaged header, which the standard library takes for one."""
-    with shard.open("rb") as file:
-        file.seek(offset)
-        if any(file.read(tarfile.BLOCKSIZE)):
-            raise tarfile.ReadError(f"no header at byte {offset:,}")
-
-
-def _key(name: str) -> str:
-    folder, slash, file = name.rpartition("/")
-    return folder + slash + file.partition(".")[0]
-
-
-def _chosen(images: list[tuple[str, _Member]], resolution: int | None) -> tuple[str, _Member]:
+def _chosen(images: list[tuple[str, Place]], resolution: int | None) -> tuple[str, Place]:
     """The one image of a sample."""
     endings = [name.rpartition("/")[2].partition(".")[2].lower() for name, _ in images]
     sized = {int(match[1]): n for n, ending in enumerate(endings) if (match := _SIZED.fullmatch(ending))}

@@ -1,31 +1,21 @@
-"""Images in a zip file: its reader and its writer."""
+"""Images in a zip file: its reader. NVIDIA's dataset.zip is one such."""
 
 from __future__ import annotations
 
 import os
 import zipfile
 import zlib
-from struct import Struct
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from labels4free.data.decoding import LARGEST_FILE, is_image_name, natural_key, too_large
-from labels4free.data.image_store import (
-    MANIFEST,
-    ImageSource,
-    ImageWriter,
-    StoreLayout,
-    parse_manifest,
-    size_prefix,
-)
+from labels4free.data.image_store import MANIFEST, ImageSource, parse_manifest, size_prefix
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
-_LOCAL_HEADER = Struct("<4s5H3L2H")  # APPNOTE.TXT 4.3.7
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class ZipSource(ImageSource):
@@ -44,7 +34,7 @@ class ZipSource(ImageSource):
         self.skipped = {}
         self._open: tuple[int, zipfile.ZipFile] | None = None
         members = {info.filename: info for info in self._archive().infolist()}
-        prefix = size_prefix(zip_manifest(path), resolution)
+        prefix = size_prefix(_manifest(self._archive(), path), resolution)
         names = [name for name, info in members.items() if not info.is_dir() and name.startswith(prefix)]
         self.names = tuple(sorted(filter(is_image_name, names), key=natural_key))
         if not self.names:
@@ -90,86 +80,10 @@ class ZipSource(ImageSource):
         return (f"{info.filename} {info.file_size} {info.CRC}" for info in infos)
 
 
-class ZipWriter(ImageWriter):
-    """Stored members without times, under another name until the file is whole."""
-
-    is_file = True
-
-    def __init__(self, out: Path, layout: StoreLayout, written: int = 0, offset: int = 0) -> None:
-        super().__init__(out, layout, written, offset)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = out.with_name(f"{out.name}.unfinished")
-        self._file: IO[bytes] = self._partial.open("r+b" if written else "wb")
-        try:
-            members = _members(self._file, offset, self._partial)
-        except BaseException:
-            self._file.close()
-            raise
-        self._file.seek(offset)
-        self._file.truncate()
-        self._archive = zipfile.ZipFile(self._file, "w")  # writes from where the file stands
-        self._archive.infolist().extend(members)
-        self._archive.NameToInfo.update((member.filename, member) for member in members)
-
-    def add(self, encoded: Sequence[bytes]) -> None:
-        for name, data in zip(self.layout.names(self.written), encoded, strict=True):
-            self._archive.writestr(_member(name), data)
-        self.written += 1
-
-    def commit(self) -> int:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
-    def finish(self, manifest: bytes) -> None:
-        self._archive.writestr(_member(MANIFEST), manifest)
-        self._archive.close()
-        self.commit()
-        self._file.close()
-        self._partial.replace(self.out)
-
-    def close(self) -> None:
-        try:
-            self._archive.close()
-        finally:
-            self._file.close()
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _EPOCH)
-    info.create_system = 3  # Unix, on every platform: the bytes are the same
-    info.external_attr = 0o100644 << 16
-    return info
-
-
-def _members(file: IO[bytes], end: int, path: Path) -> list[zipfile.ZipInfo]:
-    """What was written up to a position, from the headers before each member."""
-    members: list[zipfile.ZipInfo] = []
-    file.seek(0)
-    while (position := file.tell()) < end:
-        header = file.read(_LOCAL_HEADER.size)
-        fields = _LOCAL_HEADER.unpack(header) if len(header) == _LOCAL_HEADER.size else (b"",)
-        if fields[0] != b"PK\x03\x04":
-            raise DataError(f"{path} is damaged: remove it and its journal, and prepare the images again.")
-        *_, crc, stored, size, name_length, extra_length = fields
-        info = _member(file.read(name_length).decode())
-        info.CRC, info.compress_size, info.file_size, info.header_offset = crc, stored, size, position
-        members.append(info)
-        file.seek(extra_length + stored, os.SEEK_CUR)
-    if position != end or os.fstat(file.fileno()).st_size < end:
-        raise DataError(f"{path} is damaged: remove it and its journal, and prepare the images again.")
-    return members
-
-
-def zip_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest in a zip file; None where there is none, or no such file.
-
-    Raises:
-        DataError: If it is damaged.
-    """
+def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any] | None:
+    """The manifest of an earlier `prepare`; None where there is none. DataError if it is damaged."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            data = archive.read(MANIFEST)
+        data = archive.read(MANIFEST)
     except (KeyError, *_DAMAGE):
         return None
     return parse_manifest(data, str(path))

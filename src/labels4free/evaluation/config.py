@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labels4free.errors import ConfigError
 from labels4free.metrics import BOUNDARY_TOLERANCE
+from labels4free.settings import check_types, within
 
 TRUTH_THRESHOLD = 0.5
 """A pixel of the ground truth is foreground where its value, in [0, 1], exceeds this."""
@@ -36,15 +36,9 @@ class EvaluationConfig:
     boundary_tolerance: float = BOUNDARY_TOLERANCE
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold < 1:
-            raise ConfigError(f"threshold must be from 0 to below 1, such as 0.5; got {self.threshold}.")
-        if self.void is not None and not 0 <= self.void <= 255:
-            raise ConfigError(f"void must be a grey value from 0 to 255, got {self.void}.")
-        if not 0 <= self.bootstrap <= 100_000:
-            raise ConfigError(f"bootstrap must be from 0 (no intervals) to 100000 resamplings, got {self.bootstrap}.")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, got {self.seed}.")
-        if not 0 < self.boundary_tolerance <= 0.1:
-            raise ConfigError(
-                f"boundary_tolerance must be above 0 and at most 0.1 of the diagonal, got {self.boundary_tolerance}."
-            )
+        check_types(self)
+        within(self, "[0, 1)", "threshold")
+        within(self, "[0, 255]", "void")
+        within(self, "[0, 100000]", "bootstrap")
+        within(self, "[0, inf)", "seed")
+        within(self, "(0, 0.1]", "boundary_tolerance")

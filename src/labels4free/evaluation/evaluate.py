@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -97,9 +97,7 @@ def evaluate_predictor(
     """
 
     def from_image(pair: MaskPair) -> NDArray[np.float32]:
-        if pair.image is None:
-            raise DataError(f"{pair.name} has no image to predict a mask from; give the folder of the images.")
-        return torch.as_tensor(predict(read_image(pair.image))).detach().cpu().float().numpy()
+        return torch.as_tensor(predict(read_image(image_file(pair)))).detach().cpu().float().numpy()
 
     return _evaluate(pairs, from_image, config or EvaluationConfig(), progress)
 
@@ -130,19 +128,24 @@ def fit(
     return alpha
 
 
-def check_sizes(pairs: Sequence[MaskPair]) -> None:
+def check_sizes(pairs: Sequence[MaskPair], of: Literal["predicted masks", "images"] = "predicted masks") -> None:
     """Look at the headers of all pairs of files before the work begins.
 
+    Args:
+        pairs: With predictions or images.
+        of: What is compared with the true masks.
+
     Raises:
-        DataError: If predictions have other sizes than their truths, or a file is no image.
+        DataError: If these have other sizes than the true masks, or a file is no image.
     """
     wrong = []
     for pair in pairs:
-        predicted, true = mask_size(predicted_file(pair)), mask_size(pair.truth)
-        if predicted != true:
-            wrong.append(f"{predicted_file(pair)} ({_sides(predicted)}, true mask {_sides(true)})")
+        file = predicted_file(pair) if of == "predicted masks" else image_file(pair)
+        size, true = mask_size(file), mask_size(pair.truth)
+        if size != true:
+            wrong.append(f"{file} ({_sides(size)}, true mask {_sides(true)})")
     if wrong:
-        raise DataError(_other_sizes(wrong, len(pairs)))
+        raise DataError(_other_sizes(wrong, len(pairs), of))
 
 
 def predicted_file(pair: MaskPair) -> Path:
@@ -154,6 +157,17 @@ def predicted_file(pair: MaskPair) -> Path:
     if pair.prediction is None:
         raise DataError(f"{pair.name} has no predicted mask; give the folder of the predictions.")
     return pair.prediction
+
+
+def image_file(pair: MaskPair) -> Path:
+    """The file of a pair's image.
+
+    Raises:
+        DataError: If it has none.
+    """
+    if pair.image is None:
+        raise DataError(f"{pair.name} has no image; give the folder of the images.")
+    return pair.image
 
 
 def _evaluate(
@@ -184,11 +198,11 @@ def _refuse_labels(which: str, largest: float) -> None:
         )
 
 
-def _other_sizes(wrong: Sequence[str], of: int) -> str:
+def _other_sizes(wrong: Sequence[str], count: int, of: str = "predicted masks") -> str:
     more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
     return (
-        f"{len(wrong)} of {of} predicted masks have another size than the true one, in pixels: "
-        f"{', '.join(wrong[:_NAMED])}{more}; compare masks of one size, or allow resizing with --resize."
+        f"{len(wrong)} of {count} {of} have another size than the true mask, in pixels: {', '.join(wrong[:_NAMED])}"
+        f"{more}; give files of one size, or allow resizing the predictions with --resize."
     )
 
 

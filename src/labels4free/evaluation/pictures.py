@@ -10,6 +10,7 @@ import numpy as np
 from labels4free.data.mask_files import read_mask
 from labels4free.evaluation.config import TRUTH_THRESHOLD
 from labels4free.evaluation.evaluate import fit, predicted_file, read_truth
+from labels4free.pictures.pixels import unit_to_uint8
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,8 +55,4 @@ def compare(pair: MaskPair, config: EvaluationConfig) -> Comparison:
         errors[where] = colour
     if valid is not None:
         errors[~valid] = _VOID_COLOUR
-    return Comparison(_bytes(truth.alpha), _bytes(alpha), errors)
-
-
-def _bytes(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return (alpha * 255).round().astype(np.uint8)
+    return Comparison(unit_to_uint8(truth.alpha), unit_to_uint8(alpha), errors)

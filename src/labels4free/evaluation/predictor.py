@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from labels4free.checkpoints.native import unreadable
+from labels4free.errors import CheckpointError
+from labels4free.files import unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ class Predictor:
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
-            raise unreadable(file, error) from error
+            raise CheckpointError(unreadable(file, error)) from error
         return cls(name, digest, refinement, mirrored)
 
     def __str__(self) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet, overlay
 from labels4free.data.decoding import decode_image
-from labels4free.data.sheets import caption, check_sheet_name, heading, save_sheet, thumbnail
 from labels4free.errors import DataError
 from labels4free.evaluation.pictures import LEGEND, compare
+from labels4free.pictures.contact_sheet import (
+    caption,
+    captioned_sheet,
+    check_sheet_name,
+    overlay,
+    save_sheet,
+    thumbnail,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +47,7 @@ def write_sheet(
     """Draw and write a sheet, whole or not at all; missing folders are made.
 
     Args:
-        path: The file, ending in one of :data:`labels4free.data.sheets.SHEET_ENDINGS`.
+        path: The file, ending in one of :data:`labels4free.pictures.contact_sheet.SHEET_ENDINGS`.
         report: As for :func:`draw_sheet`; so are the others.
         pairs: The files that were compared.
         title: A sentence for the top.
@@ -79,7 +83,7 @@ def draw_sheet(
         DataError: If a pair has no image, or a file can no longer be read.
     """
     by_name = {pair.name: pair for pair in pairs}
-    worst = report.images.worst(MOST_IMAGES)
+    worst, number = report.images.worst(MOST_IMAGES), len(report.images)
     blocks = []
     for rank, index in enumerate(worst, start=1):
         name, scores = report.images.names[index], report.images.of(index)
@@ -87,13 +91,9 @@ def draw_sheet(
         blocks.append([caption(f"{rank}. {name}", figures, _CELL), *_pictures(by_name[name], report.config)])
         if progress is not None:
             progress(rank, len(worst))
-    abreast = 1 if len(blocks) <= _TWO_ABREAST else 2
-    rows = [list(itertools.chain(*blocks[at : at + abreast])) for at in range(0, len(blocks), abreast)]
-    sheet = contact_sheet(rows, column_titles=_COLUMNS * abreast, cell=_CELL)
-    number = len(report.images)
     shown = f"The {len(worst)} lowest of {number} images, cut off here" if len(worst) < number else f"Images: {number}"
     words = f"{shown}. The lowest mean IoU first; IoU is that of the object. Differences: {LEGEND}"
-    return np.concatenate([heading([title, words], sheet.shape[1]), sheet])
+    return captioned_sheet(blocks, _COLUMNS, [title, words], 1 if len(blocks) <= _TWO_ABREAST else 2, _CELL)
 
 
 def _pictures(pair: MaskPair, config: EvaluationConfig) -> list[NDArray[np.uint8]]:
@@ -103,15 +103,5 @@ def _pictures(pair: MaskPair, config: EvaluationConfig) -> list[NDArray[np.uint8
     image, found = thumbnail(decode_image(pair.image), _CELL), compare(pair, config)
     height, width = image.shape[:2]
     alpha = np.asarray(Image.fromarray(found.alpha).resize((width, height), Image.Resampling.BOX))
-    return [
-        image,
-        _laid_over(image, alpha > config.threshold * 255),
-        thumbnail(found.truth, _CELL),
-        thumbnail(found.errors, _CELL),
-    ]
-
-
-def _laid_over(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 127.5 - 1
-    shown = overlay(pixels, torch.from_numpy(mask)[None])
-    return ((shown + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
+    laid_over = overlay(image, alpha > config.threshold * 255)
+    return [image, laid_over, thumbnail(found.truth, _CELL), thumbnail(found.errors, _CELL)]

@@ -1,4 +1,4 @@
-"""The contract of a pretrained, frozen generator. Everything that trains or samples knows only this."""
+"""The contract of a pretrained, frozen generator. Everything that trains masks or samples knows only this."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from labels4free.errors import ConfigError
+from labels4free.seeds import CLASSES, sample_seed, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from labels4free.types import FeatureSpec, GeneratorOutput
-
-_LABEL_SEED = 0x5F3C  # keeps the draw of a sample's class apart from that of its z
 
 NoiseMode = Literal["fixed", "random", "none"]
 Noise = NoiseMode | Sequence[Tensor]
@@ -31,7 +30,8 @@ class Generator(nn.Module, ABC):
     """A generator whose weights never change: ``z -> map -> ws -> synthesize -> image + features``.
 
     Every tensor is a buffer, so that no optimiser and no gradient can reach the weights; gradients do flow through to
-    ``ws``. Subclasses set the attributes below and implement :meth:`_map` and :meth:`synthesize`.
+    ``ws``. Subclasses set the attributes below and implement :meth:`_map` and :meth:`synthesize`. A family that can be
+    trained has a second form for that, but is built and loaded as the frozen one (:meth:`StyleGAN2.unfreeze`).
 
     Attributes:
         family: Name of the family in ``generators.FAMILIES``.
@@ -137,10 +137,7 @@ class Generator(nn.Module, ABC):
                 raise ConfigError(f"noise must be fixed, random, none or a map for each layer, got {noise!r}.")
         else:
             self._check_noise_maps(noise, len(ws))
-        if background is not None and background not in self.background_modes:
-            raise ConfigError(
-                f"Unknown background mode {background!r}; {self.family} has {', '.join(self.background_modes)}."
-            )
+        check_rendering(self, background=background)
 
     def noise_by_layer(self, noise: Noise) -> Iterator[NoiseMode | Tensor]:
         """What each layer gets of a checked ``noise``, coarse to fine."""
@@ -233,8 +230,38 @@ def sample_z(z_dim: int, seed: int, index: int) -> Tensor:
 
 def sample_label(c_dim: int, seed: int, index: int) -> int:
     """Draw the class of one sample out of ``c_dim``, which depends on (seed, index) alone."""
-    return int(torch.randint(c_dim, (), generator=_rng(seed ^ _LABEL_SEED, index)))
+    return int(torch.randint(c_dim, (), generator=_rng(series(seed, CLASSES), index)))
 
 
 def _rng(seed: int, index: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03) % (1 << 63))
+    return torch.Generator().manual_seed(sample_seed(seed, index))
+
+
+def check_rendering(
+    generator: Generator,
+    *,
+    size: int | None = None,
+    background: str | None = None,
+    label: int | None = None,
+    also: Sequence[str] = (),
+) -> None:
+    """See whether a generator can render what settings ask for; None asks for nothing.
+
+    Args:
+        generator: The generator.
+        size: Side of the pictures in pixels.
+        background: A background mode.
+        label: A class.
+        also: Words for backgrounds that the caller knows, for the message.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if size is not None and generator.resolution % size:
+        raise ConfigError(f"size must divide the generator's resolution {generator.resolution}, got {size}.")
+    if background is not None and background not in generator.background_modes:
+        modes = ", ".join([*also, *generator.background_modes])
+        raise ConfigError(f"Unknown background mode {background!r}; {generator.family} has {modes}.")
+    if label is not None and label >= generator.c_dim:
+        has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes, so leave the label out"
+        raise ConfigError(f"This generator has {has}; got label {label}.")

@@ -4,22 +4,26 @@ The mapping network is StyleGAN2's. Synthesis starts from a 4x4 constant and a s
 modulates, doubles the resolution by an inverse Haar transform (which quarters the channels) and applies two styled
 depthwise-separable convolutions; the last block emits the four Haar bands of the RGB image. Layer layout and constants
 are those of the OpenVINO graph in the PyPI wheel ``random-face`` (see ``checkpoints/openvino_ir.py``), in which
-demodulation is folded into the pointwise weights and the noise is one fixed map a convolution. The computation here
-is the plain one; ``mobile_stylegan_cpu`` does the same faster where a CPU need not remember it for gradients.
+demodulation is folded into the pointwise weights and the noise is one fixed map a convolution.
+
+Where a CPU need not remember the computation for gradients, each layer goes from its input to its features in strips of
+rows, one sample after the other, straight into the maps that are returned: the same values several times faster, and
+no intermediate result of a wide layer ever exists as a whole. See :mod:`labels4free.ops.strips`.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labels4free.generators import mobile_stylegan_cpu
 from labels4free.generators.base import Generator, Noise, NoiseMode, noise_of_sample
+from labels4free.ops.bias_act import LEAKY_SLOPE
+from labels4free.ops.strips import large_empty, pointwise, strip_runner, strips_of
 from labels4free.ops.wavelets import inverse_haar
 from labels4free.types import FeatureSpec, GeneratorOutput
 
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_LEAKY_SLOPE = 0.2
+    from labels4free.ops.strips import StripRunner
+
+_HALO = 2  # the 3x3 kernel needs one more row above and below, the inverse Haar transform makes two at once
 
 
 class MobileStyleGAN(Generator):
@@ -84,7 +90,7 @@ class MobileStyleGAN(Generator):
     def _map(self, z: Tensor, labels: Tensor | None) -> Tensor:  # noqa: ARG002  this family has no classes
         x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
         for layer in self.mapping:
-            x = F.leaky_relu(layer(x), _LEAKY_SLOPE) * 2**0.5
+            x = F.leaky_relu(layer(x), LEAKY_SLOPE) * 2**0.5
         return x
 
     def synthesize(
@@ -92,20 +98,26 @@ class MobileStyleGAN(Generator):
     ) -> GeneratorOutput:
         self.check_synthesize_arguments(ws, noise, background)
         if ws.device.type != "cpu":
-            return self._synthesize(ws, noise, background, rng)
+            return self.synthesize_plainly(ws, noise, background, rng)
         if not (torch.is_grad_enabled() and ws.requires_grad):
-            return mobile_stylegan_cpu.synthesize(self, ws, noise, background, rng)
+            return self._synthesize_in_strips(ws, noise, background, rng)
         if len(ws) > 1:  # the wide maps outgrow a CPU's cache: one sample at a time is 2-3 times faster
             parts = [
-                self._synthesize(row, noise_of_sample(noise, k), background, rng) for k, row in enumerate(ws.split(1))
+                self.synthesize_plainly(row, noise_of_sample(noise, k), background, rng)
+                for k, row in enumerate(ws.split(1))
             ]
             features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
             return GeneratorOutput(torch.cat([p.image for p in parts]), features)
-        return self._synthesize(ws, noise, background, rng)
+        return self.synthesize_plainly(ws, noise, background, rng)
 
-    def _synthesize(
-        self, ws: Tensor, noise: Noise, background: str | None, rng: torch.Generator | None
+    def synthesize_plainly(
+        self,
+        ws: Tensor,
+        noise: Noise = "fixed",
+        background: str | None = None,
+        rng: torch.Generator | None = None,
     ) -> GeneratorOutput:
+        """Render like :meth:`synthesize`, whose checks it leaves out, on any device and with gradients."""
         rows, noises = iter(ws.unbind(1)), self.noise_by_layer(noise)
         x = self.constant.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         if background == "zero_constant":
@@ -119,6 +131,36 @@ class MobileStyleGAN(Generator):
             if index == 0 and background == "zero_first_block":
                 features[-1] = torch.zeros_like(features[-1])
         return GeneratorOutput(self.to_image(features[-1], next(rows)), tuple(features))
+
+    def _synthesize_in_strips(
+        self, ws: Tensor, noise: Noise, background: str | None, rng: torch.Generator | None
+    ) -> GeneratorOutput:
+        count, size = len(ws), self.resolution
+        image = large_empty(ws, count, 3, size, size)
+        features = tuple(
+            large_empty(ws, count, spec.resolution, spec.resolution, spec.channels).permute(0, 3, 1, 2)
+            for spec in self.feature_specs
+        )
+        with torch.no_grad(), strip_runner() as run:
+            for k in range(count):
+                rows, noises = iter(ws[k : k + 1].unbind(1)), self.noise_by_layer(noise_of_sample(noise, k))
+                maps = [f[k : k + 1] for f in features]
+                constant = torch.zeros_like(self.constant) if background == "zero_constant" else self.constant
+                x = maps[0].copy_(self.conv1(constant, next(rows), next(noises), rng))
+                if background == "zero_first_conv":
+                    x.zero_()
+                for index, module in enumerate(self.blocks):
+                    block, first, second = cast("Block", module), maps[2 * index + 1], maps[2 * index + 2]
+                    scale = block.up(next(rows))[:, :, None, None]
+                    noise_map = block.conv1.noise_map(first, next(noises), rng)
+                    block.conv1.in_strips(run, first, x, next(rows), noise_map, scale)
+                    noise_map = block.conv2.noise_map(second, next(noises), rng)
+                    block.conv2.in_strips(run, second, first, next(rows), noise_map)
+                    if index == 0 and background == "zero_first_block":
+                        second.zero_()
+                    x = second
+                self.to_image.in_strips(run, image[k : k + 1], x, next(rows))
+        return GeneratorOutput(image, features)
 
 
 class _Linear(nn.Module):
@@ -173,7 +215,31 @@ class StyledConv(nn.Module):
         noise_map = self.noise_map(x, noise, rng)
         if noise_map is not None:
             x += noise_map
-        return self.activate(x)
+        return F.leaky_relu_(x, LEAKY_SLOPE)
+
+    def in_strips(
+        self, run: StripRunner, out: Tensor, x: Tensor, w: Tensor, noise_map: Tensor | None, scale: Tensor | None = None
+    ) -> None:
+        """Compute one sample of a separable convolution of x or, with a scale, of its inverse Haar transform, into out.
+
+        Inputs and output are channels-last.
+        """
+        height = out.shape[2]
+        depthwise = self.depthwise * self.modulation(w).view(-1, 1, 1, 1)  # carries the style for free
+
+        def work(top: int, bottom: int) -> None:
+            start, stop = max(top - _HALO, 0), min(bottom + _HALO, height)
+            y = x[:, :, start:stop] if scale is None else inverse_haar(x[:, :, start // 2 : stop // 2], scale)
+            y = F.conv2d(y, depthwise, padding=1, groups=len(depthwise))
+            y = pointwise(y[:, :, top - start : bottom - start], self.weight, self.bias)
+            strip = out[:, :, top:bottom]
+            if noise_map is None:
+                strip.copy_(y)
+            else:
+                torch.add(y, noise_map[:, :, top:bottom], out=strip)
+            F.leaky_relu_(strip, LEAKY_SLOPE)
+
+        run(work, strips_of(out))
 
     def noise_map(self, x: Tensor, noise: NoiseMode | Tensor, rng: torch.Generator | None) -> Tensor | None:
         """What ``noise`` adds to each channel of ``x`` [N, C, H, W]: [N or 1, 1, H, W] or nothing."""
@@ -183,10 +249,6 @@ class StyledConv(nn.Module):
         if isinstance(noise, torch.Tensor):
             return self.noise_strength * noise
         return self.noise if noise == "fixed" else None
-
-    def activate(self, x: Tensor) -> Tensor:
-        """Apply the nonlinearity to ``x``, in place."""
-        return F.leaky_relu_(x, _LEAKY_SLOPE)
 
 
 class Block(nn.Module):
@@ -229,3 +291,13 @@ class ToImage(nn.Module):
         if len(x) == 1:
             return inverse_haar(F.conv2d(x, self.weight * style.view(1, -1, 1, 1), self.bias).contiguous())
         return inverse_haar(F.conv2d(x * style, self.weight, self.bias).contiguous())
+
+    def in_strips(self, run: StripRunner, out: Tensor, x: Tensor, w: Tensor) -> None:
+        """Compute one sample into out."""
+        weight = self.weight * self.modulation(w).view(1, -1, 1, 1)
+
+        def work(top: int, bottom: int) -> None:
+            bands = pointwise(x[:, :, top:bottom], weight, self.bias).contiguous()
+            out[:, :, 2 * top : 2 * bottom] = inverse_haar(bands)
+
+        run(work, strips_of(x))

@@ -3,36 +3,44 @@
 The network of config-f with its skip architecture (figure 7b), as rosinality/stylegan2-pytorch ``model.py`` and
 NVlabs/stylegan2-ada-pytorch ``training/networks.py`` describe it; the two differ in names only. Weights are kept as
 those checkpoints have them, so that conversions are renamings. Every styled convolution's output is a feature map.
-The computation here is the plain one; ``stylegan2_cpu`` does the same faster where a CPU need not remember it for
-gradients.
+The computation here is the plain one, on the layers of ``stylegan2_layers``; ``stylegan2_cpu`` does the same faster
+where a CPU need not remember it for gradients.
+
+A generator is built frozen; :meth:`StyleGAN2.unfreeze` makes the trainable form of it.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
 from labels4free.generators import stylegan2_cpu
-from labels4free.generators.base import Generator, Noise, NoiseMode
-from labels4free.ops.bias_act import bias_act
-from labels4free.ops.modulated_conv2d import modulated_conv2d
-from labels4free.ops.upfirdn2d import upsample2d
+from labels4free.generators.base import Generator, Noise
+from labels4free.generators.stylegan2_layers import (
+    Block,
+    EqualLinear,
+    MappingLayer,
+    StyledConv,
+    ToRgb,
+    fill_normal,
+    set_trainable,
+)
+from labels4free.seeds import generator_for
 from labels4free.types import FeatureSpec, GeneratorOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
 
 class StyleGAN2(Generator):
-    """A StyleGAN2 generator.
+    """A StyleGAN2 generator, frozen or trainable: the same names in its state dict, the same output.
 
     Args:
         channels: Channels of the maps at each resolution, {4: C, 8: C, ..., R: C}; R is the image's side.
@@ -57,6 +65,7 @@ class StyleGAN2(Generator):
             "zero_constant": "the learned 4x4 constant set to zero; the first convolution still adds noise and bias",
         }
     )
+    learned: ClassVar[tuple[str, ...]] = ("constant",)
     constant: Tensor
 
     def __init__(
@@ -98,13 +107,41 @@ class StyleGAN2(Generator):
 
         self.register_buffer("w_avg", torch.zeros(w_dim))
         if c_dim:
-            self.embed = _EqualLinear(c_dim, w_dim)
+            self.embed = EqualLinear(c_dim, w_dim)
         inputs = [z_dim + (w_dim if c_dim else 0), *widths]
-        self.mapping = nn.ModuleList(_MappingLayer(i, o, mapping_lr_multiplier) for i, o in pairwise(inputs))
+        self.mapping = nn.ModuleList(MappingLayer(i, o, mapping_lr_multiplier) for i, o in pairwise(inputs))
         self.register_buffer("constant", torch.zeros(1, channels[4], 4, 4))
-        blocks = {"b4": _Block(0, channels[4], 4, w_dim, conv_clamp)}
-        blocks |= {f"b{s}": _Block(channels[s // 2], channels[s], s, w_dim, conv_clamp) for s in sizes[1:]}
+        blocks = {"b4": Block(0, channels[4], 4, w_dim, conv_clamp)}
+        blocks |= {f"b{s}": Block(channels[s // 2], channels[s], s, w_dim, conv_clamp) for s in sizes[1:]}
         self.blocks = nn.ModuleDict(blocks)
+
+    def unfreeze(self) -> Self:
+        """Become trainable, in place: every weight, bias and noise strength and the constant is a parameter.
+
+        ``w_avg`` and the fixed noise stay buffers. What an optimiser is to move is in ``parameters()`` from here on.
+        """
+        set_trainable(self, True)
+        return self
+
+    def freeze(self) -> Self:
+        """Become frozen again, in place: every tensor is a buffer, which no optimiser and no gradient can reach."""
+        set_trainable(self, False)
+        return self
+
+    @torch.no_grad()
+    def reset_parameters(self, seed: int) -> Self:
+        """Draw the weights that training starts from; they depend on the seed alone, not on form or device.
+
+        Weights, the constant and the fixed noise are standard normal, those of the mapping network divided by their
+        multiplier; biases are 0, of the styles 1; noise strengths and ``w_avg`` are 0.
+        """
+        rng = generator_for(seed)
+        self.w_avg.zero_()
+        fill_normal(self.constant, rng)
+        for layer in self.modules():
+            if isinstance(layer, EqualLinear | StyledConv | ToRgb):
+                layer.reset_parameters(rng)
+        return self
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -134,9 +171,10 @@ class StyleGAN2(Generator):
         self, ws: Tensor, *, noise: Noise = "fixed", background: str | None = None, rng: torch.Generator | None = None
     ) -> GeneratorOutput:
         self.check_synthesize_arguments(ws, noise, background)
-        if ws.device.type == "cpu" and not (torch.is_grad_enabled() and ws.requires_grad):
-            return stylegan2_cpu.synthesize(self, ws, noise, background, rng)
-        return self.synthesize_plainly(ws, noise, background, rng)
+        if ws.device.type != "cpu" or self._wants_gradients(ws):
+            return self.synthesize_plainly(ws, noise, background, rng)
+        with stylegan2_cpu.strip_layers() as (conv, to_rgb):
+            return self._render(ws, noise, background, rng, conv, to_rgb)
 
     def synthesize_plainly(
         self,
@@ -146,6 +184,18 @@ class StyleGAN2(Generator):
         rng: torch.Generator | None = None,
     ) -> GeneratorOutput:
         """Render like :meth:`synthesize`, whose checks it leaves out, on any device and with gradients of any order."""
+        return self._render(ws, noise, background, rng, StyledConv.__call__, ToRgb.__call__)
+
+    def _render(
+        self,
+        ws: Tensor,
+        noise: Noise,
+        background: str | None,
+        rng: torch.Generator | None,
+        conv: Callable[..., Tensor],
+        to_rgb: Callable[..., Tensor],
+    ) -> GeneratorOutput:
+        """Go through the layers, each computed by one of two functions of a layer and its arguments."""
         rows, noises = ws.unbind(1), self.noise_by_layer(noise)
         x = self.constant.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         if background == "zero_constant":
@@ -155,115 +205,22 @@ class StyleGAN2(Generator):
         for index, block in enumerate(self.styled_blocks()):
             # A block's last row serves its to-RGB layer and the next block's first convolution.
             for layer, row in zip(block.convs(), rows[max(2 * index - 1, 0) :], strict=False):
-                x = layer(x, row, next(noises), rng)
+                x = conv(layer, x, row, next(noises), rng)
                 if background == "zero_first_conv" and not features:
                     x = torch.zeros_like(x)
                 features.append(x)
-            image = block.to_rgb(x, rows[2 * index + 1], image)
+            image = to_rgb(block.to_rgb, x, rows[2 * index + 1], image)
         assert image is not None
         return GeneratorOutput(image, tuple(features))
 
-    def styled_blocks(self) -> list[_Block]:
+    def _wants_gradients(self, ws: Tensor) -> bool:
+        return torch.is_grad_enabled() and (ws.requires_grad or any(p.requires_grad for p in self.parameters()))
+
+    def styled_blocks(self) -> list[Block]:
         """The blocks, coarse to fine."""
-        return [cast("_Block", block) for block in self.blocks.values()]
+        return [cast("Block", block) for block in self.blocks.values()]
 
 
 def _normalize(x: Tensor) -> Tensor:
     """Scale each row to a mean square of 1."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-
-
-class _EqualLinear(nn.Module):
-    """An affine map with equalised learning rate; weight [out, in] and bias [out] are buffers, scaled when used."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, in_features: int, out_features: int, lr_multiplier: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.zeros(out_features, in_features))
-        self.register_buffer("bias", torch.zeros(out_features))
-        self.lr_multiplier = lr_multiplier
-        self.scale = lr_multiplier * in_features**-0.5
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
-
-
-class _MappingLayer(_EqualLinear):
-    """An affine map and its activation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return bias_act(F.linear(x, self.weight * self.scale), self.bias * self.lr_multiplier)
-
-
-class StyledConv(nn.Module):
-    """Modulated and demodulated 3x3 convolution, noise, bias, leaky ReLU times sqrt(2), clamp."""
-
-    weight: Tensor
-    bias: Tensor
-    noise: Tensor
-    noise_strength: Tensor
-
-    def __init__(
-        self, c_in: int, c_out: int, resolution: int, w_dim: int, *, up: bool, clamp: float | None = None
-    ) -> None:
-        super().__init__()
-        self.affine = _EqualLinear(w_dim, c_in)
-        self.register_buffer("weight", torch.zeros(c_out, c_in, 3, 3))
-        self.register_buffer("bias", torch.zeros(c_out))
-        self.register_buffer("noise", torch.zeros(1, 1, resolution, resolution))
-        self.register_buffer("noise_strength", torch.zeros(()))
-        self.up, self.clamp = up, clamp
-
-    def forward(self, x: Tensor, w: Tensor, noise: NoiseMode | Tensor, rng: torch.Generator | None) -> Tensor:
-        """Turn x [N, c_in, H, W] into [N, c_out, R, R]; w is one row of ws."""
-        x = modulated_conv2d(x, self.weight, self.affine(w), up=self.up)
-        noise_map = self.noise_map(len(x), noise, rng)
-        return bias_act(x if noise_map is None else x + noise_map, self.bias, self.clamp)
-
-    def noise_map(self, count: int, noise: NoiseMode | Tensor, rng: torch.Generator | None) -> Tensor | None:
-        """What ``noise`` adds to each channel of ``count`` samples: [count or 1, 1, R, R], or nothing."""
-        if isinstance(noise, torch.Tensor):
-            return self.noise_strength * noise
-        if noise == "random":
-            size = self.noise.shape[-1]
-            normal = torch.randn(count, 1, size, size, generator=rng, device=self.noise.device, dtype=self.noise.dtype)
-            return self.noise_strength * normal
-        return self.noise_strength * self.noise if noise == "fixed" else None
-
-
-class ToRgb(nn.Module):
-    """Modulated 1x1 convolution to RGB, plus the up-sampled image of the coarser blocks."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, c_in: int, w_dim: int, clamp: float | None = None) -> None:
-        super().__init__()
-        self.affine = _EqualLinear(w_dim, c_in)
-        self.register_buffer("weight", torch.zeros(3, c_in, 1, 1))
-        self.register_buffer("bias", torch.zeros(3))
-        self.clamp = clamp
-
-    def forward(self, x: Tensor, w: Tensor, image: Tensor | None) -> Tensor:
-        """Turn x [N, c_in, R, R] and the image [N, 3, R / 2, R / 2] so far into the image [N, 3, R, R]."""
-        rgb = modulated_conv2d(x, self.weight, self.affine(w), demodulate=False) + self.bias[:, None, None]
-        if self.clamp is not None:
-            rgb = rgb.clamp(-self.clamp, self.clamp)
-        return rgb if image is None else rgb + upsample2d(image)
-
-
-class _Block(nn.Module):
-    """The layers of one resolution: the up-sampling convolution (not at 4x4), another one, and to-RGB."""
-
-    def __init__(self, c_in: int, c_out: int, resolution: int, w_dim: int, clamp: float | None) -> None:
-        super().__init__()
-        if c_in:
-            self.conv0 = StyledConv(c_in, c_out, resolution, w_dim, up=True, clamp=clamp)
-        self.conv1 = StyledConv(c_out, c_out, resolution, w_dim, up=False, clamp=clamp)
-        self.to_rgb = ToRgb(c_out, w_dim, clamp)
-
-    def convs(self) -> list[StyledConv]:
-        """The styled convolutions in running order."""
-        return [self.conv0, self.conv1] if hasattr(self, "conv0") else [self.conv1]

@@ -7,6 +7,8 @@ the activation cost next to nothing. See :mod:`labels4free.ops.strips`.
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,41 +18,26 @@ from labels4free.ops.bias_act import GAIN, LEAKY_SLOPE
 from labels4free.ops.modulated_conv2d import demodulation, fan_in_scale
 from labels4free.ops.strips import large_empty, pointwise, strip_runner
 from labels4free.ops.upfirdn2d import fir_kernel, upsample2d
-from labels4free.types import GeneratorOutput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from torch import Tensor
 
-    from labels4free.generators.base import Noise
-    from labels4free.generators.stylegan2 import StyledConv, StyleGAN2, ToRgb
+    from labels4free.generators.base import NoiseMode
+    from labels4free.generators.stylegan2_layers import StyledConv, ToRgb
     from labels4free.ops.strips import StripRunner
 
 _PIXELS_A_PART = 256  # with fewer, reading the kernel takes longer than using it: small maps go several samples a part
 _ROWS = (16, 64)  # of a part: neighbours compute up to 4 rows both, and each part brings the kernel into order anew
 
 
-def synthesize(
-    generator: StyleGAN2, ws: Tensor, noise: Noise, background: str | None, rng: torch.Generator | None
-) -> GeneratorOutput:
-    """Render like :meth:`Generator.synthesize`, whose arguments must have been checked."""
-    count = len(ws)
+@contextlib.contextmanager
+def strip_layers() -> Iterator[tuple[Callable[..., Tensor], Callable[..., Tensor]]]:
+    """Stand-ins for :class:`StyledConv` and :class:`ToRgb`, each a function of a layer and its arguments."""
     parts = 2 * torch.get_num_threads()
-    rows, noises = ws.unbind(1), generator.noise_by_layer(noise)
-    features: list[Tensor] = []
-    image = None
     with torch.no_grad(), strip_runner() as run:
-        x = generator.constant.expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        if background == "zero_constant":
-            x = torch.zeros_like(x)
-        for index, block in enumerate(generator.styled_blocks()):
-            for layer, row in zip(block.convs(), rows[max(2 * index - 1, 0) :], strict=False):
-                x = _styled_conv(x, layer, row, layer.noise_map(count, next(noises), rng), run, parts)
-                if background == "zero_first_conv" and not features:
-                    x.zero_()
-                features.append(x)
-            image = _to_rgb(x, block.to_rgb, rows[2 * index + 1], image, run, parts)
-    assert image is not None
-    return GeneratorOutput(image, tuple(features))
+        yield partial(_styled_conv, run, parts), partial(_to_rgb, run, parts)
 
 
 def _parts(x: Tensor, at_least: int) -> list[tuple[slice, int, int]]:
@@ -64,15 +51,22 @@ def _parts(x: Tensor, at_least: int) -> list[tuple[slice, int, int]]:
 
 
 def _styled_conv(
-    x: Tensor, layer: StyledConv, w: Tensor, noise_map: Tensor | None, run: StripRunner, parts: int
+    run: StripRunner,
+    parts: int,
+    layer: StyledConv,
+    x: Tensor,
+    w: Tensor,
+    noise: NoiseMode | Tensor,
+    rng: torch.Generator | None,
 ) -> Tensor:
-    """The layer's output, channels-last; see :class:`labels4free.generators.stylegan2.StyledConv`."""
+    """The layer's output, channels-last, computed in ``parts`` parts."""
     channels, size = len(layer.weight), layer.noise.shape[-1]
     out = large_empty(x, len(x), size, size, channels).permute(0, 3, 1, 2)
     style = layer.affine(w) * fan_in_scale(layer.weight)
     # The activation's gain moves before it, into demodulation, bias and noise: gain * lrelu(x) = lrelu(gain * x).
     scale = (demodulation(layer.weight, style) * GAIN)[:, :, None, None]
     style, bias = style[:, :, None, None], layer.bias.view(1, -1, 1, 1) * GAIN
+    noise_map = layer.noise_map(len(x), noise, rng)
     if noise_map is not None:
         noise_map = noise_map.expand(len(x), -1, -1, -1) * GAIN
     weight = layer.weight.transpose(0, 1) if layer.up else layer.weight
@@ -116,8 +110,8 @@ def _rows_of_up_convolution(x: Tensor, style: Tensor, weight: Tensor, top: int, 
     return F.conv2d(y, kernel, padding=(0, 1), groups=channels)
 
 
-def _to_rgb(x: Tensor, layer: ToRgb, w: Tensor, image: Tensor | None, run: StripRunner, parts: int) -> Tensor:
-    """The image so far, up-sampled, plus this resolution's; see :class:`labels4free.generators.stylegan2.ToRgb`."""
+def _to_rgb(run: StripRunner, parts: int, layer: ToRgb, x: Tensor, w: Tensor, image: Tensor | None) -> Tensor:
+    """The image so far, up-sampled, plus this resolution's, computed in ``parts`` parts."""
     count, size = len(x), x.shape[2]
     out = large_empty(x, count, 3, size, size)
     style = layer.affine(w) * fan_in_scale(layer.weight)

@@ -143,14 +143,10 @@ class Discriminator(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the network, freshly initialised, from what :meth:`config` returned (or its JSON round trip).
-
-        Older configurations have no ``c_dim``, ``mapping_layers`` and ``conv_clamp``: those networks had neither labels
-        nor a limit.
-        """
+        """Build the network, freshly initialised, from what :meth:`config` returned (or its JSON round trip)."""
         channels = {int(size): count for size, count in config["channels"].items()}
-        options = {key: config[key] for key in ("c_dim", "mapping_layers", "conv_clamp") if key in config}
-        return cls(config["resolution"], channels, stddev_group=config["stddev_group"], **options)
+        names = ("stddev_group", "c_dim", "mapping_layers", "conv_clamp")
+        return cls(config["resolution"], channels, **{name: config[name] for name in names})
 
     def config(self) -> dict[str, Any]:
         """Everything but the weights that :meth:`from_config` needs, as JSON values."""

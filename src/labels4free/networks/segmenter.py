@@ -220,7 +220,3 @@ def _conv(c_in: int, c_out: int, size: int, stride: int = 1) -> nn.Conv2d:
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-SEGMENTERS: dict[str, type[SegmenterNetwork]] = {SegmenterNetwork.family: SegmenterNetwork}
-"""Every kind of segmenter by the name in its checkpoints."""

@@ -1,9 +1,8 @@
 """StyleGAN2's modulated convolution (Karras et al. 2020, arXiv 1912.04958, section 2.2 and equations 1 and 3).
 
 A style scales the input channels of a kernel, demodulation then scales each output channel to unit norm. Both can be
-done to the kernel, which then differs from sample to sample, or to the maps before and after one shared convolution:
-the same numbers, but shared kernels run at full speed on every device, and small batches of large maps are better
-served by one kernel a sample.
+done to the kernel, which then differs from sample to sample, or, as here, to the maps before and after one shared
+convolution: the same numbers, but shared kernels run at full speed on every device.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def modulated_conv2d(
-    x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False, on_weights: bool = False
-) -> Tensor:
+def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False) -> Tensor:
     """Convolve each sample with the kernel that its style makes of a shared one.
 
     The kernel of sample n is ``W[o, i] * style[n, i] / sqrt(I * k * k)``, with ``demodulate`` divided by the root of
@@ -32,14 +29,11 @@ def modulated_conv2d(
         style: [N, I].
         demodulate: Scale the output channels to unit norm.
         up: Double the size: transposed convolution of stride 2, then the FIR filter (1, 3, 3, 1).
-        on_weights: Modulate the kernels (one grouped convolution) instead of the maps.
 
     Returns:
         [N, O, H, W], or [N, O, 2H, 2W] with ``up``.
     """
     style = style * fan_in_scale(weight)
-    if on_weights:
-        return _grouped(x, modulated_weight(weight, style, demodulate=demodulate), up=up)
     out = _conv(x * style[:, :, None, None], weight, up=up)
     if not demodulate:
         return out
@@ -52,30 +46,14 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
     return (squares + 1e-8).rsqrt()
 
 
-def modulated_weight(weight: Tensor, style: Tensor, *, demodulate: bool) -> Tensor:
-    """The kernel of each sample, [N, O, I, k, k], for styles [N, I] that carry the scale of the fan-in."""
-    modulated = weight * style[:, None, :, None, None]
-    if demodulate:
-        modulated = modulated * demodulation(weight, style)[:, :, None, None, None]
-    return modulated
-
-
 def fan_in_scale(weight: Tensor) -> float:
     """One over the root of the number of inputs of each output of a kernel [O, I, k, k] (equalised learning rate)."""
     return float(weight[0].numel() ** -0.5)
 
 
-def _conv(x: Tensor, weight: Tensor, *, up: bool, groups: int = 1) -> Tensor:
-    """Convolve with a kernel [groups * O, I, k, k], keeping the size or doubling it."""
+def _conv(x: Tensor, weight: Tensor, *, up: bool) -> Tensor:
+    """Convolve with a kernel [O, I, k, k], keeping the size or doubling it."""
     if not up:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
-    transposed = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-    full = F.conv_transpose2d(x, transposed, stride=2, groups=groups)
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    full = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
     return upfirdn2d(full, fir_kernel(gain=4.0).to(x.device), pad=(1, 1))
-
-
-def _grouped(x: Tensor, weight: Tensor, *, up: bool) -> Tensor:
-    """Convolve sample n with kernel n: the samples become the groups of one sample."""
-    n, c, h, w = x.shape
-    out = _conv(x.reshape(1, n * c, h, w), weight.flatten(0, 1), up=up, groups=n)
-    return out.reshape(n, -1, *out.shape[2:])

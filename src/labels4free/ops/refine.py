@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ _WIDTHS_PER_RADIUS = 32
 _FIT_RADIUS = 8  # pixels: larger windows are fitted on maps pooled until they are no larger than twice that
 
 Refinement = Literal["guided", "closed-form"]
-REFINEMENTS: tuple[Refinement, ...] = ("guided", "closed-form")
 """The ways of refining alpha."""
 
 
@@ -67,7 +66,7 @@ def refine_alpha(
         return guided_filter(guide, alpha, radius, eps)
     if method == "closed-form":
         return closed_form(guide, alpha, radius)
-    raise ConfigError(f"Alpha can be refined by {' or '.join(REFINEMENTS)}, got {method!r}.")
+    raise ConfigError(f"Alpha can be refined by {' or '.join(get_args(Refinement))}, got {method!r}.")
 
 
 def guided_filter(guide: Tensor, alpha: Tensor, radius: int, eps: float) -> Tensor:

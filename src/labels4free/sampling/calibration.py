@@ -7,11 +7,12 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from labels4free.errors import DataError, RunError
-from labels4free.files import write_atomically, write_failure
+from labels4free.errors import RunError
+from labels4free.folders import write_json
 from labels4free.sampling.filters import Thresholds, calibrate
 from labels4free.sampling.pair import PairRenderer
 from labels4free.sampling.stream import Choice, finished_candidates
+from labels4free.settings import as_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,10 +47,7 @@ def find_thresholds(renderer: PairRenderer, out: Path) -> Thresholds:
     _log.info("Finding the filters' quantiles on the first %d candidates", filters.calibration)
     measured = finished_candidates(measuring(renderer), range(filters.calibration), Choice())
     thresholds = calibrate([one.record for one in measured], filters)
-    try:
-        write_atomically(path, (json.dumps(thresholds.to_json(), indent=1) + "\n").encode())
-    except OSError as error:
-        raise RunError(write_failure(path, error)) from error
+    write_json(path, as_json(thresholds))
     return thresholds
 
 
@@ -61,7 +59,7 @@ def read_thresholds(path: Path) -> Thresholds:
     """
     try:
         return Thresholds.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, DataError) as error:
+    except (OSError, ValueError) as error:  # ours are ValueErrors, too
         raise RunError(f"{path} is damaged ({error}): remove it, and it is made again.") from error
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from labels4free.data.pairs import PARTS, PairLayout
+from labels4free.data.names import PARTS
+from labels4free.data.pairs import PairLayout
 from labels4free.errors import ConfigError
-from labels4free.ops.refine import REFINEMENTS, Refinement
-from labels4free.sampling.filters import FilterConfig
+from labels4free.ops.refine import Refinement  # noqa: TC001  the checks look it up
+from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.uncertainty import UncertaintyConfig
+from labels4free.settings import build, check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-IMAGE_FORMATS = ("png", "jpeg", "webp")
-FORMATS = ("folder", "webdataset", "coco", "huggingface")
+Format = Literal["folder", "webdataset", "coco", "huggingface"]
 GENERATED = "generated"
 """The value of ``backgrounds`` for the generator's own."""
 
+_DERIVED = ("noise", "backgrounds_digest")  # what a manifest says beside the settings
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -41,14 +43,14 @@ class SampleConfig:
             package ``pymatting``) or None. Take masks of refined alpha at a threshold of 0.5: borders become softer.
         size: Side of the written pictures in pixels, a divisor of the generator's resolution (box filter); None for
             the generator's resolution.
-        parts: What is written of each pair: names of :data:`labels4free.data.pairs.PARTS`. Nothing is rendered that
+        parts: What is written of each pair: names of :data:`labels4free.data.names.PARTS`. Nothing is rendered that
             they do not need.
         format: How pairs are written: ``folder``, ``webdataset``, ``coco`` or ``huggingface``.
         image_format: ``png``, ``jpeg`` or ``webp`` for colour pictures. All else is written without loss.
         quality: Of JPEG and WebP, 1 to 100.
         alpha_bits: 8 or 16 bits a pixel of alpha.
         category: What the object is called, in formats that name it.
-        coco_polygons: Whether COCO's masks are written as polygons too, in a second file.
+        coco_polygons: Refused: COCO's masks are written as run lengths, which are exact.
         shard_size: Candidates of a shard, at least 1: what is written, checked and resumed as one.
         batch_size: Pairs rendered at once on an accelerator, where it decides about the last bits. On a CPU each pair
             is rendered alone, on one thread, several at a time: there it changes nothing.
@@ -71,8 +73,8 @@ class SampleConfig:
     refine: Refinement | None = None
     size: int | None = None
     parts: tuple[str, ...] = ("image", "alpha", "mask")
-    format: str = "folder"
-    image_format: str = "png"
+    format: Format = "folder"
+    image_format: Literal["png", "jpeg", "webp"] = "png"
     quality: int = 95
     alpha_bits: int = 8
     category: str = "object"
@@ -84,48 +86,19 @@ class SampleConfig:
     discriminator: str | None = None
 
     def __post_init__(self) -> None:
-        self._check_latents()
-        self._check_pictures()
-        if self.shard_size < 1:
-            raise ConfigError(f"shard_size must be at least 1 candidate, got {self.shard_size}.")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}.")
-        if self.filters.max_uncertainty_quantile is not None and not self.uncertainty.enabled:
-            raise ConfigError(
-                "max_uncertainty_quantile needs an uncertainty: ask for noise or mixing views, or give an ensemble."
-            )
-        if self.filters.min_realism_quantile is not None and self.discriminator is None:
-            raise ConfigError("min_realism_quantile needs a discriminator: give the file of the generator's.")
-
-    def _check_latents(self) -> None:
-        for name in ("min_truncation_psi", "max_truncation_psi"):
-            if not -2.0 <= (value := getattr(self, name)) <= 2.0:
-                raise ConfigError(f"{name} must lie in [-2, 2], got {value}; 0.7 is usual.")
+        check_types(self)
+        within(self, "[-2, 2]", "min_truncation_psi", "max_truncation_psi", hint="0.7 is usual")
+        within(self, "[0, 1]", "style_mixing", "threshold")
+        within(self, "[0, inf)", "label")
+        within(self, "[1, inf)", "size", "shard_size", "batch_size")
+        within(self, "[1, 100]", "quality")
         if self.min_truncation_psi > self.max_truncation_psi:
             raise ConfigError(
                 f"min_truncation_psi {self.min_truncation_psi} is above max_truncation_psi {self.max_truncation_psi}."
             )
-        if not 0.0 <= self.style_mixing <= 1.0:
-            raise ConfigError(f"style_mixing must be a share of the pairs in [0, 1], got {self.style_mixing}.")
-        if self.label is not None and self.label < 0:
-            raise ConfigError(f"label must be the number of a class, from 0, got {self.label}.")
-
-    def _check_pictures(self) -> None:
-        if not 0.0 <= self.threshold <= 1.0:
-            raise ConfigError(f"threshold must lie in [0, 1], got {self.threshold}; 0.9 is usual.")
-        if self.refine is not None and self.refine not in REFINEMENTS:
-            raise ConfigError(f"refine must be none or one of {', '.join(REFINEMENTS)}, got {self.refine!r}.")
-        if self.size is not None and self.size < 1:
-            raise ConfigError(f"size must be at least 1 pixel, got {self.size}.")
-        unknown = [part for part in self.parts if part not in PARTS]
-        if unknown or not self.parts or len(set(self.parts)) < len(self.parts):
+        if set(self.parts) - set(PARTS) or not self.parts or len(set(self.parts)) < len(self.parts):
             got = ", ".join(self.parts) or "none"
             raise ConfigError(f"parts must be some of {', '.join(PARTS)}, each once; got {got}.")
-        for name, allowed in (("format", FORMATS), ("image_format", IMAGE_FORMATS)):
-            if (value := getattr(self, name)) not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
-        if not 1 <= self.quality <= 100:
-            raise ConfigError(f"quality must lie in [1, 100], got {self.quality}; 95 is usual.")
         if self.alpha_bits not in (8, 16):
             raise ConfigError(f"alpha_bits must be 8 or 16, got {self.alpha_bits}.")
         if not self.category.strip():
@@ -135,6 +108,12 @@ class SampleConfig:
                 f"backgrounds must be {GENERATED!r}, a folder of pictures or a colour such as '#20a040', got "
                 f"{self.backgrounds!r}."
             )
+        if self.filters.max_uncertainty_quantile is not None and not self.uncertainty.enabled:
+            raise ConfigError(
+                "max_uncertainty_quantile needs an uncertainty: ask for noise or mixing views, or give an ensemble."
+            )
+        if self.filters.min_realism_quantile is not None and self.discriminator is None:
+            raise ConfigError("min_realism_quantile needs a discriminator: give the file of the generator's.")
 
     @property
     def colour(self) -> tuple[int, int, int] | None:
@@ -162,44 +141,24 @@ class SampleConfig:
             coco_polygons=self.coco_polygons,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """All settings as JSON values, sections as objects."""
-        values = asdict(self)
-        values["parts"] = list(self.parts)
-        values["uncertainty"]["ensemble"] = list(self.uncertainty.ensemble)
-        return values
-
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Undo :meth:`to_json`; names that are no settings of ours are passed over.
+        """The settings that a manifest holds, without what follows from them and the generator.
 
         Raises:
-            ConfigError: If a value is of another kind or out of range.
+            ConfigError: If a name is unknown, or a value of another kind or out of range.
         """
-        try:
-            known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-            known["parts"] = tuple(known.get("parts", ("image", "alpha", "mask")))
-            known["filters"] = FilterConfig(**known.get("filters", {}))
-            uncertainty = dict(known.get("uncertainty", {}))
-            uncertainty["ensemble"] = tuple(uncertainty.get("ensemble", ()))
-            known["uncertainty"] = UncertaintyConfig(**uncertainty)
-            return cls(**known)
-        except TypeError as error:
-            raise ConfigError(f"These are no settings of a data set ({error}).") from error
+        return build(cls, {name: value for name, value in values.items() if name not in _DERIVED})
 
 
-def published(**changes: Any) -> SampleConfig:
-    """What ``test_sample.py`` of RameenAbdal/Labels4Free renders: truncation 0.5, masks at 0.9, all five pictures.
+PUBLISHED = SampleConfig(
+    min_truncation_psi=0.5,
+    max_truncation_psi=0.5,
+    threshold=0.9,
+    parts=("image", "alpha", "mask", "composite", "background"),
+    filters=NO_FILTERS,
+)
+"""What ``test_sample.py`` of RameenAbdal/Labels4Free renders: truncation 0.5, masks at 0.9, all five pictures.
 
-    It draws its latents without a seed and keeps every sample, so the filters are off.
-    """
-    from labels4free.sampling.filters import NO_FILTERS
-
-    settings: dict[str, Any] = {
-        "min_truncation_psi": 0.5,
-        "max_truncation_psi": 0.5,
-        "threshold": 0.9,
-        "parts": ("image", "alpha", "mask", "composite", "background"),
-        "filters": NO_FILTERS,
-    }
-    return SampleConfig(**settings | changes)
+It draws its latents without a seed and keeps every sample, so the filters are off.
+"""

@@ -18,12 +18,14 @@ import PIL
 import torch
 
 from labels4free import __version__
-from labels4free.checkpoints.loading import generator_fingerprint
-from labels4free.data.pair_formats import FORMATS
-from labels4free.data.pair_manifest import FORMAT, KIND, open_data_set, write_manifest
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.data.names import KIND, MANIFEST
+from labels4free.data.pair_formats import PAIR_FORMATS
+from labels4free.data.pair_manifest import FORMAT, read_manifest
 from labels4free.data.shard_records import SHARD_FOLDER, ShardRecord, file_entry, shard_path
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.files import remove_leftovers
+from labels4free.folders import claim, write_json
 from labels4free.sampling.calibration import find_thresholds
 from labels4free.sampling.card import data_card
 from labels4free.sampling.config import SampleConfig
@@ -32,9 +34,10 @@ from labels4free.sampling.shards import Share, check_shards, finished_shard, sha
 from labels4free.sampling.sheets import Previews, write_sheets
 from labels4free.sampling.summary import SampleSummary, Tally
 from labels4free.sampling.workers import write_shards_in_processes
+from labels4free.settings import as_json, flat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from labels4free.data.pairs import PairRecord
     from labels4free.layered import LayeredGenerator
@@ -88,11 +91,11 @@ def sample_dataset(
         raise ConfigError(f"num must be at least 1 sample, got {num}.")
     mine = share.shards(shard_count(num, config.shard_size))
     renderer = PairRenderer(layered, config)
-    FORMATS[config.format].check(config.layout(renderer.size))
+    PAIR_FORMATS[config.format].check(config.layout(renderer.size))
     data_set = _DataSet(renderer, out, num)
     manifest = data_set.describe(generator_name, alpha_name)
     start = time.monotonic()
-    open_data_set(out, manifest)
+    _claim(out, manifest)
     remove_leftovers(out)
     rendered = data_set.make(mine, share.workers, progress)
     return data_set.finish(manifest, rendered, start)
@@ -104,7 +107,7 @@ class _DataSet:
     def __init__(self, renderer: PairRenderer, out: Path, num: int) -> None:
         self.renderer, self.out, self.num = renderer, out, num
         self.config = renderer.config
-        self.format, self.layout = FORMATS[self.config.format], self.config.layout(renderer.size)
+        self.format, self.layout = PAIR_FORMATS[self.config.format], self.config.layout(renderer.size)
         self.count = shard_count(num, self.config.shard_size)
         self.previews = Previews(self.config)
 
@@ -167,7 +170,7 @@ class _DataSet:
             card = data_card(manifest)
             files = self.format.finish(self.out, self.layout, self._records_by_shard(), card)
             manifest["files"] = {name: [entry.bytes, entry.sha256] for name, entry in sorted(files.items())}
-        write_manifest(self.out, manifest)
+        write_json(self.out / MANIFEST, manifest)
         if not tally.kept:
             raise RunError(
                 f"None of the {self.num} candidates passed the filters ({_reasons(summary)}), so that {self.out} holds "
@@ -202,12 +205,12 @@ class _DataSet:
                 "name": generator_name,
                 "family": generator.family,
                 "resolution": generator.resolution,
-                "fingerprint": generator_fingerprint(generator),
+                "fingerprint": state_hash(generator),
             },
             "alpha_network": {
                 "name": alpha_name,
                 "parameters": sum(p.numel() for p in alpha_network.parameters()),
-                "fingerprint": generator_fingerprint(alpha_network),
+                "fingerprint": state_hash(alpha_network),
             },
             "latents": latents,
             "versions": {
@@ -225,15 +228,34 @@ class _DataSet:
     def _settings(self) -> dict[str, Any]:
         """All settings, with what the defaults mean for this generator."""
         config, generator = self.config, self.renderer.layered.generator
-        settings = replace(
-            config, size=self.renderer.size, background=config.background or generator.default_background
-        ).to_json()
+        background = config.background or generator.default_background
+        settings = as_json(replace(config, size=self.renderer.size, background=background))
         if self.renderer.on_cpu:
             del settings["batch_size"]  # does not change the pairs
         settings["noise"] = "fixed"
         if self.renderer.pictures is not None:
             settings["backgrounds_digest"] = self.renderer.pictures.digest
         return settings
+
+
+def _claim(out: Path, manifest: Mapping[str, Any]) -> None:
+    """Take the folder for the data set of a manifest, and write that where it is new."""
+    if claim(out, MANIFEST, _identity(manifest), "samples", lambda: _identity(read_manifest(out))):
+        earlier, num = read_manifest(out)["num"], manifest["num"]
+        if earlier > num:
+            raise RunError(
+                f"{out} is for {earlier} samples of the same settings, asked for were {num}: ask for {earlier} or "
+                f"more, or choose another output folder."
+            )
+        if earlier == num:
+            return
+    write_json(out / MANIFEST, manifest)  # first of all files: its presence says that the folder is a data set
+
+
+def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a data set from another, however many pairs it has so far."""
+    networks = {name.replace("_", " "): manifest[name].get("fingerprint") for name in ("generator", "alpha_network")}
+    return networks | dict(sorted(flat(manifest["settings"]).items()))
 
 
 def _reasons(summary: SampleSummary) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from labels4free.errors import ConfigError, DataError
+from labels4free.settings import build, check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,27 +53,16 @@ class FilterConfig:
     calibration: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("min_coverage", "max_coverage", "min_largest_share"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], got {value}.")
+        check_types(self)
+        within(self, "[0, 1]", "min_coverage", "max_coverage", "min_largest_share")
+        within(self, "[1, inf)", "max_components", "calibration")
+        within(self, "(0, 1]", "max_uncertainty_quantile", hint="0.9 keeps the most certain nine tenths")
+        within(self, "[0, 1)", "min_binarity_quantile", hint="0.1 drops the least decided tenth")
+        within(self, "[0, 1)", "min_realism_quantile", hint="0.1 drops the least real tenth")
         if self.min_coverage > self.max_coverage:
             raise ConfigError(
                 f"min_coverage {self.min_coverage} is above max_coverage {self.max_coverage}: no mask could pass."
             )
-        if self.max_components is not None and self.max_components < 1:
-            raise ConfigError(f"max_components must be at least 1, or None for any number; got {self.max_components}.")
-        if self.max_uncertainty_quantile is not None and not 0 < self.max_uncertainty_quantile <= 1:
-            raise ConfigError(
-                f"max_uncertainty_quantile must lie in (0, 1], got {self.max_uncertainty_quantile}; 0.9 keeps the most "
-                "certain nine tenths."
-            )
-        for name, least in (("min_binarity_quantile", "least decided"), ("min_realism_quantile", "least real")):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"{name} must lie in [0, 1), got {value}; 0.1 drops the {least} tenth.")
-        if self.calibration < 1:
-            raise ConfigError(f"calibration must be at least 1 candidate, got {self.calibration}.")
 
     @property
     def needs_calibration(self) -> bool:
@@ -109,27 +99,17 @@ class Thresholds:
     min_realism: float | None = None
     calibrated_on: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """The attributes as JSON values."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Undo :meth:`to_json`.
+        """Undo :func:`labels4free.settings.as_json`.
 
         Raises:
-            DataError: If a value is missing, of another kind or unknown.
+            ConfigError: If a value is missing, of another kind or unknown.
         """
         names = {f.name for f in fields(cls)}
-        whole = {"max_components", "calibrated_on"}
-        required = {"min_coverage", "max_coverage", "calibrated_on"}
-        ok = isinstance(values, dict) and values.keys() == names
-        for name, value in values.items() if ok else ():
-            kinds: tuple[type, ...] = (int,) if name in whole else (int, float)
-            ok = ok and (type(value) in kinds or (value is None and name not in required))
-        if not ok:
-            raise DataError(f"These are no thresholds of filters, which are {', '.join(sorted(names))}: {values!r}.")
-        return cls(**values)
+        if not isinstance(values, dict) or values.keys() != names:
+            raise ConfigError(f"These are no thresholds of filters, which are {', '.join(sorted(names))}: {values!r}.")
+        return build(cls, values)
 
 
 def calibrate(records: Iterable[PairRecord], config: FilterConfig) -> Thresholds:

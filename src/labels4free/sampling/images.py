@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.images import write_png
+from labels4free.data.parallel import threaded_map
 from labels4free.errors import ConfigError, DataError
-from labels4free.sampling.latent_files import write_latents
+from labels4free.pictures.contact_sheet import contact_sheet
+from labels4free.pictures.pixels import write_png
+from labels4free.sampling.latent_files import read_latents, write_latents
 from labels4free.sampling.picture_folder import FileFormat, open_folder
 from labels4free.sampling.rendering import shrunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from labels4free.generators.base import Generator
     from labels4free.sampling.rendering import Renderer
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -47,6 +47,16 @@ class Sources:
 
     seeds: Sequence[int] = ()
     latents: Tensor | None = None
+
+    @classmethod
+    def read(cls, seeds: Sequence[int], files: Iterable[str | Path], generator: Generator) -> Self:
+        """Seeds, and behind them the latents of files.
+
+        Raises:
+            DataError, CheckpointError: As :func:`labels4free.sampling.latent_files.read_latents`.
+        """
+        latents = [read_latents(path, generator) for path in files]
+        return cls(seeds, torch.cat(latents) if latents else None)
 
     def __len__(self) -> int:
         return len(self.seeds) + (0 if self.latents is None else len(self.latents))
@@ -130,8 +140,12 @@ def generate_images(
     done = len(sources) - len(missing)
     if progress:
         progress(done, len(sources))
-    pictures = ((paths[k], picture) for k, picture in _render(renderer, sources, missing))
-    with closing(_written(pictures, file_format)) as files:
+
+    def write(made: tuple[int, NDArray[np.uint8]]) -> None:
+        file_format.write(paths[made[0]], made[1])
+
+    # In threads, while the next pictures are rendered.
+    with closing(threaded_map(write, _render(renderer, sources, missing), _WRITERS, 2 * _WRITERS)) as files:
         for _ in files:
             done += 1
             if progress:
@@ -149,21 +163,6 @@ def _render(renderer: Renderer, sources: Sources, wanted: list[int]) -> Iterator
         batch = wanted[first : first + renderer.batch_size]
         ws = torch.cat([sources.ws(k, renderer) for k in batch])
         yield from zip(batch, renderer.pictures(ws, renderer.noise_of([sources.number(k) for k in batch])), strict=True)
-
-
-def _written(pictures: Iterable[tuple[Path, NDArray[np.uint8]]], file_format: FileFormat) -> Generator[None]:
-    """Write pictures in threads while the next ones are rendered; yields once for each that is on disk."""
-    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="picture")
-    pending: deque[Future[None]] = deque()
-    try:
-        for path, picture in pictures:
-            pending.append(pool.submit(file_format.write, path, picture))
-            while pending and (pending[0].done() or len(pending) > 2 * _WRITERS):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _write_sheet(out: Path, paths: list[Path], sources: Sources) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from labels4free.data.films import FilmLayout, check_film, write_film
 from labels4free.errors import ConfigError
 from labels4free.generators.base import sample_label, sample_z
+from labels4free.pictures.films import FilmLayout, check_film, write_film
+from labels4free.settings import check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from labels4free.sampling.images import Sources
     from labels4free.sampling.rendering import Renderer
-
-Space = Literal["w", "z"]
-Curve = Literal["spline", "linear"]
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,12 @@ class FilmConfig:
     frames: int = 60
     fps: int = 24
     loop: bool = False
-    space: Space = "w"
-    curve: Curve = "spline"
+    space: Literal["w", "z"] = "w"
+    curve: Literal["spline", "linear"] = "spline"
 
     def __post_init__(self) -> None:
-        for name in ("frames", "fps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name, choices in (("space", Space), ("curve", Curve)):
-            if getattr(self, name) not in get_args(choices):
-                raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}; got {getattr(self, name)!r}.")
+        check_types(self)
+        within(self, "[1, inf)", "frames", "fps")
 
     def count(self, pictures: int) -> int:
         """Frames of the whole film."""

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from labels4free.checkpoints.torch_file import read_torch_file
-from labels4free.errors import DataError
-from labels4free.files import opened_atomically, write_failure
+from labels4free.errors import DataError, Labels4FreeError
+from labels4free.files import failing_as, opened_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from labels4free.generators.base import Generator
 
 _NAMES = ("ws", "w")
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, SafetensorError)
 _LARGEST = 2**31  # bytes of an array: a million latents
 
 
@@ -55,7 +56,12 @@ def read_latents(path: str | Path, generator: Generator) -> Tensor:
         raise DataError(f"{path} is no file of latents: its name must end in {', '.join(readers)}.")
     if path.stat().st_size > _LARGEST:
         raise DataError(f"{path} has more than 2 GiB: split its latents into several files.")
-    return torch.cat([_fit(path, values, generator) for values in reader(path)])
+    try:
+        return torch.cat([_fit(path, values, generator) for values in reader(path)])
+    except Labels4FreeError:
+        raise
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
 
 
 def write_latents(path: str | Path, ws: Iterable[Tensor], numbers: list[int], w_avg: Tensor) -> None:
@@ -73,49 +79,37 @@ def write_latents(path: str | Path, ws: Iterable[Tensor], numbers: list[int], w_
         DataError: If it cannot be written.
     """
     path = Path(path)
-    try:
-        with opened_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
-            header: dict[str, Any] | None = None
-            with archive.open(zipfile.ZipInfo("ws.npy"), "w", force_zip64=True) as entry:
-                for one in ws:
-                    rows = one.detach().to("cpu", torch.float32).contiguous().numpy()
-                    if header is None:
-                        header = {"descr": "<f4", "fortran_order": False, "shape": (len(numbers), *rows.shape[1:])}
-                        np.lib.format.write_array_header_1_0(entry, header)
-                    entry.write(rows.astype("<f4").tobytes())
-            average = w_avg.detach().to("cpu", torch.float32).numpy().astype("<f4")
-            for name, values in (("w_avg", average), ("seeds", np.array(numbers, dtype="<i8"))):
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as entry:
-                    np.lib.format.write_array(entry, values, allow_pickle=False)
-    except OSError as error:
-        raise DataError(write_failure(path, error)) from error
+    with failing_as(DataError, path), opened_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+        header: dict[str, Any] | None = None
+        with archive.open(zipfile.ZipInfo("ws.npy"), "w", force_zip64=True) as entry:
+            for one in ws:
+                rows = one.detach().to("cpu", torch.float32).contiguous().numpy()
+                if header is None:
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(numbers), *rows.shape[1:])}
+                    np.lib.format.write_array_header_1_0(entry, header)
+                entry.write(rows.astype("<f4").tobytes())
+        average = w_avg.detach().to("cpu", torch.float32).numpy().astype("<f4")
+        for name, values in (("w_avg", average), ("seeds", np.array(numbers, dtype="<i8"))):
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as entry:
+                np.lib.format.write_array(entry, values, allow_pickle=False)
 
 
 def _read_npz(path: Path) -> list[Tensor]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        name = _choose(path, list(sizes))
-        if sizes[name] > _LARGEST:
-            raise DataError(f"{path} has more than 2 GiB in {name!r}: split its latents into several files.")
-        with np.load(path, allow_pickle=False) as arrays:
-            return [_tensor(path, arrays[name])]
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, error) from error
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    name = _choose(path, list(sizes))
+    if sizes[name] > _LARGEST:
+        raise DataError(f"{path} has more than 2 GiB in {name!r}: split its latents into several files.")
+    with np.load(path, allow_pickle=False) as arrays:
+        return [_tensor(path, arrays[name])]
 
 
 def _read_npy(path: Path) -> list[Tensor]:
-    try:
-        return [_tensor(path, np.load(path, allow_pickle=False))]
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise _damaged(path, error) from error
+    return [_tensor(path, np.load(path, allow_pickle=False))]
 
 
 def _read_safetensors(path: Path) -> list[Tensor]:
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
+    tensors = load_file(path)
     return [tensors[_choose(path, list(tensors))]]
 
 

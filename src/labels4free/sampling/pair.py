@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,17 +10,17 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.checkpoints.loading import load_discriminator
-from labels4free.data.images import to_uint8
 from labels4free.data.pairs import Pair, measure
-from labels4free.errors import ConfigError
-from labels4free.generators.base import mix_styles, sample_label
+from labels4free.generators.base import check_rendering, mix_styles, sample_label
 from labels4free.layered import composite
 from labels4free.losses import binarization
 from labels4free.ops.refine import refine_alpha
+from labels4free.pictures.pixels import to_uint8
 from labels4free.sampling.backgrounds import PictureBackgrounds, solid_background
 from labels4free.sampling.config import GENERATED, SampleConfig
 from labels4free.sampling.realism import measure_realism
 from labels4free.sampling.uncertainty import UncertaintyMeter, load_members
+from labels4free.seeds import MIXED_STYLES, draw, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.layered import Foreground, LayeredGenerator
-
-_MIXING_SEED = 0x31C5  # keeps the other latent of a style mixing apart from the latents of all pairs
 
 
 class Candidate(NamedTuple):
@@ -48,12 +45,6 @@ class _Rows(NamedTuple):
     background_ws: Tensor | None
     truncations: list[float]
     labels: list[int | None]
-
-
-def draw(seed: int, index: int, what: str) -> float:
-    """An even draw from [0, 1) that depends on its arguments alone, on every machine and in every version."""
-    digest = hashlib.sha256(f"labels4free {what} {seed} {index}".encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
 
 @contextlib.contextmanager
@@ -91,9 +82,9 @@ class PairRenderer:
     """
 
     def __init__(self, layered: LayeredGenerator, config: SampleConfig) -> None:
-        check_fits(layered, config)
-        self.layered, self.config = layered, config
         generator = layered.generator
+        check_rendering(generator, size=config.size, background=config.background, label=config.label)
+        self.layered, self.config = layered, config
         self.size = config.size or generator.resolution
         device = generator.w_avg.device
         self.pictures: PictureBackgrounds | None = None
@@ -182,7 +173,7 @@ class PairRenderer:
         for index, psi, label in zip(indices, truncations, labels, strict=True):
             own = generator.draw_ws(config.seed, 2 * index, psi, label=label)
             if draw(config.seed, index, "mixing") < config.style_mixing:
-                other = generator.draw_ws(config.seed ^ _MIXING_SEED, index, psi, label=label)
+                other = generator.draw_ws(series(config.seed, MIXED_STYLES), index, psi, label=label)
                 crossover = 1 + int(draw(config.seed, index, "crossover") * (generator.num_ws - 1))
                 own = mix_styles(own, other, crossover)
             ws.append(own)
@@ -239,34 +230,6 @@ class PairRenderer:
 
     def _shrink(self, maps: Tensor) -> Tensor:
         return maps if self.size == maps.shape[-1] else F.avg_pool2d(maps, maps.shape[-1] // self.size)
-
-
-def render_pair(layered: LayeredGenerator, config: SampleConfig, index: int) -> Pair:
-    """Render one pair: the same as in any data set of these settings, on a CPU to the last bit.
-
-    Args:
-        layered: Generator and alpha network.
-        config: The settings.
-        index: The pair's number, from 0.
-
-    Raises:
-        ConfigError, CheckpointError, DataError: As :class:`PairRenderer`.
-    """
-    with single_thread():
-        return PairRenderer(layered, config).render([index])[0].pair
-
-
-def check_fits(layered: LayeredGenerator, config: SampleConfig) -> None:
-    """Raise :class:`ConfigError` unless a data set of these settings can be made with this generator."""
-    generator = layered.generator
-    if config.size is not None and generator.resolution % config.size:
-        raise ConfigError(f"size must divide the generator's resolution {generator.resolution}, got {config.size}.")
-    if config.background is not None and config.background not in generator.background_modes:
-        modes = ", ".join(generator.background_modes)
-        raise ConfigError(f"Unknown background mode {config.background!r}; {generator.family} has {modes}.")
-    if config.label is not None and config.label >= generator.c_dim:
-        has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes, so leave the label out"
-        raise ConfigError(f"This generator has {has}; got label {config.label}.")
 
 
 def _to_integers(alpha: Tensor, bits: int) -> NDArray[Any]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import platform
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import PIL
 import torch
 from PIL import Image, features
 
 from labels4free import __version__
-from labels4free.checkpoints.loading import generator_fingerprint
-from labels4free.data.images import write_png
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.errors import ConfigError, DataError, RunError
-from labels4free.files import TEMPORARY_SUFFIX, remove_leftovers, write_atomically, write_failure
+from labels4free.files import failing_as, remove_leftovers, write_atomically
+from labels4free.folders import claim, read_json, write_json
+from labels4free.pictures.pixels import write_png
+from labels4free.settings import check_types, within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 MANIFEST = "pictures.json"
 KIND = "labels4free_pictures"
 """What the manifest says under "kind"."""
+
+_OF_LATENTS = ("set of latents", "truncation_psi of latents")
 
 PictureFormat = Literal["png", "jpeg", "webp"]
 _ENDINGS: dict[PictureFormat, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -52,10 +55,8 @@ class FileFormat:
     quality: int = 95
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(PictureFormat):
-            raise ConfigError(f"format must be one of {', '.join(get_args(PictureFormat))}; got {self.name!r}.")
-        if not 1 <= self.quality <= 100:
-            raise ConfigError(f"quality must be from 1 to 100, got {self.quality}.")
+        check_types(self)
+        within(self, "[1, 100]", "quality")
         if self.name == "webp" and not features.check("webp"):
             raise ConfigError("This Pillow was built without WebP: choose png or jpeg.")
 
@@ -71,14 +72,13 @@ class FileFormat:
             DataError: If the file cannot be written.
         """
         if self.name == "png":
-            return write_png(path, pixels)
+            write_png(path, pixels)
+            return
         buffer = io.BytesIO()
         options = {"subsampling": 0} if self.name == "jpeg" and self.quality >= 90 else {}
         Image.fromarray(pixels).save(buffer, format=self.name, quality=self.quality, **options)
-        try:
+        with failing_as(DataError, path):
             write_atomically(path, buffer.getbuffer(), sync=False)
-        except OSError as error:
-            raise DataError(write_failure(path, error)) from error
 
 
 def open_folder(
@@ -97,51 +97,32 @@ def open_folder(
         RunError: If the folder holds something else, or cannot be written.
     """
     manifest = _describe(renderer, latents, file_format, generator_name)
-    path = out / MANIFEST
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file, a folder was expected: choose another output folder.")
-    if path.exists():
-        earlier = _read_settings(path, manifest["generator"]["fingerprint"])
-        settings: dict[str, Any] = manifest["settings"]
-        for name in ("latents", "latents_psi"):
-            settings[name] = earlier.get(name) if settings[name] is None else settings[name]
-        for name in earlier | settings:
-            was, asked = earlier.get(name), settings.get(name)
-            if was != asked and not (name in ("latents", "latents_psi") and was is None):
-                raise RunError(f"{out} holds pictures made with {_difference(name, was, asked)}")
-    elif out.exists() and any(other.suffix != TEMPORARY_SUFFIX for other in out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no earlier pictures: choose a new or empty output folder.")
+    if claim(out, MANIFEST, _identity(manifest), "pictures", lambda: _identity(_read_manifest(out)), free=_OF_LATENTS):
+        earlier = _read_manifest(out)["settings"]
+        for name in ("latents", "latents_psi"):  # a call for seeds alone does not forget them
+            if manifest["settings"][name] is None:
+                manifest["settings"][name] = earlier.get(name)
     remove_leftovers(out)
-    try:
-        write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
-    except OSError as error:
-        raise RunError(write_failure(path, error)) from error
+    write_json(out / MANIFEST, manifest)
 
 
-def _read_settings(path: Path, fingerprint: str) -> dict[str, Any]:
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        known = earlier["kind"] == KIND and isinstance(earlier["settings"], dict)
-        other_generator = earlier["generator"]["fingerprint"] != fingerprint
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        known = other_generator = False
-    if not known:
-        raise RunError(f"{path} is not a manifest of pictures: choose another output folder.")
-    if other_generator:
-        raise RunError(f"{path.parent} holds pictures of another generator: choose another output folder.")
-    settings: dict[str, Any] = earlier["settings"]
-    return settings
+def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What pictures of one folder have in common."""
+    settings = dict(manifest["settings"])
+    of_latents = (settings.pop("latents", None), settings.pop("latents_psi", None))
+    return {
+        "generator": manifest["generator"].get("fingerprint"),
+        **settings,
+        **dict(zip(_OF_LATENTS, of_latents, strict=True)),
+    }
 
 
-def _difference(name: str, was: object, value: object) -> str:
-    if name == "latents":
-        return "other latents: choose another output folder."
-    name = "truncation_psi of latents" if name == "latents_psi" else name
-    return f"{name} {_word(was)}, asked for was {_word(value)}: choose another output folder."
-
-
-def _word(value: object) -> str:
-    return "by default" if value is None else str(value)
+def _read_manifest(out: Path) -> dict[str, Any]:
+    manifest = read_json(out / MANIFEST, "pictures")
+    parts = (manifest.get("settings"), manifest.get("generator"))
+    if manifest.get("kind") != KIND or not all(isinstance(part, dict) for part in parts):
+        raise RunError(f"{out / MANIFEST} is not a manifest of pictures: choose another folder.")
+    return manifest
 
 
 def _describe(
@@ -165,7 +146,7 @@ def _describe(
             "name": generator_name,
             "family": generator.family,
             "resolution": generator.resolution,
-            "fingerprint": generator_fingerprint(generator),
+            "fingerprint": state_hash(generator),
         },
         "seeds": "seed s: generator.draw_ws(s, 0)",
         "versions": {

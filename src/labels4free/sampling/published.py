@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labels4free.data.images import write_png
 from labels4free.data.pair_formats import read_pairs
+from labels4free.data.parallel import batches
+from labels4free.pictures.pixels import write_png
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from labels4free.data.pairs import Pair
 
 GRIDS = "grids"
 """Folder of the pages, in the data set's."""
@@ -46,7 +45,7 @@ def write_grids(out: Path) -> int:
         DataError: If the data set cannot be read, or a page cannot be written.
     """
     page = 0
-    for page, pairs in enumerate(_pages(read_pairs(out)), start=1):
+    for page, pairs in enumerate(batches(read_pairs(out), _SAMPLES), start=1):
         for part, name in GRID_NAMES.items():
             if all(part in pair.pictures for pair in pairs):
                 pictures = [_eight_bits(pair.pictures[part]) for pair in pairs]
@@ -70,17 +69,6 @@ def grid(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         x = _PADDING + number % columns * (width + _PADDING)
         page[y : y + height, x : x + width] = picture
     return page
-
-
-def _pages(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
-    page: list[Pair] = []
-    for pair in pairs:
-        page.append(pair)
-        if len(page) == _SAMPLES:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 def _eight_bits(picture: NDArray[Any]) -> NDArray[np.uint8]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from labels4free.data.images import to_uint8
 from labels4free.errors import ConfigError
-from labels4free.generators.base import NoiseMode
+from labels4free.generators.base import NoiseMode, check_rendering
+from labels4free.pictures.pixels import to_uint8
+from labels4free.seeds import noise_seed
+from labels4free.settings import check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,13 +55,10 @@ class PictureConfig:
     batch_size: int = 4
 
     def __post_init__(self) -> None:
-        if self.truncation_psi is not None and not -2.0 <= self.truncation_psi <= 2.0:
-            raise ConfigError(f"truncation_psi must lie in [-2, 2], got {self.truncation_psi}; 0.7 is usual.")
-        if self.noise not in get_args(NoiseMode):
-            raise ConfigError(f"noise must be one of {', '.join(get_args(NoiseMode))}; got {self.noise!r}.")
-        for name, smallest in (("truncation_cutoff", 0), ("label", 0), ("size", 1), ("batch_size", 1)):
-            if (value := getattr(self, name)) is not None and value < smallest:
-                raise ConfigError(f"{name} must be at least {smallest}, got {value}.")
+        check_types(self)
+        within(self, "[-2, 2]", "truncation_psi", hint="0.7 is usual")
+        within(self, "[0, inf)", "truncation_cutoff", "label")
+        within(self, "[1, inf)", "size", "batch_size")
 
 
 class Renderer:
@@ -85,14 +84,7 @@ class Renderer:
         self.size = config.size or generator.resolution
         self.psi = USUAL_PSI if config.truncation_psi is None else config.truncation_psi
         self.background = generator.default_background if config.background == "default" else config.background
-        if generator.resolution % self.size:
-            raise ConfigError(f"size must divide the generator's resolution {generator.resolution}, got {self.size}.")
-        if self.background is not None and self.background not in generator.background_modes:
-            modes = ", ".join(["default", *generator.background_modes])
-            raise ConfigError(f"Unknown background mode {config.background!r}; {generator.family} has {modes}.")
-        if config.label is not None and config.label >= generator.c_dim:
-            has = f"classes 0 to {generator.c_dim - 1}" if generator.c_dim else "no classes, so leave the label out"
-            raise ConfigError(f"This generator has {has}; got label {config.label}.")
+        check_rendering(generator, size=self.size, background=self.background, label=config.label, also=["default"])
         if config.truncation_cutoff is not None and config.truncation_cutoff > generator.num_ws:
             raise ConfigError(
                 f"truncation_cutoff must lie in [0, {generator.num_ws}], the rows of this generator's ws; "
@@ -148,7 +140,7 @@ class Renderer:
 
 def _noise_maps(generator: Generator, number: int) -> list[Tensor]:
     """[1, 1, R, R] for each layer, drawn on the CPU, so that every device gets the same."""
-    rng = torch.Generator().manual_seed((number * 0x9E3779B97F4A7C15 + 0x6E6F697365) % (1 << 63))
+    rng = torch.Generator().manual_seed(noise_seed(number))
     return [torch.randn(1, 1, spec.resolution, spec.resolution, generator=rng) for spec in generator.feature_specs]
 
 

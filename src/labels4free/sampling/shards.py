@@ -8,10 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labels4free.data.pair_formats import FORMATS
-from labels4free.data.shard_records import ShardRecord, find_damage, read_shard, shard_path, write_shard
+from labels4free.data.pair_formats import PAIR_FORMATS
+from labels4free.data.shard_records import (
+    SHARD_FOLDER,
+    ShardRecord,
+    file_entry,
+    find_damage,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 from labels4free.errors import ConfigError, DataError
-from labels4free.files import write_failure
+from labels4free.files import failing_as
 from labels4free.sampling.stream import Choice, finished_candidates
 
 if TYPE_CHECKING:
@@ -96,6 +104,32 @@ def finished_shard(out: Path, shard: int, candidates: range) -> ShardRecord | No
     return record
 
 
+def inspect_shard(
+    out: Path, shard: int, candidates: range, sha256: str | None = None
+) -> tuple[ShardRecord | None, dict[str, str]]:
+    """The record of a finished shard, and what is wrong with which of its files, by their checksums.
+
+    Args:
+        out: The data set's folder.
+        shard: Its number.
+        candidates: Those that it must cover; a record of others, of a data set that has grown, counts as missing.
+        sha256: Checksum of the record itself, where it is known.
+    """
+    path = shard_path(out, shard)
+    name = f"{SHARD_FOLDER}/{path.name}"
+    try:
+        record = read_shard(out, shard)
+        if record is None or (record.start, record.stop) != (candidates.start, candidates.stop):
+            return None, {}
+        if sha256 is not None and file_entry(path).sha256 != sha256:
+            return record, {name: "other content"}
+    except DataError:
+        return None, {name: "damaged"}
+    except OSError as error:
+        return None, {name: f"cannot be read: {error.strerror or error}"}
+    return record, find_damage(out, record.files)
+
+
 def check_shards(out: Path, jobs: Sequence[tuple[int, range]], progress: Callable[[int], None]) -> list[int]:
     """Compare the files of finished shards with their checksums.
 
@@ -108,13 +142,12 @@ def check_shards(out: Path, jobs: Sequence[tuple[int, range]], progress: Callabl
         The shards that are missing or damaged; the latter with a warning.
     """
 
-    def check(job: tuple[int, range]) -> tuple[ShardRecord | None, dict[str, str]]:
-        record = finished_shard(out, *job)
-        return record, find_damage(out, record.files) if record else {}
+    def inspect(job: tuple[int, range]) -> tuple[ShardRecord | None, dict[str, str]]:
+        return inspect_shard(out, *job)
 
     missing = []
     with ThreadPoolExecutor(min(_CHECKERS, os.cpu_count() or 1)) as pool:
-        for (shard, candidates), (record, wrong) in zip(jobs, pool.map(check, jobs), strict=True):
+        for (shard, candidates), (record, wrong) in zip(jobs, pool.map(inspect, jobs), strict=True):
             if record is None or wrong:
                 missing.append(shard)
             else:
@@ -149,7 +182,7 @@ def write_shards(
         DataError: If a file cannot be written.
     """
     config = renderer.config
-    layout, pair_format = config.layout(renderer.size), FORMATS[config.format]
+    layout, pair_format = config.layout(renderer.size), PAIR_FORMATS[config.format]
     indices = (index for _, candidates in jobs for index in candidates)
     stream = finished_candidates(renderer, indices, Choice(thresholds, pair_format, layout, look))
     try:
@@ -157,7 +190,9 @@ def write_shards(
             kept: list[PairRecord] = []
             dropped: list[tuple[PairRecord, str]] = []
             skipped: set[str] = set()
-            _forget(out, shard)
+            path = shard_path(out, shard)
+            with failing_as(DataError, path):
+                path.unlink(missing_ok=True)  # its files are about to change
             with pair_format.open_shard(out, layout, shard) as writer:
                 for index, one in zip(candidates, stream, strict=False):
                     skipped.update(one.skipped)
@@ -170,22 +205,7 @@ def write_shards(
                 files = writer.close()
             start, stop = candidates.start, candidates.stop
             record = ShardRecord(shard, start, stop, files, tuple(kept), tuple(dropped), tuple(sorted(skipped)))
-            _finish(out, record)
+            with failing_as(DataError, path):
+                write_shard(out, record)
     finally:
         stream.close()
-
-
-def _forget(out: Path, shard: int) -> None:
-    """Remove the record of a shard whose files are about to change."""
-    path = shard_path(out, shard)
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(write_failure(path, error)) from error
-
-
-def _finish(out: Path, record: ShardRecord) -> None:
-    try:
-        write_shard(out, record)
-    except OSError as error:
-        raise DataError(write_failure(shard_path(out, record.shard), error)) from error

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.images import write_png
+from labels4free.data.decoding import upright_rgb
 from labels4free.errors import DataError
+from labels4free.pictures.contact_sheet import contact_sheet, thumbnail
+from labels4free.pictures.pixels import write_png
 from labels4free.sampling.filters import NO_FILTERS
 from labels4free.sampling.pair import PairRenderer
 from labels4free.sampling.stream import Choice, finished_candidates
@@ -110,11 +111,4 @@ def _small(picture: NDArray[Any]) -> NDArray[np.uint8]:
     """A picture of any part as RGB, no larger than a cell."""
     if picture.dtype == np.uint16:
         picture = (picture >> 8).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    image = image.convert("RGB")
-    if max(image.size) > _CELL:
-        image = image.resize((_CELL, _CELL), Image.Resampling.BOX)
-    return np.array(image)
+    return thumbnail(np.array(upright_rgb(Image.fromarray(np.ascontiguousarray(picture)))), _CELL)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from labels4free.data.parallel import batches, threaded_map
 from labels4free.sampling.filters import drop_reason
 from labels4free.sampling.pair import single_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable
 
     from labels4free.data.pair_store import EncodedPair, PairFormat
     from labels4free.data.pairs import Pair, PairLayout, PairRecord
@@ -88,63 +88,19 @@ def finished_candidates(
     with single_thread() as threads:
         if renderer.on_cpu:
             workers = max(1, min(threads, _MAPS_BYTES // maps_bytes(renderer)))
-            yield from _on_cpu(renderer, indices, choice, workers)
-        else:
-            yield from _on_accelerator(renderer, indices, choice)
+
+            def work(index: int) -> Finished:
+                return choice.finish(renderer.render([index])[0])
+
+            yield from threaded_map(work, indices, workers, 2 * workers)
+            return
+        full = batches(indices, renderer.config.batch_size)
+        with closing(threaded_map(renderer.render, full, 1, _AHEAD)) as rendered:
+            candidates = (candidate for batch in rendered for candidate in batch)
+            encoders = min(_ENCODERS, os.cpu_count() or 1)
+            yield from threaded_map(choice.finish, candidates, encoders, 2 * encoders)
 
 
 def maps_bytes(renderer: PairRenderer) -> int:
     """Memory that one rendering's feature maps take, in float32."""
     return sum(4 * spec.channels * spec.resolution**2 for spec in renderer.layered.generator.feature_specs)
-
-
-def _on_cpu(
-    renderer: PairRenderer, indices: Iterable[int], choice: Choice, workers: int
-) -> Generator[Finished, None, None]:
-    def work(index: int) -> Finished:
-        return choice.finish(renderer.render([index])[0])
-
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pair")
-    waiting: deque[Future[Finished]] = deque()
-    try:
-        for index in indices:
-            waiting.append(pool.submit(work, index))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _on_accelerator(renderer: PairRenderer, indices: Iterable[int], choice: Choice) -> Generator[Finished, None, None]:
-    rendering = ThreadPoolExecutor(1, thread_name_prefix="render")
-    encoding = ThreadPoolExecutor(min(_ENCODERS, os.cpu_count() or 1), thread_name_prefix="encode")
-
-    def work(batch: Sequence[int]) -> list[Future[Finished]]:
-        return [encoding.submit(choice.finish, candidate) for candidate in renderer.render(batch)]
-
-    waiting: deque[Future[list[Future[Finished]]]] = deque()
-    try:
-        for batch in _batches(indices, renderer.config.batch_size):
-            waiting.append(rendering.submit(work, batch))
-            if len(waiting) > _AHEAD:
-                for finished in waiting.popleft().result():
-                    yield finished.result()
-        while waiting:
-            for finished in waiting.popleft().result():
-                yield finished.result()
-    finally:
-        rendering.shutdown(cancel_futures=True)
-        encoding.shutdown(cancel_futures=True)
-
-
-def _batches(indices: Iterable[int], size: int) -> Iterable[list[int]]:
-    batch: list[int] = []
-    for index in indices:
-        batch.append(index)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.images import write_png
 from labels4free.errors import ConfigError
+from labels4free.pictures.contact_sheet import contact_sheet
+from labels4free.pictures.pixels import write_png
 from labels4free.sampling.picture_folder import FileFormat, open_folder
 from labels4free.sampling.rendering import shrunk
 from labels4free.sampling.seed_ranges import format_numbers

@@ -25,6 +25,8 @@ SHEET_ROWS = 8
 _log = logging.getLogger(__name__)
 
 _NAMED = 20
+_MEASURED = ("coverage", "binarity", "polarity", "uncertainty")
+_FAULTS = ("empty", "full", "inverted")
 _EMPTY, _FULL = 0.005, 0.995  # share of the pixels
 
 
@@ -105,7 +107,7 @@ class SampleSummary:
         values = asdict(self)
         for name in ("out", "num", "done", "rendered", "seconds"):
             del values[name]
-        for name in ("empty", "full", "inverted"):
+        for name in _FAULTS:
             count, first = getattr(self, name)
             values[name] = {"count": count, "first": list(first)}
         values["skipped_backgrounds"] = list(self.skipped_backgrounds)
@@ -141,17 +143,17 @@ class Tally:
     dropped: dict[str, int] = field(default_factory=dict)
     first_kept: list[PairRecord] = field(default_factory=list)
     first_dropped: list[tuple[PairRecord, str]] = field(default_factory=list)
-    _numbers: dict[str, array[float]] = field(default_factory=dict)
-    _flags: dict[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    _numbers: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in _MEASURED})
+    _flags: dict[str, Flagged] = field(default_factory=lambda: dict.fromkeys(_FAULTS, Flagged(0, ())))
     _skipped: set[str] = field(default_factory=set)
 
     def add(self, shard: ShardRecord) -> None:
         """Add a shard; they come in order."""
         self.kept += len(shard.records)
         for record in shard.records:
-            for name in ("coverage", "binarity", "polarity", "uncertainty"):
+            for name, values in self._numbers.items():
                 if (value := getattr(record, name)) is not None:
-                    self._numbers.setdefault(name, array("d")).append(value)
+                    values.append(value)
         for _, reason in shard.dropped:
             self.dropped[reason] = self.dropped.get(reason, 0) + 1
         self.first_kept += shard.records[: SHEET_ROWS - len(self.first_kept)]
@@ -163,7 +165,7 @@ class Tally:
 
     def summary(self, out: Path, num: int, rendered: int, seconds: float) -> SampleSummary:
         """The numbers of what was added."""
-        flags = {name: Flagged(*self._flags.get(name, (0, ()))) for name in ("empty", "full", "inverted")}
+        means = {name: _mean(values) for name, values in self._numbers.items()}
         return SampleSummary(
             out=out,
             num=num,
@@ -172,14 +174,12 @@ class Tally:
             kept=self.kept,
             dropped=dict(sorted(self.dropped.items())),
             seconds=seconds,
-            coverage_mean=_mean(self._numbers.get("coverage", ())),
-            coverage_sd=_deviation(self._numbers.get("coverage", ())),
-            binarity=_mean(self._numbers.get("binarity", ())),
-            polarity=_mean(self._numbers.get("polarity", ())),
-            uncertainty=_mean(self._numbers["uncertainty"]) if "uncertainty" in self._numbers else None,
-            empty=flags["empty"],
-            full=flags["full"],
-            inverted=flags["inverted"],
+            coverage_mean=means["coverage"],
+            coverage_sd=_deviation(self._numbers["coverage"]),
+            binarity=means["binarity"],
+            polarity=means["polarity"],
+            uncertainty=means["uncertainty"] if self._numbers["uncertainty"] else None,
+            **self._flags,
             skipped_backgrounds=tuple(sorted(self._skipped)),
         )
 
@@ -192,8 +192,8 @@ class Tally:
             name = "inverted"
         else:
             return
-        count, first = self._flags.get(name, (0, ()))
-        self._flags[name] = (count + 1, (*first, record.index)[:_NAMED])
+        count, first = self._flags[name]
+        self._flags[name] = Flagged(count + 1, (*first, record.index)[:_NAMED])
 
 
 def _mean(values: Sequence[float]) -> float:

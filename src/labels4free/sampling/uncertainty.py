@@ -1,16 +1,12 @@
 """How sure a mask is: whether alpha stays the same where the object does.
 
-Re-drawn noise moves single hairs, another sample's fine styles change colours and light; neither changes what the
-object is, so a mask that follows them is not to be trusted. Other alpha networks, trained with other seeds, look at the
-very same features. Each such view gives one more alpha; the uncertainty is how far they are from the pair's own alpha.
-
-There is no view of the mirrored image: the alpha networks here are made of 1x1 convolutions and resizing, so alpha of
-mirrored features is the mirrored alpha, and agreement would be 1 by construction.
+A mask that follows re-drawn noise or another sample's fine styles (:mod:`labels4free.generators.views`) is not to be
+trusted. Other alpha networks, trained with other seeds, look at the very same features. Each such view gives one more
+alpha; the uncertainty is how far they are from the pair's own alpha.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +14,9 @@ import torch
 
 from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.errors import ConfigError
-from labels4free.generators.base import mix_styles
+from labels4free.generators.views import COARSE_SHARE, with_other_noise, with_other_styles
 from labels4free.metrics import soft_agreement
+from labels4free.seeds import hashed_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +47,7 @@ class UncertaintyConfig:
     noise: int = 0
     mixing: int = 0
     ensemble: tuple[str, ...] = ()
-    mixing_from: float = 0.6
+    mixing_from: float = COARSE_SHARE
     mixing_psi: float = 0.7
 
     def __post_init__(self) -> None:
@@ -121,13 +118,13 @@ class UncertaintyMeter:
         """Alpha of every view, [1, 1, R, R] each: noise first, then mixing, then the ensemble. Arguments as above."""
         generator, network = self.layered.generator, self.layered.alpha_network
         for view in range(self.config.noise):
-            rng = torch.Generator(ws.device).manual_seed(_seed(self.seed, index, "noise", view))
-            yield network(generator.synthesize(ws, noise="random", rng=rng).features)
+            seed = hashed_seed(self.seed, index, "noise", view)
+            yield network(with_other_noise(generator, ws, seed).features)
         for view in range(self.config.mixing):
-            seed = _seed(self.seed, index, "mixing", view)
+            seed = hashed_seed(self.seed, index, "mixing", view)
             other = generator.draw_ws(seed, 0, self.config.mixing_psi, label=label)
-            mixed = mix_styles(ws, other, round(self.config.mixing_from * generator.num_ws))
-            yield network(generator.synthesize(mixed).features)
+            row = round(self.config.mixing_from * generator.num_ws)
+            yield network(with_other_styles(generator, ws, other, row).features)
         for member in self.members:
             yield member(features)
 
@@ -166,26 +163,3 @@ def disagreement(alpha: Tensor, views: Iterable[Tensor]) -> float:
     if not values:
         raise ConfigError("An uncertainty needs views: ask for noise or mixing, or give an ensemble.")
     return sum(values) / len(values)
-
-
-def deviation_map(alphas: Iterable[Tensor]) -> Tensor:
-    """Where alpha maps differ: the standard deviation at every pixel.
-
-    Args:
-        alphas: [1, 1, R, R] each, in [0, 1]; at least one.
-
-    Returns:
-        [1, 1, R, R], in [0, 0.5].
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    maps = list(alphas)
-    if not maps:
-        raise ConfigError("A map of deviations needs at least one alpha map.")
-    return torch.cat(maps).std(dim=0, correction=0, keepdim=True)
-
-
-def _seed(*parts: int | str) -> int:
-    """A seed of 63 bits that depends on all parts; PyTorch's CPU generator takes the low 32 of them."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1

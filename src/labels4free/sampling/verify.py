@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labels4free.checkpoints.loading import generator_fingerprint
-from labels4free.data.pair_formats import FORMATS
-from labels4free.data.pair_manifest import MANIFEST, read_manifest
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.data.names import MANIFEST
+from labels4free.data.pair_formats import PAIR_FORMATS
+from labels4free.data.pair_manifest import read_manifest
 from labels4free.data.pair_store import CARD
 from labels4free.data.pairs import FileEntry
 from labels4free.data.shard_records import (
@@ -22,12 +23,12 @@ from labels4free.data.shard_records import (
     shard_path,
 )
 from labels4free.errors import ConfigError, DataError, RunError
-from labels4free.files import write_atomically, write_failure
+from labels4free.files import failing_as, write_atomically
 from labels4free.sampling.calibration import CALIBRATION
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.pair import PairRenderer, single_thread
 from labels4free.sampling.published import GRIDS
-from labels4free.sampling.shards import shard_count, shard_range
+from labels4free.sampling.shards import inspect_shard, shard_count, shard_range
 from labels4free.sampling.summary import CONTACT_SHEET, DROPPED_SHEET, PAGE
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def verify_data_set(out: str | Path, progress: Callable[[int, int], None] | None
     missing, damaged = [], {}
     for shard in range(count):
         known.add(name := f"{SHARD_FOLDER}/{shard_path(out, shard).name}")
-        record, wrong = _check_shard(out, shard, shard_range(shard, num, size), recorded.get(name))
+        record, wrong = inspect_shard(out, shard, shard_range(shard, num, size), recorded.get(name))
         if record is not None:
             pairs, files = pairs + len(record.records), files + len(record.files)
             known.update(record.files)
@@ -144,7 +145,7 @@ def recreate_pair(out: str | Path, index: int, layered: LayeredGenerator) -> Rec
     if not 0 <= index < manifest["num"]:
         raise ConfigError(f"{out} has the pairs 0 to {manifest['num'] - 1}, there is no number {index}.")
     for part, network in (("generator", layered.generator), ("alpha_network", layered.alpha_network)):
-        if generator_fingerprint(network) != manifest[part]["fingerprint"]:
+        if state_hash(network) != manifest[part]["fingerprint"]:
             raise RunError(
                 f"{out} was made with another {part.replace('_', ' ')} than this one: its weights are others. Name the "
                 f"right one ({manifest[part].get('name') or 'the manifest does not say which'})."
@@ -158,7 +159,7 @@ def recreate_pair(out: str | Path, index: int, layered: LayeredGenerator) -> Rec
     renderer = PairRenderer(layered, config)
     with single_thread():
         pair = renderer.render([index])[0].pair
-    encoded = FORMATS[config.format].encode(pair, config.layout(renderer.size))
+    encoded = PAIR_FORMATS[config.format].encode(pair, config.layout(renderer.size))
     differing = {} if reason is not None else _differing(out, record, encoded.files)
     return Recreation(index, dict(encoded.files), differing, reason)
 
@@ -171,12 +172,9 @@ def write_recreation(recreation: Recreation, folder: Path) -> list[Path]:
     """
     paths = []
     for name, data in recreation.files.items():
-        path = folder / name
-        try:
+        paths.append(path := folder / name)
+        with failing_as(DataError, path):
             write_atomically(path, data)
-        except OSError as error:
-            raise DataError(write_failure(path, error)) from error
-        paths.append(path)
     return paths
 
 
@@ -185,26 +183,6 @@ def _config(manifest: Mapping[str, Any]) -> SampleConfig:
         return SampleConfig.from_json(manifest["settings"])
     except ConfigError as error:
         raise RunError(f"The manifest's settings are damaged: {error}") from error
-
-
-def _check_shard(
-    out: Path, shard: int, candidates: range, digest: str | None
-) -> tuple[ShardRecord | None, dict[str, str]]:
-    path = shard_path(out, shard)
-    name = f"{SHARD_FOLDER}/{path.name}"
-    try:
-        record = read_shard(out, shard)
-        if record is None:
-            return None, {}
-        if (record.start, record.stop) != (candidates.start, candidates.stop):
-            return None, {}  # of a data set that has been told to grow
-        if digest is not None and file_entry(path).sha256 != digest:
-            return record, {name: "other content"}
-    except DataError:
-        return None, {name: "damaged"}
-    except OSError as error:
-        return None, {name: f"cannot be read: {error.strerror or error}"}
-    return record, find_damage(out, record.files)
 
 
 def _foreign(out: Path, known: set[str]) -> tuple[str, ...]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageColor, ImageFilter, ImageOps
 
 from labels4free.errors import ConfigError, DataError
-from labels4free.files import opened_atomically, write_failure
+from labels4free.files import failing_as, opened_atomically
 from labels4free.ops.photo_refine import Layers, fill_layers, foreground_rows, picture_rows
 from labels4free.ops.photo_scaling import strips
+from labels4free.segmenting.photo import read_photo
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -162,11 +163,8 @@ class Cutout:
             DataError: If it cannot be written.
         """
         picture = self.picture(what, background)
-        try:
-            with opened_atomically(path, sync=False) as file:
-                self.write_png(picture, what, file)
-        except OSError as error:
-            raise DataError(write_failure(path, error)) from error
+        with failing_as(DataError, path), opened_atomically(path, sync=False) as file:
+            self.write_png(picture, what, file)
 
     def write_png(self, picture: Image.Image, what: Output, file: BinaryIO) -> None:
         """Write what :meth:`picture` made into an open file, with the photo's colour profile where it shows colours."""
@@ -179,6 +177,24 @@ class Cutout:
 
     def _strips(self) -> list[tuple[int, int]]:
         return list(strips(self.alpha.shape[1], self.alpha.shape[0]))
+
+
+def read_background(text: str | None) -> Image.Image | str:
+    """What a word means as the background of :meth:`Cutout.over`: the picture in a file, a colour, or ``blur``.
+
+    Args:
+        text: A file's name if there is such a file, else a colour or ``blur``; None is ``blur``.
+
+    Raises:
+        ConfigError: If it is none of these.
+        DataError: If the file cannot be read as a picture.
+    """
+    if text is None or text == BLUR:
+        return BLUR
+    if Path(text).is_file():
+        return Image.fromarray(read_photo(Path(text)).pixels)
+    parse_colour(text)
+    return text
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:

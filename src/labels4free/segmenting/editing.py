@@ -15,7 +15,7 @@ from PIL import Image
 
 from labels4free.data.mask_files import is_hard, read_mask, resize_mask
 from labels4free.errors import ConfigError, DataError
-from labels4free.files import opened_atomically, write_failure
+from labels4free.files import failing_as, opened_atomically
 from labels4free.ops.inpainting import inpaint, margin_pixels, widened
 from labels4free.ops.photo_refine import fill_layers, foreground_rows, refine_guided
 from labels4free.ops.photo_scaling import strips, to_bytes
@@ -68,12 +68,9 @@ class Recomposed:
         Raises:
             DataError: If it cannot be written.
         """
-        try:
-            with opened_atomically(path, sync=False) as file:
-                picture = Image.fromarray(self.pixels)
-                picture.save(file, format="PNG", compress_level=_COMPRESSION, icc_profile=self.icc_profile)
-        except OSError as error:
-            raise DataError(write_failure(path, error)) from error
+        with failing_as(DataError, path), opened_atomically(path, sync=False) as file:
+            picture = Image.fromarray(self.pixels)
+            picture.save(file, format="PNG", compress_level=_COMPRESSION, icc_profile=self.icc_profile)
 
 
 def keep_background(

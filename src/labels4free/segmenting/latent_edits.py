@@ -12,6 +12,7 @@ from labels4free.errors import ConfigError
 from labels4free.layered import composite
 from labels4free.ops.inpainting import Fill, inpaint, margin_pixels
 from labels4free.ops.push_pull import fill_holes
+from labels4free.pictures.pixels import unit_to_uint8
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ def _widened(mask: Tensor, radius: int) -> Tensor:
 
 def _patches(images: Tensor, hole: Tensor, hidden: Tensor) -> Tensor:
     """Fill by patches, at 8 bits: [N, 3, R, R] and twice [N, 1, R, R] to [N, 3, R, R]."""
-    pixels = ((images.detach().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = unit_to_uint8((images.detach().permute(0, 2, 3, 1).cpu() + 1) / 2)
     holes, others = (mask[:, 0].cpu().numpy() for mask in (hole, hidden))
     filled = np.stack([inpaint(*parts) for parts in zip(pixels, holes, others, strict=True)])
     return torch.from_numpy(filled).to(images).permute(0, 3, 1, 2) / 127.5 - 1

@@ -6,8 +6,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from labels4free.checkpoints.native import NativeHeader, parse_metadata, unreadable
+from labels4free.checkpoints.native import NativeHeader, parse_metadata
 from labels4free.errors import CheckpointError, ConfigError
+from labels4free.files import unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +96,7 @@ class OnnxRuntime:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise CheckpointError(unreadable(path, error)) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import bisect
-import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from labels4free.data.contact_sheet import contact_sheet
-from labels4free.data.sheets import caption, heading, thumbnail
+from labels4free.pictures.contact_sheet import caption, captioned_sheet, thumbnail
 from labels4free.segmenting.cutout import Cutout
 
 if TYPE_CHECKING:
@@ -74,8 +72,6 @@ class LeastCertain:
             [caption(f"{rank}. {block.name}", [f"certainty {block.certainty:.3f}"], _CELL), *block.pictures]
             for rank, block in enumerate(self._blocks, start=1)
         ]
-        rows = [list(itertools.chain(*blocks[at : at + _ABREAST])) for at in range(0, len(blocks), _ABREAST)]
-        sheet = contact_sheet(rows, column_titles=_COLUMNS * min(_ABREAST, len(blocks)), cell=_CELL)
         kept, seen = len(blocks), self._seen
         shown = f"The {kept} least certain of {seen} photos." if kept < seen else f"Photos: {seen}."
-        return np.concatenate([heading([f"{shown} {_WORDS}"], sheet.shape[1]), sheet])
+        return captioned_sheet(blocks, _COLUMNS, [f"{shown} {_WORDS}"], _ABREAST, _CELL)

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.training.distributed import World
-from labels4free.training.settings import at_least, check_types, share
+from labels4free.settings import at_least, check_types, share
+from labels4free.training.distributed import ProcessGroup, process_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,6 @@ _SLOTS = {  # what is drawn for a sample, in the order in which it is done to th
     "hue": _UNIFORM,
     "saturation": _NORMAL,
 }
-_ALONE = World.single()
 _STATE = {"probability": float, "signs": int, "images": int, "steps": int, "overfitting": float}
 
 
@@ -140,14 +139,14 @@ class Augmenter:
         self.overfitting = 0.0
         self._signs = self._images = self._steps = 0
 
-    def __call__(self, images: Tensor, rng: torch.Generator, world: World = _ALONE) -> Tensor:
+    def __call__(self, images: Tensor, rng: torch.Generator, *, sharded: bool = False) -> Tensor:
         """Change a batch, each image by draws of its own.
 
         Args:
             images: [N, 3, R, R], floating point, about [-1, 1]; on any device. This process's share of the batch.
-            rng: Source of every draw, on the CPU; the same in every process of the world. It takes the same number of
+            rng: Source of every draw, on the CPU; the same in every process. It takes the same number of
                 draws whatever the probability and the transforms, none in mode off.
-            world: Whose processes share the batch.
+            sharded: The images are this process's part of a batch that all processes share, and draw for together.
 
         Returns:
             The same shape, type and device, differentiable in ``images`` any number of times; ``images`` themselves
@@ -160,25 +159,25 @@ class Augmenter:
             raise ValueError(f"Augmentation needs square images [N, 3, R, R], got {list(images.shape)}.")
         if self.config.mode == "off":
             return images
-        draws = _draw(self.config, self.probability, len(images) * world.size, rng)
+        group = process_group() if sharded else ProcessGroup()
+        draws = _draw(self.config, self.probability, len(images) * group.size, rng)
         if self.probability == 0:
             return images
-        draws = {name: world.take(amounts, 1) for name, amounts in draws.items()}
+        draws = {name: group.shard_batch(amounts, 1) for name, amounts in draws.items()}
         return recolour(warp(images, _affine_maps(draws, images.shape[-1])), _colour_matrices(draws))
 
-    def update(self, real_logits: Tensor, world: World = _ALONE) -> None:
+    def update(self, real_logits: Tensor) -> None:
         """Adapt the probability, once every ``config.interval`` calls; call it after every discriminator step.
 
         Args:
             real_logits: [N, 1] or [N], the discriminator's logits for real images, as it was trained on them:
                 augmented. This process's share of them.
-            world: Whose processes share them: the probability is one for all.
         """
         config = self.config
         if config.mode != "adaptive":
             return
         signs = int((real_logits > 0).sum()) - int((real_logits < 0).sum())
-        signs, images = world.total(signs, real_logits.numel())
+        signs, images = process_group().sum(signs, real_logits.numel())
         self._signs += signs
         self._images += images
         self._steps += 1

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from labels4free.ops.push_pull import fill_holes
 from labels4free.training.bank import mirrored
-from labels4free.training.distributed import World
+from labels4free.training.distributed import process_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from labels4free.training.config import BackgroundConfig
 
 _LEAST_WEIGHT = 1e-3  # even a full mask leaves something to fill from
-_ALONE = World.single()
 
 
 def filled_surroundings(batch: BankBatch, alpha: Tensor) -> Tensor:
@@ -60,7 +59,6 @@ def draw_backgrounds(
     samples: int,
     share: float,
     rng: torch.Generator,
-    world: World = _ALONE,
 ) -> Tensor:
     """Draw a background for each foreground of a batch.
 
@@ -71,20 +69,20 @@ def draw_backgrounds(
         config: Blur, jitter, same latent or not.
         samples: How many of the bank may be drawn, from its beginning.
         share: Share of filled backgrounds, in [0, 1].
-        rng: Source of every draw, on the CPU; the same in every process of the world.
-        world: Whose processes share the batch.
+        rng: Source of every draw, on the CPU; the same in every process.
 
     Returns:
         [N, 3, R, R], differentiable in what ``alpha_logits`` depends on.
     """
     indices, flip = foregrounds
-    n, device = len(indices) * world.size, bank.images.device
+    group, device = process_group(), bank.images.device
+    n = len(indices) * group.size
 
     def drawn(*shape: int) -> Tensor:
         """This process's share of uniform draws [n, *shape]."""
-        return world.take(torch.rand(n, *shape, generator=rng))
+        return group.shard_batch(torch.rand(n, *shape, generator=rng))
 
-    other = indices if config.same_latent else world.take(torch.randint(samples, (n,), generator=rng))
+    other = indices if config.same_latent else group.shard_batch(torch.randint(samples, (n,), generator=rng))
     other_flip = flip if config.same_latent else (drawn() < 0.5).to(device)
     generated = mirrored(bank.backgrounds[other].float(), other_flip)
     if config.blur > 1:
@@ -96,7 +94,7 @@ def draw_backgrounds(
     if share <= 0:
         return generated
     chosen = (drawn() < share).to(device)
-    donor = world.take(torch.randint(samples, (n,), generator=rng))
+    donor = group.shard_batch(torch.randint(samples, (n,), generator=rng))
     batch = bank.take(donor, (drawn() < 0.5).to(device))
     filled = filled_surroundings(batch, alpha_logits(batch.levels).sigmoid())
     return torch.where(chosen[:, None, None, None], filled, generated)

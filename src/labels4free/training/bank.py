@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from labels4free.checkpoints.loading import generator_fingerprint
+from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
+from labels4free.seeds import CALIBRATION, series
 from labels4free.training.chunks import read_chunk, write_chunk
-from labels4free.training.distributed import World
+from labels4free.training.distributed import process_group
 from labels4free.training.projection import Projection, fit_projection
 
 if TYPE_CHECKING:
@@ -36,10 +37,8 @@ PREVIEWS = 8
 PREVIEW_RESOLUTION = 128
 """Side of those, in pixels, where training is at less."""
 
-_ALONE = World.single()
 _CHUNK = 32
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_CALIBRATION_SEED = 0x5EED  # latents of the calibration are none of the bank's
 _STORED = torch.float16
 
 
@@ -102,7 +101,6 @@ def build_bank(
     config: TrainConfig,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
-    world: World = _ALONE,
 ) -> tuple[ReplayBank, ReplayBank]:
     """Render the bank, or what an earlier call has not rendered yet.
 
@@ -113,7 +111,6 @@ def build_bank(
         folder: Where finished chunks are kept.
         progress: Called with (samples done, samples in all), calibration and previews included; with several processes
             the others are taken to be as far as this one. It may raise, to stop: :class:`Stopped` stops all processes.
-        world: The processes that share the rendering.
 
     Returns:
         The bank, and :data:`PREVIEWS` further samples of up to :data:`PREVIEW_RESOLUTION` pixels for the pictures; both
@@ -125,7 +122,8 @@ def build_bank(
         RunError: If a chunk cannot be written.
     """
     check_resolution(generator, config.resolution)
-    world.from_lead(lambda: claim_folder(generator, levels, config, folder))
+    group = process_group()
+    group.on_main(lambda: claim_folder(generator, levels, config, folder))
     size = config.bank.size
     preview_resolution = min(generator.resolution, max(config.resolution, PREVIEW_RESOLUTION))
     jobs = [_Job(range(size, size + PREVIEWS), preview_resolution, folder / "previews.safetensors")]
@@ -135,7 +133,7 @@ def build_bank(
     ]
     count = _Counter(rendered_samples(config), progress)
     path = folder / "projection.safetensors"
-    projection = world.from_lead(lambda: _projection(generator, config, path, count.advance))
+    projection = group.on_main(lambda: _projection(generator, config, path, count.advance))
     projection = Projection(*([x.to(generator.w_avg.device) for x in part] for part in projection))
 
     def done(job: _Job, each: int) -> dict[str, Tensor]:
@@ -156,8 +154,8 @@ def build_bank(
         count.finish()
         return chunks
 
-    mine = world.together(lambda: {job.path: done(job, world.size) for job in world.share(jobs)})
-    chunks = world.together(rest)
+    mine = group.in_all(lambda: {job.path: done(job, group.size) for job in group.shard(jobs)})
+    chunks = group.in_all(rest)
 
     def joined(chunks: Sequence[dict[str, Tensor]]) -> ReplayBank:
         whole = {name: torch.cat([chunk[name] for chunk in chunks]).to(generator.w_avg.device) for name in chunks[0]}
@@ -209,7 +207,7 @@ def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: 
     """
     names = [[generator.feature_specs[i].name for i in level] for level in levels]
     contents = {
-        "generator": generator_fingerprint(generator),
+        "generator": state_hash(generator),
         "levels": names,
         "resolution": config.resolution,
         "background": config.background.mode or generator.default_background,
@@ -252,7 +250,7 @@ def _projection(generator: Generator, config: TrainConfig, path: Path, advance: 
 def _calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
     for index in range(config.bank.calibration_samples):
         psi = sample_truncation_psi(config, index)
-        yield generator.synthesize(generator.draw_ws(config.bank_seed ^ _CALIBRATION_SEED, index, psi)).features
+        yield generator.synthesize(generator.draw_ws(series(config.bank_seed, CALIBRATION), index, psi)).features
 
 
 @torch.no_grad()

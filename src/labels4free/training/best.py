@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from labels4free.training.contracts import LoopMonitor
-    from labels4free.training.monitor import Health
+    from labels4free.training.contracts import Check, LoopMonitor
 
 
 class Best:
@@ -28,8 +27,8 @@ class Best:
         config: Margin, grace and patience.
 
     Attributes:
-        step: Alpha step of the network that is remembered; None if no check has counted yet.
-        numbers: Its health, as :meth:`Health.numbers` gives it.
+        step: Step of the network that is remembered; None if no check has counted yet.
+        numbers: What its check measured.
     """
 
     def __init__(self, config: LoopMonitor) -> None:
@@ -41,20 +40,20 @@ class Best:
         self._improved = 0
         self._checked = 0
 
-    def offer(self, network: nn.Module, step: int, health: Health) -> bool:
+    def offer(self, network: nn.Module, step: int, check: Check) -> bool:
         """Take a check in; returns whether its network is now the one that is remembered.
 
         A check does not count before ``grace_steps``, nor where it found something wrong.
         """
         self._checked = step
-        if health.problem or step < self.config.grace_steps:
+        if check.problem or step < self.config.grace_steps:
             return False
-        if health.score > self._highest * (1 + self.config.margin) or self.step is None:
+        if check.score > self._highest * (1 + self.config.margin) or self.step is None:
             self._improved = step
-        self._highest = max(self._highest, health.score)
-        if health.score < self._highest * (1 - self.config.margin):
+        self._highest = max(self._highest, check.score)
+        if check.score < self._highest * (1 - self.config.margin):
             return False
-        self.step, self.numbers = step, health.numbers()
+        self.step, self.numbers = step, dict(check.numbers)
         self._network = {name: value.detach().clone() for name, value in network.state_dict().items()}
         return True
 

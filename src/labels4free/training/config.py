@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.seeds import derive_seed
+from labels4free.settings import at_least, check_types, positive, share
 from labels4free.training.augmentation import AugmentationConfig
-from labels4free.training.draws import mix
-from labels4free.training.settings import at_least, build, change, check_types, positive, share
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 _SECONDS_PER_STEP = 0.16
 """What a step of the default settings takes on two CPU cores; a warm-up step takes a third of it."""
@@ -217,6 +213,8 @@ class MonitorConfig:
 class TrainConfig:
     """Everything that decides a run, but the generator."""
 
+    recipe: ClassVar[str] = "replay"
+
     steps: int = 1000
     """Steps of the alpha network; the discriminator's warm-up comes before them."""
     batch_size: int = 8
@@ -268,34 +266,34 @@ class TrainConfig:
                 f"{self.monitor.samples}."
             )
 
-    def total_steps(self, attempt: int) -> int:
-        """Steps of a whole attempt; each restart warms the discriminator up for longer."""
-        return self.guarded(attempt).discriminator.warmup_steps + self.steps
+    def total_steps(self, restart: int) -> int:
+        """Steps of a whole training; each restart warms the discriminator up for longer."""
+        return self.hardened(restart).discriminator.warmup_steps + self.steps
 
     @property
     def keeps_best(self) -> bool:
         """Whether the best check's network is kept, and not the last step's."""
         return self.monitor.keep == "best"
 
-    def guarded(self, attempt: int) -> TrainConfig:
-        """The settings of an attempt: attempt 0 has these, each restart is more careful than the attempt before.
+    def hardened(self, restart: int) -> TrainConfig:
+        """The settings of a restart: restart 0 has these, each restart is more careful than the one before.
 
         The discriminator warms up for 2, 3, 4 ... times as many steps, since a weak judge is what loses a run;
         binarization takes as many times the steps to reach its weight (at most all steps), since a wrong mask that is
         binary stays; and the coverage terms have 2, 4, 8 ... times their weight, against empty and full masks.
         """
-        if attempt == 0:
+        if restart == 0:
             return self
-        warmup, ramp = self.discriminator.warmup_steps * (1 + attempt), self.loss.binarization_steps
-        later = min(ramp * (1 + attempt), max(ramp, self.steps))
-        loss = dataclasses.replace(self.loss, coverage=self.loss.coverage * 2**attempt, binarization_steps=later)
+        warmup, ramp = self.discriminator.warmup_steps * (1 + restart), self.loss.binarization_steps
+        later = min(ramp * (1 + restart), max(ramp, self.steps))
+        loss = dataclasses.replace(self.loss, coverage=self.loss.coverage * 2**restart, binarization_steps=later)
         return dataclasses.replace(
             self, loss=loss, discriminator=dataclasses.replace(self.discriminator, warmup_steps=warmup)
         )
 
-    def guards(self, attempt: int) -> str:
-        """What an attempt does more carefully than the settings say, in words for the log."""
-        own = self.guarded(attempt)
+    def hardening(self, restart: int) -> str:
+        """What a restart does more carefully than the settings say, in words for the log."""
+        own = self.hardened(restart)
         return (
             f"{own.discriminator.warmup_steps} warm-up steps, coverage weight {own.loss.coverage:g}, binarization over "
             f"{own.loss.binarization_steps} steps"
@@ -303,7 +301,7 @@ class TrainConfig:
 
     def of_member(self, member: int) -> TrainConfig:
         """The settings of one of the members: their seeds differ, that of member 0 is the run's."""
-        return self if member == 0 else dataclasses.replace(self, seed=mix(self.seed, _MEMBER, member))
+        return self if member == 0 else dataclasses.replace(self, seed=derive_seed(self.seed, _MEMBER, member))
 
     @property
     def bank_seed(self) -> int:
@@ -311,7 +309,7 @@ class TrainConfig:
         return self.seed if self.bank.seed is None else self.bank.seed
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as nested JSON values; :func:`config_from_json` is the inverse."""
+        """All fields as nested JSON values; :func:`labels4free.settings.build` is the inverse."""
         return dataclasses.asdict(self)
 
 
@@ -337,28 +335,3 @@ def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 
     members = default.members if whole else 1
     bank = dataclasses.replace(default.bank, size=size)
     return dataclasses.replace(default, seed=seed, steps=steps, members=members, bank=bank)
-
-
-def config_from_json(values: Mapping[str, Any]) -> TrainConfig:
-    """Build a configuration from nested JSON values; fields that are missing keep their defaults.
-
-    Raises:
-        ConfigError: If a name is unknown or a value has the wrong type or range.
-    """
-    return build(TrainConfig, values)
-
-
-def apply_settings(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
-    """Change single fields by ``section.field=value`` strings, as the command line's ``--set`` takes them.
-
-    Args:
-        config: Left as it is.
-        settings: For example ``loss.binarization=0.5``, ``steps=2000``, ``background.mode=none``.
-
-    Returns:
-        A configuration with the changes.
-
-    Raises:
-        ConfigError: If a string has no ``=``, a name is unknown (the valid ones are listed) or a value does not fit.
-    """
-    return change(config, settings=settings)

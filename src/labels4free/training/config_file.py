@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.errors import ConfigError
-from labels4free.training.recipes import DEFAULT_RECIPE, RECIPES, recipe_config, recipe_of
-from labels4free.training.settings import change, unknown_names
+from labels4free.settings import change, unknown_names
+from labels4free.training.recipes import DEFAULT_RECIPE, RECIPES, check_verb, recipe_named
+from labels4free.training.resume import own_settings
+from labels4free.training.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from labels4free.training.recipes import AnyConfig
 
@@ -52,15 +54,60 @@ def read_config_file(path: str | Path) -> ConfigFile:
         raise ConfigError(f"{path} is no TOML file: {str(error).removesuffix('.')}.") from error
     recipe = values.pop("recipe", None)
     if recipe is not None:
-        recipe_config(recipe)
+        recipe_named(recipe)
     return ConfigFile(path, recipe, values)
 
 
 def recipe_for(base: AnyConfig | None, file: ConfigFile | None) -> str:
     """Name of the recipe that :func:`assemble` makes settings of."""
     if base is not None:
-        return recipe_of(base)
+        return base.recipe
     return file.recipe if file and file.recipe else DEFAULT_RECIPE
+
+
+def run_settings(
+    verb: str,
+    base: AnyConfig | None,
+    file: str | Path | None,
+    flags: Sequence[str],
+    settings: Sequence[str],
+    resumed: str | Path | None,
+) -> Any:
+    """Settings of a run as its command line has them.
+
+    Args:
+        verb: The command.
+        base: A preset's settings; None for the defaults.
+        file: A TOML file.
+        flags: ``section.field=value`` strings, of flags of their own.
+        settings: The same, of ``--set``; they count more.
+        resumed: Folder of the run that goes on, whose settings count before the defaults; None for a new run.
+
+    Returns:
+        The settings; None where a run goes on and nothing is asked for: it keeps what it has.
+
+    Raises:
+        ConfigError: As :func:`assemble`, or if the settings are of a recipe that another command runs.
+        RunError: If there is no run to go on with.
+    """
+    found = read_config_file(file) if file else None
+    if resumed is not None:
+        own = own_settings(RunDir.open(resumed), RECIPES)
+        check_verb(own, verb)
+        if base is None and found is None and not flags and not settings:
+            return None
+        base = base or own
+    if base is None and (found is None or found.recipe is None):
+        base = next(entry.config() for entry in RECIPES.values() if entry.verb == verb)
+    discriminator = any(flag.startswith("discriminator.pretrained=") for flag in flags)
+    if discriminator and recipe_for(base, found) == DEFAULT_RECIPE:
+        raise ConfigError(
+            "--discriminator is for presets of the published recipe, such as car-paper; the default recipe trains a "
+            "small discriminator of its own. Leave it out, or add --preset."
+        )
+    config = assemble(base, found, [*flags, *settings])  # at once: a flag may only be possible together with a setting
+    check_verb(config, verb)
+    return config
 
 
 def assemble(base: AnyConfig | None, file: ConfigFile | None = None, settings: Iterable[str] = ()) -> AnyConfig:
@@ -76,17 +123,17 @@ def assemble(base: AnyConfig | None, file: ConfigFile | None = None, settings: I
             another recipe than the base.
     """
     if base is None:
-        base = recipe_config(recipe_for(None, file))()
+        base = recipe_named(recipe_for(None, file)).config()
     if file is None:
         return change(base, settings=settings)
-    if file.recipe not in (None, recipe_of(base)):
+    if file.recipe not in (None, base.recipe):
         raise ConfigError(
             f"{file.path} has settings of the recipe {file.recipe}, but the preset or run that it shall change follows "
-            f"{recipe_of(base)}; leave the preset out, or choose one of that recipe."
+            f"{base.recipe}; leave the preset out, or choose one of that recipe."
         )
     unknown = unknown_names(type(base), file.values)
     if unknown:
-        others = [name for name, kind in RECIPES.items() if not unknown_names(kind, file.values)]
+        others = [name for name, entry in RECIPES.items() if not unknown_names(entry.config, file.values)]
         hint = f' The recipe {others[0]} has them all: write recipe = "{others[0]}" at its top.' if others else ""
         named = "; ".join(f"{path} (valid there: {names})" for path, names in unknown.items())
         raise ConfigError(f"{file.path} has unknown settings: {named}.{hint}")
@@ -98,7 +145,7 @@ def as_toml(config: AnyConfig) -> str:
 
     TOML has no word for none: a field without a value is written as a comment.
     """
-    lines = [f'recipe = "{recipe_of(config)}"', *_fields(config)]
+    lines = [f'recipe = "{config.recipe}"', *_fields(config)]
     for name, section in _sections(config).items():
         lines += ["", f"[{name}]", *_fields(section)]
     return "\n".join(lines) + "\n"

@@ -16,14 +16,14 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.metrics import soft_agreement
-from labels4free.training.draws import generator_for
+from labels4free.seeds import generator_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from labels4free.networks.alpha_network import MergeNetwork
+    from labels4free.networks.merge_network import MergeNetwork
     from labels4free.training.bank import ReplayBank
     from labels4free.training.config import TrainConfig
 

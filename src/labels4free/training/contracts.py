@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor, nn
-
-    from labels4free.training.consensus import Consensus
-    from labels4free.training.distributed import World
-    from labels4free.training.monitor import Health
+    from torch import nn
 
 
 class TrainProgress(Protocol):
@@ -26,70 +23,70 @@ class TrainProgress(Protocol):
 
 
 @dataclass(frozen=True)
+class Check:
+    """What a check of a network found, without labels.
+
+    Attributes:
+        numbers: All that was measured, by name; what the recipe's ``check`` says they mean. ``score`` is among them: to
+            compare networks of one run, in [0, 1].
+        problem: What is wrong with the network, in a sentence; None if nothing is.
+    """
+
+    numbers: dict[str, float]
+    problem: str | None = None
+
+    @property
+    def score(self) -> float:
+        """How good the network is, in [0, 1]."""
+        return self.numbers["score"]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the networks hold numbers that no further step can mend."""
+        return not all(math.isfinite(value) for value in self.numbers.values())
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """How a run ended.
 
     Attributes:
-        alpha_file: The finished network, which is an alpha network or a segmenter; None if the run was interrupted.
+        file: The finished network, as the recipe's :class:`Product` has it; None if the run was interrupted.
         interrupted: Name of the signal that stopped it, or None.
-        steps: Steps done, warm-ups included; of each member the last attempt counts.
+        steps: Steps done, warm-ups included; of what was started over the last restart counts.
         total: Steps of the whole run.
         restarts: How often it was started over by itself.
-        health: The check of the network that is kept, or the last one if it was interrupted; None if there was none.
-        kept_step: Alpha step of the network that is kept; None where there is none, or it is of several members.
+        check: The check of the network that is kept, or the last one if it was interrupted; None if there was none.
+        kept_step: Step of the network that is kept; None where there is none, or it is of several members.
     """
 
-    alpha_file: Path | None
+    file: Path | None
     interrupted: str | None
     steps: int
     total: int
     restarts: int
-    health: Health | None
+    check: Check | None
     kept_step: int | None = None
 
 
-class Member(NamedTuple):
-    """A member whose training has ended; in a checkpoint as a dict.
-
-    Attributes:
-        network: State of the network to keep of it, on the CPU.
-        step: Alpha step that it is of.
-        steps: Steps done in its last attempt, the warm-up included.
-        restarts: How often it was started over.
-        numbers: Its health, as :meth:`Health.numbers` gives it.
-        problem: What is wrong with it; None if nothing is.
-    """
-
-    network: dict[str, Tensor]
-    step: int
-    steps: int
-    restarts: int
-    numbers: dict[str, float]
-    problem: str | None
-
-
 class Trainer(Protocol):
-    """The state of one attempt, and the step that changes it; the same in every process of a run.
+    """The state of a training, and the step that changes it; the same in every process of a run.
 
     Attributes:
-        attempt: 0 at first; each automatic restart adds 1.
+        restart: 0 at first; each automatic restart adds 1.
         iteration: Steps done, a warm-up included.
     """
 
-    attempt: int
+    restart: int
     iteration: int
 
     @property
     def warmup(self) -> int:
-        """Steps before the alpha network moves."""
+        """Steps before the network that is kept moves; checks and pictures count from there."""
 
     @property
     def total(self) -> int:
-        """Steps of the whole attempt."""
-
-    @property
-    def alpha_step(self) -> int:
-        """Steps of the alpha network done; negative during the warm-up."""
+        """Steps of the whole training, the warm-up included."""
 
     @property
     def kept(self) -> nn.Module:
@@ -102,11 +99,11 @@ class Trainer(Protocol):
             FloatingPointError: If a loss is not finite, in any process; the network that it was for is then untouched.
         """
 
-    def check(self) -> Health:
-        """Examine the network that would be kept; process 0 does it alone."""
+    def check(self) -> Check:
+        """Examine the network that would be kept; the main process does it alone."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, with the keys ``attempt`` and ``iteration``."""
+        """Everything that the next step depends on, with the keys ``restart`` and ``iteration``."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
@@ -118,14 +115,16 @@ class Product(NamedTuple):
     Attributes:
         kind: Kind of the native checkpoint.
         file: Its name in the run's folder.
+        name: What it is, in words.
     """
 
     kind: str
     file: str
+    name: str
 
 
-ALPHA = Product("alpha_network", "alpha.safetensors")
-SEGMENTER = Product("segmenter", "segmenter.safetensors")
+ALPHA = Product("alpha_network", "alpha.safetensors", "an alpha network")
+SEGMENTER = Product("segmenter", "segmenter.safetensors", "a segmenter")
 
 
 class FinishedNetwork(Protocol):
@@ -157,7 +156,7 @@ class LoopMonitor(Protocol):
 
     @property
     def margin(self) -> float:
-        """Share by which a score must be higher to be better."""
+        """Fraction by which a score must be higher to be better."""
 
     @property
     def patience(self) -> int:
@@ -168,8 +167,12 @@ class LoopConfig(Protocol):
     """Settings that the loop itself reads."""
 
     @property
+    def recipe(self) -> str:
+        """Name of the recipe that they are of."""
+
+    @property
     def steps(self) -> int:
-        """Steps of the alpha network."""
+        """Steps of the network that is kept."""
 
     @property
     def checkpoint_interval(self) -> int:
@@ -177,63 +180,60 @@ class LoopConfig(Protocol):
 
     @property
     def picture_interval(self) -> int:
-        """Steps of the alpha network between pictures."""
+        """Steps of the network that is kept between pictures."""
 
     @property
     def monitor(self) -> LoopMonitor:
         """When to check, and what to do about it."""
 
     @property
-    def members(self) -> int:
-        """Networks that are trained, one after the other."""
-
-    @property
     def keeps_best(self) -> bool:
         """Whether the best check's network is kept, and not the last step's."""
 
-    def total_steps(self, attempt: int, /) -> int:
-        """Steps of a whole attempt."""
+    def total_steps(self, restart: int, /) -> int:
+        """Steps of a whole training, by how often it was started over."""
 
-    def guards(self, attempt: int, /) -> str:
-        """What an attempt does more carefully than the first, in words."""
+    def hardening(self, restart: int, /) -> str:
+        """What a training that was started over does more carefully than the first, in words."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as nested JSON values."""
 
 
 T = TypeVar("T", bound=Trainer)
+_T_contra = TypeVar("_T_contra", bound=Trainer, contravariant=True)
 
 
-class Recipe(Protocol[T]):
-    """What a way of training gives the loop.
+class Recipe(Protocol[_T_contra]):
+    """What the loop asks of a way of training; how the trainers follow one another its run says.
 
     Attributes:
-        advice: What to try where it is lost again and again, as the end of a sentence.
-        world: The processes that follow it together.
         product: What it makes.
+        advice: What to try where it is lost again and again, as the end of a sentence.
     """
 
-    advice: str
     product: Product
-    world: World
+    advice: str
 
     @property
     def config(self) -> LoopConfig:
         """Its settings."""
 
-    def prepare(self, scratch: Path, rendered: Callable[[int, int], None]) -> None:
-        """Do what comes before the first step.
-
-        Args:
-            scratch: Folder for what can be made again; it need not exist, and goes when the run is finished.
-            rendered: To be called with (done, total); it may raise :class:`Stopped`, in any process: all stop then.
-        """
-
-    def attempt(self, number: int, member: int) -> T:
-        """Start an attempt at a member."""
-
-    def picture(self, trainer: T) -> NDArray[np.uint8]:
+    def picture(self, trainer: _T_contra) -> NDArray[np.uint8]:
         """Show what the network that would be kept does, [H, W, 3]."""
 
-    def join(self, trainer: T, members: Sequence[Member]) -> Consensus:
-        """Have the trainer keep the consensus of several members, in the place of its own network."""
 
-    def finished(self, trainer: T) -> FinishedNetwork:
-        """The network to keep; an alpha network is one for the generator's own feature maps."""
+class RecipeEntry(NamedTuple):
+    """A recipe in the table of recipes: all that others need to know of it.
+
+    Attributes:
+        config: Its settings, a frozen dataclass that names the recipe (``recipe``) and is a :class:`LoopConfig`.
+        start: Makes the :class:`Recipe` of a run.
+        product: What it makes.
+        verb: The command that runs it.
+    """
+
+    config: type[Any]
+    start: Callable[..., Any]
+    product: Product
+    verb: str

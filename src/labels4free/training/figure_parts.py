@@ -18,7 +18,7 @@ from labels4free.training.procedural_backgrounds import fractal_noise
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.training.draws import Draws
+    from labels4free.seeds import Draws
     from labels4free.training.figures import Window
 
 

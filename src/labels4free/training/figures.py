@@ -19,7 +19,7 @@ from labels4free.training.procedural_backgrounds import fractal_noise
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.training.draws import Draws
+    from labels4free.seeds import Draws
 
 INSIDE = 0.5
 """Alpha from which on a pixel belongs to the object."""

@@ -8,16 +8,16 @@ known of, because a later version logs them, are shown without a judgement.
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass
 from enum import IntEnum
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from labels4free.training.monitor import find_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from labels4free.training.log_tail import Series
 
 CHECK = "check_"
 """Beginning of the names of the monitor's numbers in the log."""
@@ -29,6 +29,7 @@ _FEW_VALUES_BINARY = 0.8
 _UNSTEADY = 0.8
 _FALLEN = 0.8  # share of its best value below which a number has fallen
 _WON = 0.98
+_RECENT = 32  # newest values whose mean is shown of what every step logs
 
 
 class Verdict(IntEnum):
@@ -73,6 +74,39 @@ class Bounds(NamedTuple):
     settled: bool = True
 
 
+class Series:
+    """A number over an attempt; those of its values that are finite, 8 bytes each.
+
+    Attributes:
+        last: The newest value; NaN at first, and where the log has none.
+        best: The largest value; NaN at first.
+        best_step: Where that was, by the step given to :meth:`add`.
+    """
+
+    CAPACITY = 256
+
+    def __init__(self) -> None:
+        self.last, self.best, self.best_step = math.nan, math.nan, 0
+        self._values = array("d")
+
+    def add(self, value: float, step: int = 0) -> None:
+        """Add the newest value."""
+        self.last = value
+        if math.isfinite(value):
+            self._values.append(value)
+            if not value <= self.best:
+                self.best, self.best_step = value, step
+
+    def recent(self) -> float:
+        """Mean of the newest values, 32 at most; NaN where there are none."""
+        return fmean(self._values[-_RECENT:]) if self._values else math.nan
+
+    def points(self) -> tuple[float, ...]:
+        """Means of neighbouring values, oldest first, at most :attr:`CAPACITY`."""
+        width = max(1, math.ceil(len(self._values) / self.CAPACITY))
+        return tuple(fmean(self._values[i : i + width]) for i in range(0, len(self._values), width))
+
+
 def judge_checks(series: Mapping[str, Series], bounds: Bounds) -> tuple[Judged, ...]:
     """Judge what the monitor's checks measured.
 
@@ -87,17 +121,10 @@ def judge_checks(series: Mapping[str, Series], bounds: Bounds) -> tuple[Judged, 
     values = {name: one.last for name, one in found.items()}
     rows = []
     for name in sorted(found, key=_place(_CHECKS)):
-        one = found[name]
-        meaning = _CHECKS.get(name)
-        expected = meaning.expected(one, bounds) if meaning else ""
-        verdict = Verdict.OPEN
-        if not math.isfinite(one.last):
-            verdict, expected = Verdict.BAD, "not a finite number"
-        elif _wrong(name, values):
-            verdict = Verdict.BAD
-        elif meaning:
-            verdict = meaning.verdict(one, bounds)
-        rows.append(Judged(name, one.last, verdict, expected, one.points()))
+        meaning = _CHECKS.get(name, _UNKNOWN)
+        if _wrong(name, values):
+            meaning = meaning._replace(verdict=lambda *_: Verdict.BAD)
+        rows.append(_judged(name, found[name], values[name], meaning, bounds))
     return tuple(rows)
 
 
@@ -109,14 +136,15 @@ def judge_steps(series: Mapping[str, Series]) -> tuple[Judged, ...]:
     """
     rows = []
     for name in sorted((name for name in series if not name.startswith(CHECK)), key=_place(_STEPS)):
-        one = series[name]
-        verdict, expected = Verdict.OPEN, _STEPS.get(name, "")
-        if not math.isfinite(one.last):
-            verdict, expected = Verdict.BAD, "not a finite number"
-        elif name == "accuracy" and one.recent() > _WON:
-            verdict = Verdict.DOUBTFUL
-        rows.append(Judged(name, one.recent(), verdict, expected, one.points()))
+        meaning = _means(_STEPS.get(name, ""), _not_won if name == "accuracy" else _open)
+        rows.append(_judged(name, series[name], series[name].recent(), meaning, Bounds()))
     return tuple(rows)
+
+
+def _judged(name: str, one: Series, value: float, meaning: _Meaning, bounds: Bounds) -> Judged:
+    if not math.isfinite(one.last):
+        return Judged(name, value, Verdict.BAD, "not a finite number", one.points())
+    return Judged(name, value, meaning.verdict(one, bounds), meaning.expected(one, bounds), one.points())
 
 
 def _place(table: Mapping[str, object]) -> Callable[[str], tuple[int, str]]:
@@ -188,16 +216,23 @@ def _open(*_: object) -> Verdict:
     return Verdict.OPEN
 
 
+def _not_won(one: Series, _: Bounds) -> Verdict:
+    return Verdict.DOUBTFUL if one.recent() > _WON else Verdict.OPEN
+
+
+_STEADY = _at_least(_UNSTEADY, once_settled=True)
+_UNKNOWN = _means("", _open)
+
 _CHECKS: dict[str, _Meaning] = {
     "score": _Meaning(_large, _not_fallen),
-    "teacher_miou": _means("near 1: finds what the pairs' masks show", _at_least(_UNSTEADY, once_settled=True)),
-    "augmented_miou": _means("near 1: on changed pictures, too", _at_least(_UNSTEADY, once_settled=True)),
+    "teacher_miou": _means("near 1: finds what the pairs' masks show", _STEADY),
+    "augmented_miou": _means("near 1: on changed pictures, too", _STEADY),
     "teacher_error": _means("near 0: alpha is matched", _open),
-    "agreement_views": _means("near 1: light does not move it", _at_least(_UNSTEADY, once_settled=True)),
-    "agreement_photos": _means("near 1: sure of photos", _at_least(_UNSTEADY, once_settled=True)),
+    "agreement_views": _means("near 1: light does not move it", _STEADY),
+    "agreement_photos": _means("near 1: sure of photos", _STEADY),
     "separation": _Meaning(_large, _not_fallen),
-    "agreement_mixing": _means("near 1: fine styles do not move it", _at_least(_UNSTEADY, once_settled=True)),
-    "agreement_noise": _means("near 1: noise does not move it", _at_least(_UNSTEADY, once_settled=True)),
+    "agreement_mixing": _means("near 1: fine styles do not move it", _STEADY),
+    "agreement_noise": _means("near 1: noise does not move it", _STEADY),
     "coverage": _Meaning(_coverage_expected, _coverage),
     "coverage_sd": _means("above 0: masks differ by image", _at_least(_UNIFORM)),
     "coverage_min": _means("of the image that has least", _open),

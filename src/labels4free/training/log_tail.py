@@ -1,4 +1,4 @@
-"""Reading a run's log while somebody else writes it: only what is new, and from the start where it was cut back.
+"""The log of a run, read while somebody else may write it: whole entries only, all of them or those that are new.
 
 A resumed run cuts its log back to its last checkpoint (``run_dir.py``), a killed one may leave half a line, and a
 network share may show a file late. Nothing here ever writes.
@@ -8,27 +8,55 @@ from __future__ import annotations
 
 import json
 import math
-from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from labels4free.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from typing import BinaryIO
 
-_BLOCK = 1 << 20
-_RECENT = 32
+_DAMAGE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+
+
+def read_log(path: Path, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Read a log of JSON lines, oldest entry first.
+
+    Args:
+        path: The log; it need not exist yet.
+        start: Byte at which an entry begins, for those who have read what is before it.
+
+    Yields:
+        A line with its line break, and its values by name. A last line that is torn or not yet whole is left out.
+
+    Raises:
+        RunError: If the file cannot be read, or a line holds no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    values = dict(json.loads(line))
+                except _DAMAGE as error:
+                    raise _damaged(path, start, error) from error
+                yield line, values
+                start += len(line)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 class LogEntry(NamedTuple):
-    """One line of the log.
+    """One entry of a training log; its first three values say where in the run it belongs, later ones compare greater.
 
     Attributes:
         member: Which of several networks that are trained one after the other; 0 where there is one.
-        attempt: 0 at first; each automatic restart adds 1.
-        iteration: Steps done in the attempt, a warm-up included.
+        restart: 0 at first; each automatic restart adds 1.
+        iteration: Steps done since, a warm-up included.
         step: Steps of the alpha network done, negative in a warm-up; None in the line that says why an attempt is lost.
         numbers: Everything else that is a number, by name; NaN where the log has null, its word for NaN and infinity.
         problem: What a check found wrong, or None.
@@ -36,12 +64,30 @@ class LogEntry(NamedTuple):
     """
 
     member: int
-    attempt: int
+    restart: int
     iteration: int
     step: int | None
     numbers: dict[str, float]
     problem: str | None
     lost: str | None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """The entry that a line's values are.
+
+        Raises:
+            KeyError, TypeError, OverflowError: If it is no entry of a training log.
+        """
+        values = dict(entry)
+        member, step = values.pop("member", 0), values.pop("step", None)
+        restart, iteration = values.pop("restart"), values.pop("iteration")
+        if {type(member), type(restart), type(iteration)} != {int} or type(step) not in (int, type(None)):
+            raise TypeError("its position is no whole number")
+        lost, problem = values.pop("lost", None), values.pop("problem", None)
+        numbers = {
+            k: math.nan if v is None else float(v) for k, v in values.items() if type(v) in (int, float, type(None))
+        }
+        return cls(member, restart, iteration, step, numbers, problem and str(problem), lost and str(lost))
 
 
 class LogTail:
@@ -53,11 +99,7 @@ class LogTail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self._anchor, self._anchored = 0, b""  # where the last whole line begins, and the line
-        self._lines = 0
+        self._last, self._at = b"", 0  # the last line that was read, and where it begins
 
     def cut_back(self) -> bool:
         """Whether what was read is no longer what the log begins with; then :meth:`entries` starts at its first line.
@@ -67,14 +109,14 @@ class LogTail:
         """
         try:
             with self.path.open("rb") as file:
-                file.seek(self._anchor)
-                same = file.read(len(self._anchored)) == self._anchored
+                file.seek(self._at)
+                same = file.read(len(self._last)) == self._last
         except FileNotFoundError:
-            same = not self._anchored
+            same = not self._last
         except OSError as error:
-            raise RunError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+            raise _unreadable(self.path, error) from error
         if not same:
-            self._start_over()
+            self._last, self._at = b"", 0
         return not same
 
     def entries(self) -> Iterator[LogEntry]:
@@ -83,89 +125,25 @@ class LogTail:
         Raises:
             RunError: If the log cannot be read, or a line is no entry of a training log.
         """
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._anchor + len(self._anchored))
-                for line in _whole_lines(file):
-                    entry = _parse(line, f"Line {self._lines + 1} of {self.path}")
-                    self._anchor += len(self._anchored)
-                    self._anchored = line
-                    self._lines += 1
-                    yield entry
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+        for line, values in read_log(self.path, self._at + len(self._last)):
+            at = self._at + len(self._last)
+            try:
+                entry = LogEntry.of(values)
+            except _DAMAGE as error:
+                raise _damaged(self.path, at, error) from error
+            self._last, self._at = line, at
+            yield entry
 
 
-class Series:
-    """A number over an attempt, in little memory however long that is.
-
-    Attributes:
-        last: The newest value; NaN at first, and where the log has none.
-        last_at: Its iteration.
-        best: The largest value; NaN at first.
-        best_step: Where that was, by the step given to :meth:`add`.
-    """
-
-    CAPACITY = 256
-
-    def __init__(self) -> None:
-        self.last, self.last_at = math.nan, 0
-        self.best, self.best_step = math.nan, 0
-        self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._means: list[float] = []
-        self._width, self._sum, self._count = 1, 0.0, 0
-
-    def add(self, iteration: int, value: float, step: int = 0) -> None:
-        """Add the newest value."""
-        self.last, self.last_at = value, iteration
-        if not math.isfinite(value):
-            return
-        if not value <= self.best:
-            self.best, self.best_step = value, step
-        self._recent.append(value)
-        self._sum, self._count = self._sum + value, self._count + 1
-        if self._count == self._width:
-            self._means.append(self._sum / self._width)
-            self._sum, self._count = 0.0, 0
-        if len(self._means) == self.CAPACITY:
-            self._means = [(a + b) / 2 for a, b in zip(self._means[::2], self._means[1::2], strict=True)]
-            self._width *= 2
-
-    def recent(self) -> float:
-        """Mean of the newest values, 32 at most; NaN where there are none."""
-        return sum(self._recent) / len(self._recent) if self._recent else math.nan
-
-    def points(self) -> tuple[float, ...]:
-        """Means of neighbouring values, oldest first, fewer than :attr:`CAPACITY`."""
-        rest = (self._sum / self._count,) if self._count else ()
-        return (*self._means, *rest)
+def _unreadable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be read: {error.strerror or error}.")
 
 
-def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
-    rest = b""
-    while block := file.read(_BLOCK):
-        *lines, rest = (rest + block).split(b"\n")
-        yield from (line + b"\n" for line in lines)
-
-
-def _parse(line: bytes, what: str) -> LogEntry:
-    try:
-        values: dict[str, Any] = dict(json.loads(line))
-        member, step = values.pop("member", 0), values.pop("step", None)
-        attempt, iteration = values.pop("attempt"), values.pop("iteration")
-        if {type(member), type(attempt), type(iteration)} != {int} or type(step) not in (int, type(None)):
-            raise TypeError("its position is no whole number")
-        lost, problem = values.pop("lost", None), values.pop("problem", None)
-        numbers = {k: math.nan if v is None else float(v) for k, v in values.items() if _is_number(v)}
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(
-            f"{what} is no entry of a training log ({reason}); the log is damaged, or another program's."
-        ) from error
-    return LogEntry(member, attempt, iteration, step, numbers, problem and str(problem), lost and str(lost))
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def _damaged(path: Path, at: int, error: Exception) -> RunError:
+    """What to say of the line that begins at a byte."""
+    number = path.read_bytes()[:at].count(b"\n") + 1
+    reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    return RunError(
+        f"Line {number} of {path} is no entry of a training log ({reason}); it is damaged, or another program's, and "
+        "cannot be read as a log."
+    )

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from labels4free.layered import composite
 from labels4free.ops.push_pull import fill_holes
-from labels4free.training.draws import Draws
+from labels4free.seeds import Draws
 from labels4free.training.figure_parts import dressed, frame_of, with_a_thing, with_arms
 from labels4free.training.figures import completed
 from labels4free.training.photo_effects import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labels4free.errors import ConfigError
-from labels4free.training.settings import check_types, positive, share
+from labels4free.settings import check_types, positive, share
 
 
 @dataclass(frozen=True)

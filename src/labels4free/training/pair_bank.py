@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from labels4free.data.decoding import central_square
-from labels4free.data.images import from_uint8
 from labels4free.errors import DataError, RunError
 from labels4free.files import write_atomically, write_failure
+from labels4free.pictures.pixels import from_uint8, uint16_to_uint8
 from labels4free.training.pair_augmentation import Example
 
 if TYPE_CHECKING:
@@ -144,6 +144,4 @@ def _decode(pairs: PairSet, size: int, folder: Path, progress: Callable[[int, in
 
 def _to_bytes(alpha: NDArray[Any]) -> NDArray[np.uint8]:
     """An alpha of 8 or 16 bits in 8."""
-    if alpha.dtype == np.uint8:
-        return alpha
-    return (alpha.astype(np.float32) / 257).round().astype(np.uint8)
+    return alpha if alpha.dtype == np.uint8 else uint16_to_uint8(alpha)

@@ -1,7 +1,7 @@
 """What light, lens, sensor and file do to a photo, and moving it on its canvas: each a function of an image.
 
 Images are [1, C, S, S], colours in [-1, 1]; none is changed in place. What is random takes its numbers from the
-:class:`labels4free.training.draws.Draws` that it is given.
+:class:`labels4free.seeds.Draws` that it is given.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from labels4free.pictures.pixels import from_uint8, unit_to_uint8
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.training.draws import Draws
+    from labels4free.seeds import Draws
 
 _LEAST_BLUR = 0.2  # pixels; less is not seen
 
@@ -134,9 +136,8 @@ def grey(image: Tensor) -> Tensor:
 
 def through_jpeg(image: Tensor, quality: int) -> Tensor:
     """Write as JPEG of a quality from 1 to 100, and read again: rounded to 8 bits, within [-1, 1]."""
-    pixels = ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
+    pixels = unit_to_uint8((image[0].permute(1, 2, 0).contiguous() + 1) / 2)
     buffer = io.BytesIO()
-    Image.fromarray(pixels.contiguous().numpy()).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
     with Image.open(buffer) as read:
-        back = torch.from_numpy(np.array(read))
-    return back.permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+        return from_uint8(np.array(read)[None])

@@ -11,7 +11,7 @@ from labels4free.training.photo_effects import Placement
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.training.draws import Draws
+    from labels4free.seeds import Draws
     from labels4free.training.pair_augmentation_config import PairAugmentationConfig
 
 _REFERENCE = 256  # lengths in pixels are those of an image of this side

@@ -7,7 +7,7 @@ gradient of a gradient, are in float32. So is the frozen generator: its images a
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.types import FeatureSpec
+
+N = TypeVar("N", bound=nn.Module)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -68,7 +69,13 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def network(self, network: AlphaNetwork) -> AlphaNetwork:
+    def logits(self, network: nn.Module, images: Tensor, *, exact: bool = False) -> Tensor:
+        """What a network makes of images, float32; computed in it, too, where it is to be ``exact``."""
+        with self.autocast(enabled=not exact):
+            logits: Tensor = network(images)
+        return logits.float()
+
+    def network(self, network: N) -> N:
         """The network, computing in :attr:`dtype` wherever it is called from; itself where that is float32."""
         return _Mixed(network, self) if self.mixed else network  # type: ignore[return-value]  # all that a caller needs
 
@@ -78,7 +85,7 @@ class Precision:
 
 
 class _Mixed(nn.Module):
-    def __init__(self, network: AlphaNetwork, precision: Precision) -> None:
+    def __init__(self, network: Any, precision: Precision) -> None:
         super().__init__()
         self.network, self.precision = network, precision
 

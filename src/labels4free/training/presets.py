@@ -19,7 +19,6 @@ from labels4free.training.published_config import (
     PublishedLossConfig,
     SamplesConfig,
 )
-from labels4free.training.recipes import recipe_of
 
 if TYPE_CHECKING:
     from labels4free.training.recipes import AnyConfig
@@ -46,7 +45,7 @@ class Preset(NamedTuple):
     @property
     def recipe(self) -> str:
         """Name of the recipe that they belong to."""
-        return recipe_of(self.config)
+        return self.config.recipe
 
     def check_fits(self, resolution: int) -> None:
         """Raise :class:`ConfigError` where the settings are for generators of another resolution."""

@@ -24,7 +24,7 @@ from labels4free.training.procedural_scenes import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.training.draws import Draws
+    from labels4free.seeds import Draws
 
 _REFERENCE = 256  # lengths below are pixels of an image of this side
 _BEYOND = 1.2  # colours go a little beyond the image range, as light does

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from labels4free.training.draws import Draws
+    from labels4free.seeds import Draws
 
     Floats = NDArray[np.floating[Any]]
     Painter = Callable[["_Canvas", Draws, Floats, float], None]

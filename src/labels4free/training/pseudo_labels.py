@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from labels4free.metrics import soft_agreement
 from labels4free.ops.photo_scaling import working_copy
+from labels4free.pictures.pixels import unit_to_uint8
 from labels4free.training.pair_augmentation import Example
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -126,15 +127,10 @@ class PhotoLabels:
         if not self.config.min_coverage <= coverage <= self.config.max_coverage:
             return None
         weight = (1 - 2 * seen.spread) * seen.inside
-        return _to_bytes(seen.alpha), _to_bytes(weight)
+        return unit_to_uint8(seen.alpha[0, 0]), unit_to_uint8(weight[0, 0])
 
     def _keep(self, index: int, label: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None) -> None:
         needed = sum(part.nbytes for part in label) if label else 0
         if needed <= self._room:
             self._room -= needed
             self._kept[index] = label
-
-
-def _to_bytes(values: Tensor) -> NDArray[np.uint8]:
-    """[1, 1, S, S] in [0, 1] as [S, S] in 0 .. 255."""
-    return np.asarray(values[0, 0].mul(255).round().clamp(0, 255).to(torch.uint8))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.settings import at_least, check_types, positive, share
 from labels4free.training.augmentation import AugmentationConfig
 from labels4free.training.config import MonitorConfig
-from labels4free.training.settings import at_least, check_types, positive, share
 
 OWN_DISCRIMINATOR = "generator"
 """Value of ``discriminator.pretrained`` that means the one in, or beside, the generator's own file."""
@@ -153,6 +153,8 @@ class PublishedLossConfig:
 class PublishedConfig:
     """Everything that decides a run of the published recipe, but the generator."""
 
+    recipe: ClassVar[str] = "published"
+
     steps: int = 1001
     """Steps; each moves the discriminator and then the alpha network [iter]."""
     batch_size: int = 16
@@ -195,33 +197,28 @@ class PublishedConfig:
         """Whether both layers of a composite come from one latent."""
         return self.samples.same_latent or self.faithful
 
-    def total_steps(self, attempt: int) -> int:  # noqa: ARG002  the other recipe's attempts differ in length
-        """Steps of a whole attempt."""
+    def total_steps(self, restart: int) -> int:  # noqa: ARG002  the other recipe's restarts are longer
+        """Steps of a whole training."""
         return self.steps
-
-    @property
-    def members(self) -> int:
-        """Networks that are trained; one rendering a step is used by one network, so several would share nothing."""
-        return 1
 
     @property
     def keeps_best(self) -> bool:
         """Whether the best check's network is kept, and not the last step's."""
         return self.monitor.keep == "best" and not self.faithful
 
-    def guarded(self, attempt: int) -> PublishedConfig:
-        """The settings of an attempt: attempt 0 has these, with each restart both coverage weights double."""
-        if attempt == 0:
+    def hardened(self, restart: int) -> PublishedConfig:
+        """The settings of a restart: restart 0 has these, with each restart both coverage weights double."""
+        if restart == 0:
             return self
         foreground, background = (
-            weight * 2**attempt for weight in (self.loss.foreground_coverage, self.loss.background_coverage)
+            weight * 2**restart for weight in (self.loss.foreground_coverage, self.loss.background_coverage)
         )
         loss = dataclasses.replace(self.loss, foreground_coverage=foreground, background_coverage=background)
         return dataclasses.replace(self, loss=loss)
 
-    def guards(self, attempt: int) -> str:
-        """What an attempt does more carefully than the settings say, in words for the log."""
-        loss = self.guarded(attempt).loss
+    def hardening(self, restart: int) -> str:
+        """What a restart does more carefully than the settings say, in words for the log."""
+        loss = self.hardened(restart).loss
         return f"foreground coverage weight {loss.foreground_coverage:g}, background {loss.background_coverage:g}"
 
     def to_json(self) -> dict[str, Any]:

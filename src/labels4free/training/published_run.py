@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from labels4free.data.contact_sheet import contact_sheet
+from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.loading import load_discriminator
 from labels4free.errors import ConfigError
 from labels4free.layered import composite
-from labels4free.networks.alpha_network import AlphaNetwork, MergeNetwork, PaperNetwork
+from labels4free.networks.alpha_network import AlphaNetwork
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.networks.paper_network import PaperNetwork
+from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.training.bank import check_resolution
-from labels4free.training.consensus import Consensus
 from labels4free.training.contracts import ALPHA
-from labels4free.training.distributed import World
+from labels4free.training.distributed import process_group
+from labels4free.training.published_config import OWN_DISCRIMINATOR
 from labels4free.training.published_trainer import PublishedTrainer
 from labels4free.training.reals import ShuffledReals, open_reals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
     from labels4free.generators.base import Generator
+    from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.networks.discriminator import Discriminator
-    from labels4free.training.contracts import Member
     from labels4free.training.published_config import PublishedConfig
+    from labels4free.training.run_loop import Loop
 
-_ALONE = World.single()
 _PREVIEWS = 8
 _PREVIEW_SIDE = 256  # pixels, at most
+
+
+def published_recipe(generator: Generator, config: PublishedConfig, noted: Mapping[str, Any]) -> PublishedRecipe:
+    """The published recipe of a run, with the discriminator that its settings ask for.
+
+    Args:
+        generator: The generator.
+        config: Settings.
+        noted: What the run notes of itself: ``generator`` with its ``name``, whose discriminator may be asked for; and,
+            where it goes on, the ``discriminator`` that it began with.
+
+    Raises:
+        ConfigError: If the name is not known, the discriminator is another one, or as :class:`PublishedRecipe`.
+        CheckpointError: If the discriminator cannot be loaded.
+    """
+    recipe = PublishedRecipe(generator, config, _pretrained(config, noted["generator"]["name"]))
+    if "discriminator" in noted and noted["discriminator"] != recipe.notes["discriminator"]:
+        raise ConfigError(
+            f"The run was started with another discriminator than the one that {config.discriminator.pretrained} holds "
+            "now; put it back, or start a new run."
+        )
+    return recipe
 
 
 class PublishedRecipe:
@@ -39,7 +64,9 @@ class PublishedRecipe:
         generator: The generator.
         config: Settings.
         pretrained: The discriminator to begin with; None for random weights.
-        world: The processes that share the micro-batches of every step.
+
+    Attributes:
+        notes: What a run notes of it beside its settings.
 
     Raises:
         ConfigError: If generator, discriminator or the processes cannot serve the settings.
@@ -57,7 +84,6 @@ class PublishedRecipe:
         generator: Generator,
         config: PublishedConfig,
         pretrained: Discriminator | None = None,
-        world: World = _ALONE,
     ) -> None:
         resolution = config.resolution or generator.resolution
         check_resolution(generator, resolution)
@@ -66,15 +92,18 @@ class PublishedRecipe:
             raise ConfigError(
                 f"samples.background_mode must be none or one of {', '.join(generator.background_modes)}, got {mode}."
             )
+        self.notes: dict[str, Any] = {}
         if pretrained is not None:
             _check_discriminator(pretrained, resolution)
-        if config.accumulation % world.size:
+            self.notes["discriminator"] = {"fingerprint": state_hash(pretrained)}
+            pretrained.to(generator.w_avg.device)
+        processes = process_group().size
+        if config.accumulation % processes:
             raise ConfigError(
-                f"The {config.accumulation} micro-batches of a step cannot be shared evenly by {world.size} processes; "
-                f"set accumulation to a multiple of {world.size} (a step has batch_size * accumulation images), or "
+                f"The {config.accumulation} micro-batches of a step cannot be shared evenly by {processes} processes; "
+                f"set accumulation to a multiple of {processes} (a step has batch_size * accumulation images), or "
                 "start another number of processes."
             )
-        self.world = world
         self.generator, self.config, self.pretrained = generator, config, pretrained
         self.network = _network_for(generator, config)
         images = open_reals(config.data, resolution)
@@ -83,19 +112,23 @@ class PublishedRecipe:
             needed = config.batch_size * config.accumulation
             self.reals = ShuffledReals(images, config.seed, mirror=config.samples.mirror, at_least=needed)
 
-    def prepare(self, scratch: Path, rendered: Callable[[int, int], None]) -> None:
-        """Do nothing: all is rendered as it is needed."""
+    def trainers(self, loop: Loop[PublishedTrainer]) -> Iterator[PublishedTrainer]:
+        """The trainer of a run, before each of its steps."""
+        return loop.trainers(self.trainer)
 
-    def attempt(self, number: int, member: int = 0) -> PublishedTrainer:  # noqa: ARG002  there is one member
-        """Start an attempt."""
+    def finish(self, loop: Loop[PublishedTrainer]) -> None:
+        """Write the network to keep."""
+        loop.finish(lambda trainer: trainer.kept)
+
+    def trainer(self, restart: int = 0) -> PublishedTrainer:
+        """Begin to train."""
         return PublishedTrainer(
             self.generator,
             self.network,
             self.config,
-            attempt=number,
+            restart=restart,
             reals=self.reals,
             pretrained=self.pretrained,
-            world=self.world,
         )
 
     def picture(self, trainer: PublishedTrainer) -> NDArray[np.uint8]:
@@ -105,14 +138,6 @@ class PublishedRecipe:
         rows = [[layers.foreground[i], layers.alpha[i], together[i], layers.background[i]] for i in range(_PREVIEWS)]
         cell = min(_PREVIEW_SIDE, together.shape[-1])
         return contact_sheet(rows, ("image", "alpha", "composite", "background"), cell=cell)
-
-    def join(self, trainer: PublishedTrainer, members: Sequence[Member]) -> Consensus:  # noqa: ARG002
-        """Do nothing: the one member is the consensus."""
-        return Consensus((0,), (1.0,), 1.0)
-
-    def finished(self, trainer: PublishedTrainer) -> AlphaNetwork:
-        """The network to keep."""
-        return trainer.kept
 
 
 def _network_for(generator: Generator, config: PublishedConfig) -> AlphaNetwork:
@@ -139,3 +164,23 @@ def _check_discriminator(discriminator: Discriminator, resolution: int) -> None:
             f"The discriminator to begin with judges images of {discriminator.resolution} pixels, but composites have "
             f"{resolution}; set resolution={discriminator.resolution}, or begin with another one."
         )
+
+
+def _pretrained(config: PublishedConfig, generator_name: str | None) -> Discriminator | None:
+    """The discriminator that the settings ask for.
+
+    Raises:
+        ConfigError: If it should come from the generator's file, which is not known.
+        CheckpointError: If it cannot be loaded.
+    """
+    source = config.discriminator.pretrained
+    if source is None:
+        return None
+    if source != OWN_DISCRIMINATOR:
+        return load_discriminator(source)
+    if generator_name is None:
+        raise ConfigError(
+            f"discriminator.pretrained={OWN_DISCRIMINATOR} means the generator's own file, but no generator_name says "
+            "which one that is; give the discriminator's file."
+        )
+    return load_discriminator(generator_name)

@@ -4,7 +4,7 @@ Each step the discriminator learns to tell composites from real images, every ``
 its own step, and the alpha network learns to make composites that pass. Four renderings a sample: foreground and
 background, for either. ``alpha_trainer.py`` is the recipe that renders once.
 
-:meth:`PublishedTrainer.step` is the whole step. Micro-batch m of step i draws from generators seeded by (seed, attempt,
+:meth:`PublishedTrainer.step` is the whole step. Micro-batch m of step i draws from generators seeded by (seed, restart,
 i, m), so that a resumed run is the uninterrupted one, and nothing depends on who works on which micro-batch.
 """
 
@@ -12,31 +12,32 @@ from __future__ import annotations
 
 import copy
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from labels4free import losses
+from labels4free.generators.views import render_again
 from labels4free.layered import LayeredGenerator, composite
-from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.discriminator import Discriminator
-from labels4free.training.agreement import render_again
+from labels4free.seeds import derive_seed, generator_for
 from labels4free.training.augmentation import Augmenter
-from labels4free.training.distributed import World
-from labels4free.training.draws import generator_for, mix
+from labels4free.training.distributed import process_group
 from labels4free.training.ema import Ema
-from labels4free.training.monitor import Health, check_health
+from labels4free.training.monitor import check_masks
 from labels4free.training.precision import Precision
-from labels4free.training.state import Attempt, new_scalers
+from labels4free.training.state import Part, Update, restore, state_of
 from labels4free.types import LayeredImage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
     from labels4free.generators.base import Generator
+    from labels4free.networks.alpha_network import AlphaNetwork
+    from labels4free.training.contracts import Check
     from labels4free.training.published_config import (
         PublishedAlphaConfig,
         PublishedConfig,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     )
     from labels4free.training.reals import ShuffledReals
 
-_ALONE = World.single()
 _CHANNEL_BASE = 16384  # channels at resolution R are this over R, times the multiplier
 _REALS, _FOR_DISCRIMINATOR, _FOR_ALPHA, _NOISE = range(4)  # what a draw is for
 _AUGMENTATION = 2 * _NOISE  # added to one of them, as _NOISE is
@@ -60,17 +60,27 @@ class _Latents(NamedTuple):
     crossover: Tensor
 
 
-class PublishedTrainer(Attempt[AlphaNetwork]):
-    """The state of one attempt, and the step that changes it.
+class PublishedTrainer:
+    """The state of a training of the alpha network by the published step.
+
+    Args:
+        generator: The frozen generator, on the device to train on.
+        network: An alpha network for it, whose weights are drawn anew here.
+        config: Settings.
+        restart: How often it was started over: decides first weights and draws, and how careful the settings are.
+        reals: Real images at the composites' resolution; None for the generator's own samples.
+        pretrained: A discriminator to begin with, which is copied; None for random weights.
 
     Attributes:
-        config: Settings of this attempt: :meth:`PublishedConfig.guarded`.
-        attempt: 0 at first; each automatic restart adds 1, and with it other first weights and draws.
+        config: Settings of this restart: :meth:`PublishedConfig.hardened`.
+        restart: 0 at first; each automatic restart adds 1.
         iteration: Steps done.
         network: The alpha network.
         average: Its running average.
-        discriminator: The judge.
+        discriminator: Tells composites from real images.
     """
+
+    warmup = 0
 
     def __init__(
         self,
@@ -78,54 +88,31 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         network: AlphaNetwork,
         config: PublishedConfig,
         *,
-        attempt: int = 0,
+        restart: int = 0,
         reals: ShuffledReals | None = None,
         pretrained: Discriminator | None = None,
-        world: World = _ALONE,
     ) -> None:
-        """Start an attempt.
-
-        Args:
-            generator: The frozen generator, on the device to train on.
-            network: An alpha network for it, whose weights are drawn anew here.
-            config: Settings.
-            attempt: Number of the attempt.
-            reals: Real images at the composites' resolution; None for the generator's own samples.
-            pretrained: A discriminator to begin with, which is copied; None for random weights.
-            world: The processes that share the micro-batches, whose number they must divide.
-        """
-        config = config.guarded(attempt)
-        self.generator, self.config, self.attempt, self.reals, self.world = generator, config, attempt, reals, world
+        config = config.hardened(restart)
+        self.generator, self.config, self.restart, self.reals = generator, config, restart, reals
         self.device = generator.w_avg.device
         self.precision = Precision(config.precision, self.device)
-        self.scalers = new_scalers(self.precision)
         self.resolution = config.resolution or generator.resolution
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(config.seed, attempt, -1))
+            torch.manual_seed(derive_seed(config.seed, restart, -1))
             self.network = type(network).from_config(network.config()).to(self.device)
             self.discriminator = copy.deepcopy(pretrained) if pretrained else self._new_discriminator()
         self.discriminator.to(self.device).train().requires_grad_(True)
         self.augmenter = Augmenter(config.augmentation)
         self._judged: list[Tensor] = []  # logits of the real images of this step
         self.average = Ema(self.network, config.alpha.ema_half_life, ramp=config.alpha.ema_ramp)
-        self.alpha_optimizer = _adam(self.network, config.alpha)
-        self.discriminator_optimizer = _adam(self.discriminator, config.discriminator)
-
-    @property
-    def warmup(self) -> int:
-        """Steps before the alpha network moves: none."""
-        return 0
+        self.alpha_update = Update(_adam(self.network, config.alpha), self.precision)
+        self.discriminator_update = Update(_adam(self.discriminator, config.discriminator), self.precision)
 
     @property
     def total(self) -> int:
-        """Steps of the whole attempt."""
-        return self.config.total_steps(self.attempt)
-
-    @property
-    def alpha_step(self) -> int:
-        """Steps of the alpha network done."""
-        return self.iteration
+        """Steps of the whole training."""
+        return self.config.steps
 
     @property
     def kept(self) -> AlphaNetwork:
@@ -139,15 +126,15 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
             FloatingPointError: If a loss is not finite; the network that it was for is then untouched.
         """
         reals = {m: self._draw_reals(m) for m in self._micro_batches}
-        critic = "The discriminator's"
+        judge, critic = self.discriminator_update, "The discriminator's"
         self._judged = []
-        logs = self._move("discriminator", lambda m: self._discriminator_loss(m, reals[m]), f"{critic} loss")
-        self.augmenter.update(torch.cat(self._judged), self.world)
+        logs = self._move(judge, f"{critic} loss", lambda m: self._discriminator_loss(m, reals[m]))
+        self.augmenter.update(torch.cat(self._judged))
         logs |= self.augmenter.numbers()
         if self.iteration % self.config.discriminator.r1_interval == 0:
-            logs |= self._move("discriminator", lambda m: self._penalty(reals[m]), f"{critic} penalty")
+            logs |= self._move(judge, f"{critic} penalty", lambda m: self._penalty(reals[m]))
         with _frozen(self.discriminator):
-            logs |= self._move("alpha", self._alpha_loss, "The alpha network's loss")
+            logs |= self._move(self.alpha_update, "The alpha network's loss", self._alpha_loss)
         self.average.update(self.network, self.iteration)
         self.iteration += 1
         return logs
@@ -155,12 +142,14 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
     @property
     def _micro_batches(self) -> Sequence[int]:
         """Numbers of this process's micro-batches."""
-        return self.world.share(range(self.config.accumulation))
+        return process_group().shard(range(self.config.accumulation))
 
-    def _move(self, who: str, loss_of: Callable[[int], tuple[Tensor, dict[str, float]]], what: str) -> dict[str, float]:
+    def _move(
+        self, update: Update, what: str, loss_of: Callable[[int], tuple[Tensor, dict[str, float]]]
+    ) -> dict[str, float]:
         """One step on the mean loss of all micro-batches; returns the mean of what they log."""
         mine = self._micro_batches
-        return self._take_step(who, map(loss_of, mine), what, len(mine))
+        return update.apply(what, map(loss_of, mine), len(mine))
 
     def _discriminator_loss(self, m: int, real: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss on the real images and composites of micro-batch m, and what to log of it."""
@@ -203,6 +192,9 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         terms = {"loss_adversarial": adversarial, "binarization": binary, "coverage": alpha.mean()}
         terms |= {"loss_foreground_coverage": foreground, "loss_background_coverage": background}
         return loss, {name: value.item() for name, value in terms.items()}
+
+    def _judge(self, images: Tensor, *, exact: bool = False) -> Tensor:
+        return self.precision.logits(self.discriminator, images, exact=exact)
 
     def _composite(self, layers: LayeredImage) -> Tensor:
         return self._shrunk(composite(*layers))
@@ -257,14 +249,14 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         return self._shrunk(self.generator.synthesize(ws, noise="random", rng=noise).image)
 
     def _rng(self, purpose: int, m: int, device: torch.device | str = "cpu") -> torch.Generator:
-        return generator_for(self.config.seed, self.attempt, self.iteration, m, purpose, device=device)
+        return generator_for(self.config.seed, self.restart, self.iteration, m, purpose, device=device)
 
     @torch.no_grad()
     def show(self, indices: Sequence[int]) -> LayeredImage:
         """Layers of samples that training does not see, by the network that would be kept, at the composites' size."""
         config, count = self.config.samples, self.config.batch_size
         render = LayeredGenerator(self.generator, self.kept)
-        seed = mix(self.config.seed, _SHOWN)
+        seed = derive_seed(self.config.seed, _SHOWN)
         parts = []
         for start in range(0, len(indices), count):
             numbers = indices[start : start + count]
@@ -277,8 +269,8 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
         return LayeredImage(*(torch.cat(layer) for layer in zip(*parts, strict=True)))
 
     @torch.no_grad()
-    def check(self) -> Health:
-        """Examine the network that would be kept, on samples that training does not see; one process does it alone."""
+    def check(self) -> Check:
+        """Examine the network that would be kept, on samples that training does not see, in the main process alone."""
         count = self.config.batch_size
 
         def judge(images: Tensor) -> Tensor:
@@ -286,17 +278,35 @@ class PublishedTrainer(Attempt[AlphaNetwork]):
 
         layers = self.show(range(self.config.monitor.samples))
         again = {view: self._alpha_again(view, number) for view, number in self.config.monitor.views.items()}
-        return check_health(layers.foreground, layers.background, layers.alpha, judge, again)
+        return check_masks(layers.foreground, layers.background, layers.alpha, judge, again)
 
     def _alpha_again(self, view: str, number: int) -> Tensor:
         """Alpha of the first samples of :meth:`show`, rendered again: one rendering each."""
-        seed, psi = mix(self.config.seed, _SHOWN), self.config.samples.truncation_psi
+        seed, psi = derive_seed(self.config.seed, _SHOWN), self.config.samples.truncation_psi
         parts = []
         for k in range(number):
             ws = self.generator.draw_ws(seed, 2 * k, psi)
             features = render_again(self.generator, view, ws, seed, 2 * k, psi).features
             parts.append(self._shrunk(self.kept(features)))
         return torch.cat(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, but the generator, the images and the settings."""
+        return state_of(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            CheckpointError: If it is the state of another network.
+        """
+        restore(self, state)
+
+    def parts(self) -> dict[str, Part]:
+        """What a checkpoint holds, by name."""
+        updates = self.alpha_update.parts("alpha_") | self.discriminator_update.parts("discriminator_")
+        networks: dict[str, Part] = {"network": self.network, "average": self.average}
+        return networks | {"discriminator": self.discriminator} | updates | self.augmenter.parts()
 
     def _new_discriminator(self) -> Discriminator:
         config = self.config.discriminator

@@ -8,7 +8,7 @@ import torch
 
 from labels4free.data.images import open_images
 from labels4free.errors import DataError
-from labels4free.training.draws import generator_for
+from labels4free.seeds import generator_for
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,11 +5,12 @@
     RUN/config.json                     how the run was started; written once
     RUN/log.jsonl                       one JSON object a line
     RUN/pictures/
-    RUN/checkpoints/step_000123.pt      after 123 steps; torch.load(weights_only=True) reads it
+    RUN/checkpoints/member_0/restart_0/step_000123.pt    after 123 steps; torch.load(weights_only=True) reads it
 
-A checkpoint is a dict ``{"format": 1, "step", "log_bytes", "sha256", "state"}``. The SHA-256 is that of the
-content (:func:`state_digest`), since PyTorch does not notice flipped bits; ``log_bytes`` is how much log there was, so
-that a resumed run continues the log of an uninterrupted one. Hence: log a step before saving its checkpoint.
+Where a checkpoint lies, :class:`Place` says, and nobody else. It is a dict ``{"format": 2, "member", "restart",
+"step", "log_bytes", "sha256", "state"}``. The SHA-256 is that of the content (:func:`state_digest`), since PyTorch does
+not notice flipped bits; ``log_bytes`` is how much log there was, so that a resumed run continues the log of an
+uninterrupted one. Hence: log a step before saving its checkpoint.
 """
 
 from __future__ import annotations
@@ -32,33 +33,69 @@ import torch
 
 from labels4free.errors import RunError
 from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
+from labels4free.training.log_tail import read_log
 
-FORMAT = 1
-"""Version of the checkpoints that this package writes."""
+FORMAT = 2
+"""Version of the run folders and checkpoints that this package writes."""
 
 _CONFIG = "config.json"
 _LOG = "log.jsonl"
 _PICTURES = "pictures"
 _CHECKPOINTS = "checkpoints"
-_CHECKPOINT_NAME = re.compile(r"step_(\d{6,})\.pt")
+_CHECKPOINT_NAME = re.compile(r"member_(\d+)/restart_(\d+)/step_(\d{6,})\.pt")
+_PICTURE_NAME = re.compile(r"(?:member_(\d+)_)?restart_(\d+)_step_(\d{6,})\.png")
+_BEFORE = (
+    "{} is a run of labels4free 0.1.0, which this version cannot go on with: train anew in another folder. A "
+    "network that it has finished is good: give its file (alpha.safetensors, segmenter.safetensors) itself."
+)
 
 _logger = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Where in a run something was written; later ones compare as greater.
+
+    Attributes:
+        member: Number of the member, from 0.
+        restart: How often that was started over.
+        step: Steps done; of a picture, those of the network that is kept.
+    """
+
+    member: int
+    restart: int
+    step: int
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of a checkpoint from here, in the folder of checkpoints."""
+        return f"member_{self.member}/restart_{self.restart}/step_{self.step:06d}.pt"
+
+    @property
+    def picture(self) -> str:
+        """Name of a picture from here, in the folder of pictures."""
+        member = f"member_{self.member}_" if self.member else ""
+        return f"{member}restart_{self.restart}_step_{self.step:06d}.png"
 
 
 class Checkpoint(NamedTuple):
     """A checkpoint that was read and verified.
 
     Attributes:
-        step: Steps done when it was written.
+        place: Where in the run it was written.
         path: Its file.
         log_bytes: Length of the log at that time.
         state: What the trainer saved, tensors on the CPU.
     """
 
-    step: int
+    place: Place
     path: Path
     log_bytes: int
     state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps done when it was written."""
+        return self.place.step
 
 
 @dataclass(frozen=True)
@@ -85,7 +122,7 @@ class RunDir:
         Raises:
             RunError: If the folder holds another run or anything else, or cannot be written.
         """
-        text = json.dumps(dict(config), indent=2, allow_nan=False) + "\n"
+        text = json.dumps({"format": FORMAT, **config}, indent=2, allow_nan=False) + "\n"
         run = cls(Path(path), keep)
         _check_unused(run.path)
         try:
@@ -152,6 +189,9 @@ class RunDir:
             raise RunError(
                 f"{path} is damaged: it holds no JSON object; restore it, or start a new run in another folder."
             )
+        version = config.pop("format", 1)
+        if version != FORMAT:
+            raise RunError(_BEFORE.format(self.path) if version == 1 else _later(path, version))
         return config
 
     def append_log(self, entry: Mapping[str, Any]) -> None:
@@ -178,21 +218,15 @@ class RunDir:
         """All entries of the log, oldest first; a last line torn by a killed process is left out.
 
         Raises:
-            RunError: If the file cannot be read or another line is no JSON.
+            RunError: If the file cannot be read or another line is no JSON object.
         """
-        if not self.log_path.exists():
-            return []
-        try:
-            *lines, _ = self.log_path.read_text(encoding="utf-8").split("\n")
-            return [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.log_path} cannot be read as a log of JSON lines: {error}.") from error
+        return [values for _, values in read_log(self.log_path)]
 
-    def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> Path:
+    def save_checkpoint(self, place: Place, state: Mapping[str, Any]) -> Path:
         """Write a checkpoint, complete or not at all, then delete the oldest beyond :attr:`keep`.
 
         Args:
-            step: Steps done.
+            place: Where in the run it is.
             state: Nested dicts, lists and tuples of tensors, strings, numbers, booleans and None.
 
         Returns:
@@ -202,25 +236,21 @@ class RunDir:
             RunError: If it cannot be written; the older checkpoints are then untouched.
             TypeError: If the state holds anything else.
         """
-        path = self.checkpoints / f"step_{step:06d}.pt"
+        path = self.checkpoints / place.checkpoint
         log_bytes = self.log_path.stat().st_size if self.log_path.exists() else 0
-        content = {
-            "format": FORMAT,
-            "step": step,
-            "log_bytes": log_bytes,
-            "sha256": state_digest([step, log_bytes, state]),
-            "state": dict(state),
-        }
+        content = {"format": FORMAT, **place._asdict(), "log_bytes": log_bytes}
+        content |= {"sha256": state_digest([*place, log_bytes, state]), "state": dict(state)}
         # In memory first: on a full disk torch.save itself raises an error without a reason.
         buffer = io.BytesIO()
         torch.save(content, buffer)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, buffer.getbuffer())
         except OSError as error:
             raise RunError(
                 f"{write_failure(path, error)} The older checkpoints are intact; go on with --resume."
             ) from error
-        older = [other for other in self._checkpoint_files() if _step_of(other) <= step]
+        older = [other for at, other in self.checkpoint_files() if at <= place]
         for other in older[: -max(1, self.keep)]:
             other.unlink(missing_ok=True)
         return path
@@ -231,11 +261,22 @@ class RunDir:
         Raises:
             RunError: If a checkpoint was written by a later version of this package.
         """
-        for path in reversed(self._checkpoint_files()):
+        for _, path in reversed(self.checkpoint_files()):
             checkpoint = _read_checkpoint(path)
             if checkpoint is not None:
                 return checkpoint
         return None
+
+    def checkpoint_files(self) -> list[tuple[Place, Path]]:
+        """Files of the checkpoints and where in the run each was written, oldest first."""
+        found = [(path.relative_to(self.checkpoints).as_posix(), path) for path in self.checkpoints.glob("*/*/*.pt")]
+        places = [(_CHECKPOINT_NAME.fullmatch(name), path) for name, path in found]
+        return sorted((Place(*map(int, match.groups())), path) for match, path in places if match)
+
+    def picture_files(self) -> list[tuple[Place, Path]]:
+        """Files of the progress pictures and where in the run each was drawn, oldest first."""
+        found = [(_PICTURE_NAME.fullmatch(path.name), path) for path in self.pictures.glob("*.png")]
+        return sorted((Place(*(int(number or 0) for number in match.groups())), path) for match, path in found if match)
 
     def resume(self) -> Checkpoint | None:
         """Read :meth:`latest_checkpoint` and cut the log back to it; with None the log is emptied: start at step 0.
@@ -258,12 +299,8 @@ class RunDir:
                 raise RunError(write_failure(self.log_path, error)) from error
         return checkpoint
 
-    def _checkpoint_files(self) -> list[Path]:
-        files = [path for path in self.checkpoints.iterdir() if _CHECKPOINT_NAME.fullmatch(path.name)]
-        return sorted(files, key=_step_of)
-
     def _remove_leftovers(self) -> None:
-        for folder in (self.path, self.checkpoints, self.pictures):
+        for folder in (self.path, self.pictures, *self.checkpoints.glob("*/*/")):
             for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 path.unlink(missing_ok=True)
 
@@ -312,11 +349,6 @@ def _feed(digest: hashlib._Hash, value: object) -> None:
         )
 
 
-def _step_of(path: Path) -> int:
-    match = _CHECKPOINT_NAME.fullmatch(path.name)
-    return int(match[1]) if match else -1
-
-
 def _check_unused(path: Path) -> None:
     """Raise where a new run must not go."""
     if path.is_dir():
@@ -338,15 +370,18 @@ def _read_checkpoint(path: Path) -> Checkpoint | None:
     """Read and verify one file; None, with a warning, if it is damaged."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] <= FORMAT:
-            if state_digest([content["step"], content["log_bytes"], content["state"]]) != content["sha256"]:
-                raise ValueError("its content does not have the checksum that was stored with it")
-            return Checkpoint(content["step"], path, content["log_bytes"], content["state"])
         version = content["format"]
+        if version <= FORMAT:
+            found = Place(content["member"], content["restart"], content["step"])
+            if state_digest([*found, content["log_bytes"], content["state"]]) != content["sha256"]:
+                raise ValueError("its content does not have the checksum that was stored with it")
+            return Checkpoint(found, path, content["log_bytes"], content["state"])
     except Exception as error:  # noqa: BLE001  a damaged file can raise anything in the unpickler
         reason = str(error).split("\n", 1)[0] or type(error).__name__
         _logger.warning("Checkpoint %s is damaged and was passed over: %s", path, reason)
         return None
-    raise RunError(
-        f"{path} is in format {version} of a later labels4free, this one reads {FORMAT}; upgrade labels4free."
-    )
+    raise RunError(_later(path, version))
+
+
+def _later(path: Path, version: object) -> str:
+    return f"{path} is in format {version} of a later labels4free, this one reads {FORMAT}; upgrade labels4free."

@@ -1,179 +1,267 @@
-"""The loop of a training run in its folder: steps, log, checks, pictures, checkpoints, restarts, the finished network.
+"""What surrounds the steps of a training run in its folder: log, checks, pictures, checkpoints, restarts, the result.
 
-A run trains its members one after the other; an attempt at one that is lost is started over. The loop knows no recipe.
-A :class:`Recipe` gives it what differs: the trainer of an attempt, a picture, the network in the end. Where several
-processes train together, all go through this loop in step; process 0 alone checks, draws, reads and writes, and all do
-what it decides.
+A run takes its trainers out of a :class:`Loop`, has each do its step and gives the numbers back::
+
+    with Loop(run, recipe, info) as loop:
+        for trainer in loop.trainers(start):
+            try:
+                loop.record(trainer.step())
+            except FloatingPointError as error:
+                loop.lost(str(error))
+        loop.finish(recipe.finished)
+    return loop.result
+
+The loop knows no recipe. Where several processes train together, all go through it in step; the main process alone
+checks, draws, reads and writes, and all do what it decides.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self
 
 from labels4free.checkpoints.native import read_native_header, write_native
-from labels4free.data.images import write_png
 from labels4free.errors import RunError
+from labels4free.pictures.pixels import write_png
 from labels4free.training.best import Best
-from labels4free.training.contracts import (
-    ALPHA,
-    LoopConfig,
-    Member,
-    Product,
-    Recipe,
-    T,
-    Trainer,
-    TrainProgress,
-    TrainResult,
-)
+from labels4free.training.contracts import Check, FinishedNetwork, Product, Recipe, T, TrainProgress, TrainResult
+from labels4free.training.distributed import process_group
 from labels4free.training.interrupts import SIGNALS, Interrupts, Stopped
-from labels4free.training.monitor import Health
+from labels4free.training.run_dir import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+    from types import TracebackType
 
     from labels4free.training.run_dir import RunDir
 
-__all__ = ["ALPHA_FILE", "TrainProgress", "TrainResult", "Trainer", "finished_run", "run_loop"]
-
 _log = logging.getLogger(__name__)
 
-ALPHA_FILE = ALPHA.file
-"""The finished alpha network in a run's folder."""
-CONSENSUS_PICTURE = "consensus.png"
-"""The last picture, where there are several members."""
-ATTEMPT_STRIDE, MEMBER_STRIDE = 1_000_000_000, 1_000
-"""A checkpoint's number is ``(member * MEMBER_STRIDE + attempt) * ATTEMPT_STRIDE + iteration``."""
 _SCRATCH = "bank"
 # The first ones fit into a narrow terminal.
 _SHOWN = ("coverage", "accuracy", "loss_discriminator", "loss_adversarial", "loss")
 
 
-def run_loop(
-    run: RunDir, recipe: Recipe[T], info: Mapping[str, Any], progress: TrainProgress | None = None
-) -> TrainResult:
-    """Train in a run's folder, from its last checkpoint if there is one.
-
-    SIGINT (Ctrl-C) and SIGTERM end the current step, write a checkpoint and return.
-
-    Args:
-        run: The folder.
-        recipe: What to do.
-        info: Kept with the finished network.
-        progress: Told about every sample and step.
-
-    Raises:
-        RunError: If the folder cannot be written, or the run was lost more often than ``monitor.max_restarts``.
-    """
-    with Interrupts(patient=recipe.world.launched) as interrupts:
-        try:
-            return _Loop(run, recipe, info, interrupts, progress).go()
-        except Stopped as stopped:
-            steps, total, restarts = recipe.world.from_lead(lambda: _position(run, recipe.config))
-            return TrainResult(None, str(stopped), steps, total, restarts, None)
-
-
-def finished_run(run: RunDir, config: LoopConfig, product: Product = ALPHA) -> TrainResult | None:
+def finished_run(run: RunDir, product: Product) -> TrainResult | None:
     """Result of a run that has ended; None where there is something left to do."""
     path = run.path / product.file
     if not path.exists():
         return None
     info = read_native_header(path, product.kind).info
-    health = Health.from_numbers(info["health"], info.get("problem")) if "health" in info else None
+    check = Check(info["health"], info["problem"]) if "health" in info else None
     _drop_scratch(run)  # of a run that was killed while it did
-    steps = info.get("steps", config.total_steps(info["restarts"]))  # not noted before there were members
-    return TrainResult(path, None, steps, steps, info["restarts"], health, info.get("kept_step"))
+    return TrainResult(path, None, info["steps"], info["steps"], info["restarts"], check, info.get("kept_step"))
 
 
-class _Loop(Generic[T]):
+class Stage(NamedTuple):
+    """Where in a run of several members the loop is; a run of a single one has but this stage.
+
+    Attributes:
+        member: Number of the member.
+        steps: Steps of the members that have ended.
+        restarts: Their restarts.
+        steps_to_come: Steps of the members that have not begun.
+        state: What a checkpoint notes of those that have ended.
+    """
+
+    member: int | None = None
+    steps: int = 0
+    restarts: int = 0
+    steps_to_come: int = 0
+    state: Mapping[str, Any] = {}
+
+
+class Loop(Generic[T]):
+    """Gives a run its trainers, from its last checkpoint on, and follows up each of their steps.
+
+    As a context it has SIGINT (Ctrl-C) and SIGTERM end the current step, write a checkpoint, and leave the context.
+
+    Args:
+        run: The folder.
+        recipe: What is trained.
+        info: Kept with the finished network.
+        progress: Told about every sample and step.
+
+    Attributes:
+        trainer: The one that moves.
+        stage: Where in a run of several members it is.
+        saved: State of the newest checkpoint; None where there is none.
+        check: What the last check found; None before the first.
+        result: How the run ended, once the context is left.
+
+    Raises:
+        RunError: On entering, if the newest checkpoint is of a later version, or the folder cannot be written; from
+            the methods, if it cannot be written, or the run was lost more often than ``monitor.max_restarts``.
+    """
+
+    trainer: T
+    result: TrainResult
+
     def __init__(
-        self,
-        run: RunDir,
-        recipe: Recipe[T],
-        info: Mapping[str, Any],
-        interrupts: Interrupts,
-        progress: TrainProgress | None,
+        self, run: RunDir, recipe: Recipe[T], info: Mapping[str, Any], progress: TrainProgress | None = None
     ) -> None:
-        self.run, self.recipe, self.config, self.info, self.world = run, recipe, recipe.config, info, recipe.world
-        self.interrupts, self.progress = interrupts, progress
-        self.health: Health | None = None
-        self.members: list[Member] = []
-        self.best = Best(recipe.config.monitor)
-        self.kept_step: int | None = None
-        recipe.prepare(run.path / _SCRATCH, self._rendered)
+        self.run, self.recipe, self.config, self.info = run, recipe, recipe.config, info
+        self.progress = progress if process_group().is_main else None
+        self.interrupts = Interrupts(patient=process_group().launched)
+        self.stage = Stage()
+        self.check: Check | None = None
+        self.best = Best(self.config.monitor)
+        self._problem: str | None = None
+        self._kept_step: int | None = None
 
-    def _rendered(self, done: int, total: int) -> None:
+    def __enter__(self) -> Self:
+        checkpoint = process_group().on_main(self.run.resume)
+        self.saved = checkpoint.state if checkpoint else None
+        self.interrupts.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.interrupts.__exit__(kind, error, traceback)
+        if isinstance(error, Stopped):
+            at = self.trainer if hasattr(self, "trainer") else None
+            iteration, restart = (at.iteration, at.restart) if at else self._saved_position()
+            steps, total, restarts = self._so_far(iteration, restart)
+            self.result = TrainResult(None, str(error), steps, total, restarts, self.check)
+            return True
+        return False
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for what can be made again; it need not exist, and goes when the run is finished."""
+        return self.run.path / _SCRATCH
+
+    def rendered(self, done: int, total: int) -> None:
+        """Report what comes before the first step.
+
+        Raises:
+            Stopped: If a signal came, in this process: all stop then.
+        """
         if self.progress:
             self.progress(done, total)
         if self.interrupts.requested:
             raise Stopped(self.interrupts.requested)
 
-    def go(self) -> TrainResult:
-        """Train to the end, or to a signal."""
-        trainer = self._restored() or self.recipe.attempt(0, 0)
-        while not self._ended(trainer):
-            problem = None
-            try:
-                logs = trainer.step()
-            except FloatingPointError as error:
-                problem = str(error)
-            else:
-                problem = self._after_step(trainer, logs)
-            if problem:
-                trainer = self._restarted(trainer, problem)
-            elif self._over(trainer) and not self._ended(trainer):
-                trainer = self._next_member(trainer)
-            interrupted = self._interrupted()
-            if interrupted or trainer.iteration % self.config.checkpoint_interval == 0:
-                self._save(trainer)
-            if interrupted and not self._ended(trainer):
-                return self._result(trainer, None, interrupted)
-        path = self.world.from_lead(lambda: self._finish(trainer))
-        return self._result(trainer, path, None)
+    def trainers(self, start: Callable[[int], T]) -> Iterator[T]:
+        """Yield the trainer before each of its steps: another one after it was lost.
 
-    def _over(self, trainer: T) -> bool:
-        """Whether training of this member has come to its end."""
-        return trainer.iteration >= trainer.total or self.best.exhausted
+        Args:
+            start: Makes the trainer of a restart, from 0 on.
+        """
+        if self.saved is not None:
+            self.trainer = start(int(self.saved["restart"]))
+            self.trainer.load_state_dict(self.saved)
+            self.best.load_state_dict(self.saved["best"])
+            self.saved = None
+        else:
+            self.trainer = start(0)
+            if self.stage.member:
+                self._save_if_due()
+        while not self.over:
+            yield self.trainer
+            if self._problem:
+                self._start_over(start, self._problem)
+                self._problem = None
+            if not self.over or not self.stage.steps_to_come:
+                self._save_if_due()
 
-    def _ended(self, trainer: T) -> bool:
-        """Whether that was the last member."""
-        return self._over(trainer) and len(self.members) + 1 >= self.config.members
+    @property
+    def over(self) -> bool:
+        """Whether the training has come to its end."""
+        return self.trainer.iteration >= self.trainer.total or self.best.exhausted
 
-    def _after_step(self, trainer: T, logs: Mapping[str, float]) -> str | None:
-        """Log, check, draw and report; returns why the attempt is lost, or None."""
-        step, config, problem = trainer.alpha_step, self.config, None
-        entry = self._where(trainer) | {"step": step, **logs}
+    @property
+    def step(self) -> int:
+        """Steps of the network that is kept; negative during a warm-up."""
+        return self.trainer.iteration - self.trainer.warmup
+
+    def record(self, numbers: Mapping[str, float]) -> None:
+        """Log a step, check, draw and report."""
+        trainer, step, config = self.trainer, self.step, self.config
+        entry = self.where() | {"step": step, **numbers}
         last = step == config.steps
         if step > 0 and (step % config.monitor.interval == 0 or last):
-            self.health = self.world.from_lead(trainer.check)
-            entry |= {f"check_{name}": value for name, value in self.health.numbers().items()}
-            if self.health.problem:
-                entry["problem"] = self.health.problem
-                problem = self._judge(self.health, step)
-            if not problem:
-                self.best.offer(trainer.kept, step, self.health)
+            check = self.check = process_group().on_main(trainer.check)
+            entry |= {f"check_{name}": value for name, value in check.numbers.items()}
+            if check.problem:
+                entry["problem"] = check.problem
+                self._judge(check, step)
+            if not self._problem:
+                self.best.offer(trainer.kept, step, check)
                 last = last or self.best.exhausted
                 entry |= self._verdict(step) if last else {}
-        if self.world.leads:
+        if process_group().is_main:
             self.run.append_log(entry)
             if step >= 0 and (step % config.picture_interval == 0 or last):
-                member = f"member_{len(self.members)}_" if self.members else ""
-                name = f"{member}attempt_{trainer.attempt}_step_{step:06d}.png"
-                write_png(self.run.pictures / name, self.recipe.picture(trainer))
+                self.draw(Place(self.stage.member or 0, trainer.restart, step).picture)
         if self.progress:
-            steps, total, _ = _so_far(self.config, self._where(trainer), self.members)
-            self.progress(steps, total, {name: logs[name] for name in _SHOWN if name in logs})
-        return problem
+            steps, total, _ = self._so_far(trainer.iteration, trainer.restart)
+            self.progress(steps, total, {name: numbers[name] for name in _SHOWN if name in numbers})
 
-    def _where(self, trainer: T) -> dict[str, Any]:
-        """Which step of which attempt this is, and of which member where there are several."""
-        member = {"member": len(self.members)} if self.config.members > 1 else {}
-        return {**member, "attempt": trainer.attempt, "iteration": trainer.iteration}
+    def lost(self, problem: str) -> None:
+        """Have the training start over before its next step."""
+        self._problem = problem
+
+    def where(self) -> dict[str, Any]:
+        """Which step this is, as the log says it."""
+        member = {} if self.stage.member is None else {"member": self.stage.member}
+        return {**member, "restart": self.trainer.restart, "iteration": self.trainer.iteration}
+
+    def draw(self, name: str) -> None:
+        """Write a picture of what the network that would be kept does."""
+        write_png(self.run.pictures / name, self.recipe.picture(self.trainer))
+
+    def keep(self) -> tuple[int, Check]:
+        """Give the trainer the network to keep; returns its step, and what its check found."""
+        trainer, step = self.trainer, self.step
+        check = self.check or process_group().on_main(trainer.check)
+        if self.config.keeps_best and self.best.step is not None:
+            step, check = self.best.step, Check(self.best.numbers)
+            self.best.put_back(trainer.kept)
+        return step, check
+
+    def next_stage(self, stage: Stage) -> None:
+        """Go on with another member."""
+        self.stage, self.check, self.best = stage, None, Best(self.config.monitor)
+
+    def finish(
+        self, network: Callable[[T], FinishedNetwork], noted: Callable[[], dict[str, Any]] | None = None
+    ) -> None:
+        """Write the finished network; the main process does it alone.
+
+        Args:
+            network: Makes it of the trainer that has the one to keep.
+            noted: Has the trainer keep it, and the loop its check; returns what to note with it. None for the network
+                that :meth:`keep` finds.
+        """
+        self.result = process_group().on_main(lambda: self._finished(network, noted or self._kept))
+
+    def _kept(self) -> dict[str, Any]:
+        self._kept_step, self.check = self.keep()
+        return {"kept_step": self._kept_step}
+
+    def _finished(self, network: Callable[[T], FinishedNetwork], noted: Callable[[], dict[str, Any]]) -> TrainResult:
+        """Write the network to keep, and drop the scratch folder.
+
+        Its file comes last: where it is, nothing is left to do. Killed before that, the run goes on from the checkpoint
+        written here, which no step follows and thus no check.
+        """
+        self._save()
+        steps, _, restarts = self._so_far(self.trainer.iteration, self.trainer.restart)
+        info = {**self.info, "restarts": restarts, "steps": steps, **noted()}
+        assert self.check is not None  # noted() keeps a network that was checked
+        info |= {"health": self.check.numbers, "problem": self.check.problem}
+        made, product = network(self.trainer), self.recipe.product
+        path, state = self.run.path / product.file, made.state_dict()
+        write_native(path, kind=product.kind, family=made.family, config=made.config(), state=state, info=info)
+        _drop_scratch(self.run)
+        return TrainResult(path, None, steps, steps, restarts, self.check, self._kept_step)
 
     def _verdict(self, step: int) -> dict[str, Any]:
-        """What to log at the end of an attempt that went well: which network is kept, and whether it ends early."""
+        """What to log at the end of a training that went well: which network is kept, and whether it ends early."""
         early = step < self.config.steps
         if early:
             _log.info("Step %d: no better score for %d steps; training ends.", step, self.config.monitor.patience)
@@ -184,145 +272,61 @@ class _Loop(Generic[T]):
             _log.info("The network of step %d has the best score, %.3f, and is kept.", self.best.step, score)
         return {"kept_step": self.best.step, "kept_score": self.best.numbers["score"]}
 
-    def _interrupted(self) -> str | None:
-        """Name of the signal that came, to whichever process."""
-        came = self.world.total(*(int(self.interrupts.requested == name) for name in SIGNALS))
-        return next((name for name, count in zip(SIGNALS, came, strict=True) if count), None)
-
-    def _save(self, trainer: T) -> None:
-        if self.world.leads:
-            members = [member._asdict() for member in self.members]
-            state = trainer.state_dict() | {"best": self.best.state_dict(), "members": members}
-            self.run.save_checkpoint(_checkpoint_number(trainer, len(self.members)), state)
-
-    def _judge(self, health: Health, step: int) -> str | None:
-        if step >= self.config.monitor.grace_steps or health.hopeless:
-            return health.problem
+    def _judge(self, check: Check, step: int) -> None:
+        """Note that the training is lost, or warn that it may be."""
+        if step >= self.config.monitor.grace_steps or check.hopeless:
+            self._problem = check.problem
+            return
         last = step == self.config.steps
-        _log.warning("Step %d: %s%s.", step, health.problem, "" if last else "; it may still turn")
-        return None
+        _log.warning("Step %d: %s%s.", step, check.problem, "" if last else "; it may still turn")
 
-    def _restored(self) -> T | None:
-        checkpoint = self.world.from_lead(self.run.resume)
-        if checkpoint is None:
-            return None
-        state = checkpoint.state
-        self.members = [Member(**member) for member in state.get("members", [])]
-        trainer = self.recipe.attempt(int(state["attempt"]), len(self.members))
-        trainer.load_state_dict(state)
-        if "best" in state:
-            self.best.load_state_dict(state["best"])
-        return trainer
-
-    def _next_member(self, trainer: T) -> T:
-        """Note what the member leaves, and start the next one."""
-        self.members.append(self._member(trainer))
-        self.best = Best(self.config.monitor)
-        self.health = None
-        return self.recipe.attempt(0, len(self.members))
-
-    def _member(self, trainer: T) -> Member:
-        """What a member leaves; its trainer then has the network to keep."""
-        step, health = trainer.alpha_step, self.health or trainer.check()
-        if self.config.keeps_best and self.best.step is not None:
-            step, health = self.best.step, Health.from_numbers(self.best.numbers, None)
-            self.best.put_back(trainer.kept)
-        network = {name: value.detach().cpu().clone() for name, value in trainer.kept.state_dict().items()}
-        return Member(network, step, trainer.iteration, trainer.attempt, health.numbers(), health.problem)
-
-    def _restarted(self, trainer: T, problem: str) -> T:
-        """Start the next attempt.
+    def _save_if_due(self) -> None:
+        """Write a checkpoint where one is due, and where a signal came to any process.
 
         Raises:
-            RunError: If that was the last one allowed.
+            Stopped: If one came, and there is something left to do.
         """
-        if self.world.leads:
-            self.run.append_log(self._where(trainer) | {"lost": problem})
-        most = self.config.monitor.max_restarts
-        if trainer.attempt >= most:
+        came = process_group().sum(*(int(self.interrupts.requested == name) for name in SIGNALS))
+        interrupted = next((name for name, count in zip(SIGNALS, came, strict=True) if count), None)
+        if interrupted or self.trainer.iteration % self.config.checkpoint_interval == 0:
+            self._save()
+        if interrupted and not self.over:
+            raise Stopped(interrupted)
+
+    def _save(self) -> None:
+        if process_group().is_main:
+            state = self.trainer.state_dict() | {"best": self.best.state_dict(), **self.stage.state}
+            place = Place(self.stage.member or 0, self.trainer.restart, self.trainer.iteration)
+            self.run.save_checkpoint(place, state)
+
+    def _start_over(self, start: Callable[[int], T], problem: str) -> None:
+        """Start again.
+
+        Raises:
+            RunError: If that was the last time allowed.
+        """
+        if process_group().is_main:
+            self.run.append_log(self.where() | {"lost": problem})
+        most, step, restart = self.config.monitor.max_restarts, self.step, self.trainer.restart
+        if restart >= most:
             raise RunError(
-                f"Training was lost in attempt {trainer.attempt + 1}, the last: {problem}. See {self.run.pictures}; "
+                f"Training was lost in attempt {restart + 1}, the last: {problem}. See {self.run.pictures}; "
                 f"{self.recipe.advice}"
             )
-        fresh = self.recipe.attempt(trainer.attempt + 1, len(self.members))
+        self.trainer = start(restart + 1)
         self.best = Best(self.config.monitor)
-        guards = self.config.guards(fresh.attempt)
-        _log.warning(
-            "Step %d: %s. Starting over (%d of %d), with %s.", trainer.alpha_step, problem, fresh.attempt, most, guards
-        )
-        return fresh
+        guards = self.config.hardening(restart + 1)
+        _log.warning("Step %d: %s. Starting over (%d of %d), with %s.", step, problem, restart + 1, most, guards)
 
-    def _finish(self, trainer: T) -> Path:
-        """Write the network to keep, and drop the scratch folder.
+    def _saved_position(self) -> tuple[int, int]:
+        return (self.saved["iteration"], self.saved["restart"]) if self.saved else (0, 0)
 
-        Its file comes last: where it is, nothing is left to do. Killed before that, the run goes on from the checkpoint
-        written here, which no step follows and thus no check.
-        """
-        self._save(trainer)
-        info = {**self.info, **self._joined(trainer)}
-        network = self.recipe.finished(trainer)
-        product = self.recipe.product
-        path = self.run.path / product.file
-        write_native(
-            path,
-            kind=product.kind,
-            family=network.family,
-            config=network.config(),
-            state=network.state_dict(),
-            info=info,
-        )
-        _drop_scratch(self.run)
-        return path
-
-    def _joined(self, trainer: T) -> dict[str, Any]:
-        """Have the trainer keep what the run leaves, and check it; returns what to note of it."""
-        steps, _, restarts = _so_far(self.config, self._where(trainer), self.members)
-        members = [*self.members, self._member(trainer)]
-        info: dict[str, Any] = {"restarts": restarts, "steps": steps, "kept_step": members[-1].step}
-        if len(members) > 1:
-            found = self.recipe.join(trainer, members)
-            _log.info("Consensus of members %s, which agree by %.3f.", _listed(found.kept), found.agreement)
-            self.health = trainer.check()
-            noted = {"consensus": list(found.kept), "agreements": list(found.agreements)}
-            noted["agreement_members"] = found.agreement
-            self.run.append_log(self._where(trainer) | noted | {"check_score": self.health.score})
-            write_png(self.run.pictures / CONSENSUS_PICTURE, self.recipe.picture(trainer))
-            info |= noted | {"kept_step": None, "kept_steps": [member.step for member in members]}
-            info["members"] = [{**m.numbers, "problem": m.problem, "restarts": m.restarts} for m in members]
-        else:
-            self.health = Health.from_numbers(members[0].numbers, members[0].problem)
-        self.kept_step = info["kept_step"]
-        return info | {"health": self.health.numbers(), "problem": self.health.problem}
-
-    def _result(self, trainer: T, alpha_file: Path | None, interrupted: str | None) -> TrainResult:
-        steps, total, restarts = _so_far(self.config, self._where(trainer), self.members)
-        total = steps if alpha_file else total  # what ended early has no more steps
-        return TrainResult(alpha_file, interrupted, steps, total, restarts, self.health, self.kept_step)
+    def _so_far(self, iteration: int, restart: int) -> tuple[int, int, int]:
+        """Steps done, steps in all, and restarts."""
+        stage = self.stage
+        total = stage.steps + self.config.total_steps(restart) + stage.steps_to_come
+        return stage.steps + iteration, total, stage.restarts + restart
 
 
 def _drop_scratch(run: RunDir) -> None:
     shutil.rmtree(run.path / _SCRATCH, ignore_errors=True)  # hundreds of MB that the seed can bring back
-
-
-def _position(run: RunDir, config: LoopConfig) -> tuple[int, int, int]:
-    """:func:`_so_far` by the newest checkpoint."""
-    done = run.latest_checkpoint()
-    return _so_far(config, done.state if done else {"iteration": 0, "attempt": 0})
-
-
-def _so_far(config: LoopConfig, state: Mapping[str, Any], members: Sequence[Member] = ()) -> tuple[int, int, int]:
-    """Steps done, steps in all, and restarts, of a run whose current member's attempt is in this state."""
-    ended = members or [Member(**member) for member in state.get("members", [])]
-    steps = sum(member.steps for member in ended) + state["iteration"]
-    to_come = (config.members - len(ended) - 1) * config.total_steps(0)
-    total = sum(member.steps for member in ended) + config.total_steps(state["attempt"]) + to_come
-    return steps, total, sum(member.restarts for member in ended) + state["attempt"]
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(str(number) for number in numbers)
-
-
-def _checkpoint_number(trainer: Trainer, member: int = 0) -> int:
-    """Number a checkpoint so that later members sort after earlier ones, and later attempts, too."""
-    return (member * MEMBER_STRIDE + trainer.attempt) * ATTEMPT_STRIDE + trainer.iteration

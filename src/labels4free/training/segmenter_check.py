@@ -9,8 +9,9 @@ import torch
 
 from labels4free import metrics
 from labels4free.metrics import soft_agreement
-from labels4free.training.draws import Draws, mix
-from labels4free.training.monitor import Health, mask_numbers
+from labels4free.seeds import Draws, derive_seed
+from labels4free.training.contracts import Check
+from labels4free.training.label_free import mask_numbers
 from labels4free.training.pair_augmentation import Example, training_example
 from labels4free.training.photo_effects import toned
 from labels4free.training.pseudo_labels import view_photo
@@ -31,7 +32,7 @@ _LIGHT = 0.3
 
 def checked_example(held_out: PairBank, config: SegmenterConfig, index: int, pictures: Pictures | None) -> Example:
     """A pair that is kept apart, augmented by draws that never change."""
-    seed = mix(config.seed, _CHECK)
+    seed = derive_seed(config.seed, _CHECK)
     return training_example(held_out, config.augmentation, seed, index, pictures=pictures, example=held_out[index])
 
 
@@ -42,7 +43,7 @@ def check_segmenter(
     config: SegmenterConfig,
     pictures: Pictures | None = None,
     photos: PhotoStore | None = None,
-) -> Health:
+) -> Check:
     """Examine a segmenter.
 
     Args:
@@ -53,7 +54,11 @@ def check_segmenter(
         photos: Unlabelled photos, of which the first ``monitor.photos`` are looked at.
 
     Returns:
-        What was found; ``score`` is the mean IoU on augmented pairs.
+        The numbers of :func:`mask_numbers`, and ``teacher_miou``, mean IoU with the masks of the pairs kept apart, in
+        [0, 1]; ``augmented_miou``, the same where those pairs are augmented as in training, by draws that never change,
+        which is the ``score``; ``teacher_error``, mean absolute difference of alpha from theirs on those; and
+        ``agreement_views``, agreement of alpha with that of the same images mirrored and in another light;
+        ``agreement_photos``, of unlabelled photos with other views of them, where there are photos.
     """
     plain = [held_out[index] for index in range(len(held_out))]
     changed = [checked_example(held_out, config, index, pictures) for index in range(len(held_out))]
@@ -72,17 +77,17 @@ def check_segmenter(
     views = [soft_agreement(alpha, on_lit), soft_agreement(alpha, mirrored.flip(-1))]
     numbers = {
         **mask_numbers(alpha),
+        "score": augmented_miou,
         "teacher_miou": _miou(alpha, taught),
         "augmented_miou": augmented_miou,
         "teacher_error": float((on_changed - taught_changed).abs().mean()),
         "agreement_views": sum(views) / len(views),
-        "score": augmented_miou,
     }
     if photos is not None and config.monitor.photos:
         count = min(len(photos), config.monitor.photos)
         seen = [view_photo(network, photos.photo(index), config.size).agreement for index in range(count)]
         numbers["agreement_photos"] = sum(seen) / count
-    return Health.from_numbers(numbers, _problem(numbers))
+    return Check(numbers, _problem(numbers))
 
 
 def network_alpha(network: SegmenterNetwork, image: Tensor) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
+from labels4free.settings import at_least, check_types, positive, share
 from labels4free.training.pair_augmentation_config import PairAugmentationConfig
-from labels4free.training.settings import at_least, check_types, positive, share
 
 SIZE_MULTIPLE = 32
 """Sides of the network's images are multiples of this: five halvings."""
@@ -182,6 +182,8 @@ class SegmenterMonitorConfig:
 class SegmenterConfig:
     """Everything that decides a run, but the pairs."""
 
+    recipe: ClassVar[str] = "segmenter"
+
     steps: int = 6000
     """Steps of the optimiser."""
     batch_size: int = 8
@@ -225,11 +227,6 @@ class SegmenterConfig:
             )
 
     @property
-    def members(self) -> int:
-        """Networks that are trained: one."""
-        return 1
-
-    @property
     def keeps_best(self) -> bool:
         """Whether the best check's network is kept, and not the last step's."""
         return self.monitor.keep == "best"
@@ -246,18 +243,18 @@ class SegmenterConfig:
         """Seed of the rendered pairs."""
         return self.seed if self.pairs.seed is None else self.pairs.seed
 
-    def total_steps(self, attempt: int) -> int:  # noqa: ARG002  all are the same
-        """Steps of a whole attempt."""
+    def total_steps(self, restart: int) -> int:  # noqa: ARG002  all are the same
+        """Steps of a whole training."""
         return self.steps
 
-    def guarded(self, attempt: int) -> SegmenterConfig:
-        """The settings of an attempt: each restart has half the learning rate of the attempt before."""
-        optimizer = dataclasses.replace(self.optimizer, learning_rate=self.optimizer.learning_rate * 0.5**attempt)
+    def hardened(self, restart: int) -> SegmenterConfig:
+        """The settings of a restart: each restart has half the learning rate of the one before."""
+        optimizer = dataclasses.replace(self.optimizer, learning_rate=self.optimizer.learning_rate * 0.5**restart)
         return dataclasses.replace(self, optimizer=optimizer)
 
-    def guards(self, attempt: int) -> str:
-        """What an attempt does more carefully than the settings say, in words for the log."""
-        return f"a learning rate of {self.guarded(attempt).optimizer.learning_rate:g}"
+    def hardening(self, restart: int) -> str:
+        """What a restart does more carefully than the settings say, in words for the log."""
+        return f"a learning rate of {self.hardened(restart).optimizer.learning_rate:g}"
 
     def round_starts(self) -> tuple[int, ...]:
         """Steps at which the photos are labelled; none without photos."""

@@ -5,7 +5,7 @@ can: pairs are rendered, changed until hardly any is like the generator's (``pai
 learns to find the alpha from the pixels. With unlabelled photos it then goes on with its own masks of them, where it is
 sure (``pseudo_labels.py``).
 
-:meth:`SegmenterTrainer.step` is the whole step. Example k depends on (seed, attempt, k) and on who labelled the photos,
+:meth:`SegmenterTrainer.step` is the whole step. Example k depends on (seed, restart, k) and on who labelled the photos,
 so that a resumed run is the uninterrupted one.
 """
 
@@ -21,13 +21,13 @@ from torch.nn import functional as F
 from labels4free import losses
 from labels4free.errors import CheckpointError
 from labels4free.networks.segmenter import SegmenterNetwork
-from labels4free.training.draws import Draws, mix
+from labels4free.seeds import Draws, derive_seed
 from labels4free.training.ema import Ema
 from labels4free.training.pair_augmentation import Example, training_example
 from labels4free.training.precision import Precision
 from labels4free.training.pseudo_labels import PhotoLabels
 from labels4free.training.segmenter_check import check_segmenter
-from labels4free.training.state import Part, restore, states_of
+from labels4free.training.state import Part, Update, restore, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.data.photos import PhotoStore
+    from labels4free.training.contracts import Check
     from labels4free.training.example_stream import ExampleStream
-    from labels4free.training.monitor import Health
     from labels4free.training.pair_augmentation import Pictures
     from labels4free.training.pair_bank import PairBank
     from labels4free.training.segmenter_config import SegmenterConfig, SegmenterLossConfig
@@ -70,17 +70,26 @@ class Drawn(NamedTuple):
 
 
 class SegmenterTrainer:
-    """The state of one attempt, and the step that changes it.
+    """The state of a training of a segmenter, and the step that changes it.
+
+    Args:
+        data: What to train and check on.
+        config: Settings.
+        stream: Makes the examples.
+        restart: How often it was started over: decides first weights and draws, and how careful the settings are.
+        pretrained: The network to begin with, of the size that the settings ask for; None for random weights.
+        device: Where to train.
 
     Attributes:
-        config: Settings of this attempt: :meth:`SegmenterConfig.guarded`.
-        attempt: 0 at first; each automatic restart adds 1, and with it other first weights and draws.
+        config: Settings of this restart: :meth:`SegmenterConfig.hardened`.
+        restart: 0 at first; each automatic restart adds 1.
         iteration: Steps done.
         network: The segmenter.
         average: Its running average: what is checked, shown and kept in the end.
-        optimizer: Of the network.
         labeller: The average that labelled the photos of this round; None before the first.
     """
+
+    warmup = 0
 
     def __init__(
         self,
@@ -88,57 +97,34 @@ class SegmenterTrainer:
         config: SegmenterConfig,
         stream: ExampleStream[Drawn],
         *,
-        attempt: int = 0,
+        restart: int = 0,
         pretrained: SegmenterNetwork | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Start an attempt.
-
-        Args:
-            data: What to train and check on.
-            config: Settings.
-            stream: Makes the examples.
-            attempt: Number of the attempt.
-            pretrained: The network to begin with, of the size that the settings ask for; None for random weights.
-            device: Where to train.
-        """
-        config = config.guarded(attempt)
-        self.data, self.config, self.stream, self.attempt = data, config, stream, attempt
+        config = config.hardened(restart)
+        self.data, self.config, self.stream, self.restart = data, config, stream, restart
         self.device = torch.device(device)
         self.precision = Precision(config.precision, self.device)
-        self.scaler = self.precision.scaler()
-        self.seed = mix(config.seed, attempt)
+        self.seed = derive_seed(config.seed, restart)
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(config.seed, attempt, -1))
+            torch.manual_seed(derive_seed(config.seed, restart, -1))
             self.network = new_network(config)
         if pretrained is not None:
             self.network.load_state_dict(pretrained.state_dict())
         # Convolutions of few channels are much faster so on CPUs.
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # lacks this form
-        self.average = Ema(self.network, config.optimizer.ema_half_life, ramp=_RAMP, average_buffers=True)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            config.optimizer.learning_rate,
-            _BETAS,
-            weight_decay=config.optimizer.weight_decay,
-        )
+        own = config.optimizer
+        self.average = Ema(self.network, own.ema_half_life, ramp=_RAMP, average_buffers=True)
+        parameters = self.network.parameters()
+        adam = torch.optim.AdamW(parameters, own.learning_rate, _BETAS, weight_decay=own.weight_decay)
+        self.update = Update(adam, self.precision, own.max_gradient_norm)
         self._label_by(None)
 
     @property
-    def warmup(self) -> int:
-        """None: the segmenter moves from the first step on."""
-        return 0
-
-    @property
     def total(self) -> int:
-        """Steps of the whole attempt."""
+        """Steps of the whole training."""
         return self.config.steps
-
-    @property
-    def alpha_step(self) -> int:
-        """Steps done."""
-        return self.iteration
 
     @property
     def kept(self) -> SegmenterNetwork:
@@ -157,26 +143,14 @@ class SegmenterTrainer:
         drawn = self._batch()
         batch = joined([one.example for one in drawn])
         image, alpha, weight = (part.to(self.device) for part in batch)
-        with self.precision.autocast():
-            logits = self.network(image.contiguous(memory_format=torch.channels_last))
-        loss, numbers = segmenter_loss(logits.float(), alpha, weight, config.loss)
-        if not math.isfinite(numbers["loss"]):
-            raise FloatingPointError(f"the segmenter's loss is not finite ({numbers['loss']})")
-        self._move(loss, learning_rate(config, step))
+        logits = self.precision.logits(self.network, image.contiguous(memory_format=torch.channels_last))
+        loss, numbers = segmenter_loss(logits, alpha, weight, config.loss)
+        self.update.learning_rate = learning_rate(config, step)
+        self.update.apply("the segmenter's loss", [(loss, {})])
         self.average.update(self.network, step)
         self.iteration += 1
         shares = {"photo_share": sum(one.photo for one in drawn) / len(drawn)} if self.labeller is not None else {}
         return {**numbers, "coverage": float(alpha.mean()), **shares}
-
-    def _move(self, loss: Tensor, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.max_gradient_norm)
-        self.scaler.step(self.optimizer)  # skipped where scaled gradients left float16's range
-        self.scaler.update()
 
     def _batch(self) -> list[Drawn]:
         size = self.config.batch_size
@@ -192,20 +166,14 @@ class SegmenterTrainer:
             labels = PhotoLabels(self.data.photos, labeller, self.config.self_training)
         self._make = _maker(self.data, self.config, self.seed, labels)
 
-    def check(self) -> Health:
+    def check(self) -> Check:
         """Examine the average on the pairs that are kept apart, and on photos."""
         return check_segmenter(self.kept, self.data.held_out, self.config, self.data.pictures, self.data.photos)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, but the pairs, the photos and the settings."""
         labeller = None if self.labeller is None else dict(self.labeller.state_dict())
-        return {
-            "attempt": self.attempt,
-            "iteration": self.iteration,
-            "pairs": self.data.pairs.digest,
-            "labeller": labeller,
-            **states_of(self._parts()),
-        }
+        return {**state_of(self), "pairs": self.data.pairs.digest, "labeller": labeller}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave.
@@ -215,17 +183,16 @@ class SegmenterTrainer:
         """
         if state.get("pairs") != self.data.pairs.digest:
             raise CheckpointError("The checkpoint is of a run on other pairs than these: put those back.")
-        restore({name: part for name, part in self._parts().items() if name in state or name != "scaler"}, state)
-        self.iteration = state["iteration"]
+        restore(self, state)
         labeller = None
         if state["labeller"] is not None:
             labeller = copy.deepcopy(self.kept)
-            restore({"labeller": labeller}, state)
+            labeller.load_state_dict(state["labeller"])
         self._label_by(labeller)
 
-    def _parts(self) -> dict[str, Part]:
-        parts: dict[str, Part] = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
-        return parts | ({"scaler": self.scaler} if self.scaler.is_enabled() else {})
+    def parts(self) -> dict[str, Part]:
+        """What a checkpoint holds, by name."""
+        return {"network": self.network, "average": self.average, **self.update.parts()}
 
 
 def new_network(config: SegmenterConfig) -> SegmenterNetwork:

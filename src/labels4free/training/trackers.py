@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases, for :class:`labels4free.training.log_follower.LogFollower` to tell.
+"""TensorBoard and Weights & Biases: shown the entries and pictures of a run's log, each once, also after a resumption.
 
 Each attempt (and each member, where a run has several) is a run of its own for the tracker, with the iteration of the
 attempt as its step axis. Log entries have no time: a tracker's clock shows when it was told.
@@ -7,69 +7,105 @@ attempt as its step axis. Log entries have no time: a tracker's clock shows when
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
-import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from PIL import Image
 
-from labels4free.errors import ConfigError
+from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically
 from labels4free.training.judging import CHECK
 from labels4free.training.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from labels4free.training.log_tail import LogEntry
 
-_SUFFIX = ".labels4free"  # of the event files that are ours to make anew
+_log = logging.getLogger(__name__)
+
 _PROJECT = "labels4free"
 
 
-class Position(NamedTuple):
-    """Where in a run something belongs; later positions compare greater.
+class Tracker(Protocol):
+    """Something that shows numbers and pictures of runs.
 
-    Attributes:
-        member: Which of several networks that are trained one after the other.
-        attempt: 0 at first; each automatic restart adds 1.
-        iteration: Steps done in the attempt.
+    A run that was resumed may tell what it told before: only what then differs, or is new, is to be shown.
     """
 
-    member: int
-    attempt: int
-    iteration: int
+    def log(self, entry: LogEntry) -> None:
+        """Take an entry of the log, in the log's order; others can see it when this returns."""
 
-
-class Tracker(Protocol):
-    """Something that shows numbers and pictures of runs."""
-
-    def begin(self) -> None:
-        """Prepare for a log from its first entry: called before that, and again where the log was cut back."""
-
-    def log(self, at: Position, numbers: Mapping[str, float], words: Mapping[str, str]) -> None:
-        """Take an entry of the log.
-
-        Args:
-            at: Rises from call to call.
-            numbers: By their names in the log; NaN where they are not finite.
-            words: What was found wrong (``problem``) and why the attempt ended (``lost``), if it is so.
-        """
-
-    def picture(self, at: Position, path: Path) -> None:
-        """Take a picture, after the entry that it belongs to."""
-
-    def flush(self) -> None:
-        """Let others see what was taken."""
+    def picture(self, entry: LogEntry, path: Path) -> None:
+        """Take the picture of the entry that was told last."""
 
     def close(self) -> None:
         """End."""
 
 
+class Trackers:
+    """The trackers of a run, told together.
+
+    Args:
+        run: The run's folder; it need not hold anything yet.
+        names: Of :data:`TRACKERS`.
+        into: Folder for the trackers' files; None: the run's.
+        strict: Raise where a tracker fails; otherwise it is left out from then on, with a logged warning.
+
+    Raises:
+        ConfigError: If a name is unknown or a package is missing.
+    """
+
+    def __init__(self, run: Path, names: Sequence[str], into: Path | None = None, *, strict: bool = True) -> None:
+        for name in names:
+            if name not in TRACKERS:
+                raise ConfigError(f"Unknown tracker {name!r}; the trackers are {', '.join(TRACKERS)}.")
+        self.run, self.strict = run, strict
+        self._open = {name: TRACKERS[name](into or run, run) for name in names}
+
+    def log(self, entry: LogEntry) -> None:
+        """Show an entry of the log.
+
+        Raises:
+            RunError: If a tracker fails and they are strict.
+        """
+        self._tell(lambda tracker: tracker.log(entry))
+
+    def picture(self, entry: LogEntry, path: Path) -> None:
+        """Show the picture of the entry that was shown last; raises as :meth:`log`."""
+        self._tell(lambda tracker: tracker.picture(entry, path))
+
+    def close(self) -> None:
+        """End every tracker; raises as :meth:`log`."""
+        self._tell(lambda tracker: tracker.close())
+
+    def _tell(self, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._open.items()):
+            try:
+                call(tracker)
+            except Exception as error:  # a service that is down can raise anything
+                said = f"{name} failed ({str(error).strip() or type(error).__name__})"
+                if self.strict:
+                    raise RunError(f"{said}; the run itself is not concerned.") from error
+                _log.warning(
+                    "%s and is left out from here on; training goes on. Afterwards: labels4free watch %s --track %s "
+                    "--into DIR",
+                    said,
+                    self.run,
+                    name,
+                )
+                del self._open[name]
+
+
 class TensorBoardTracker(Tracker):
     """Event files below ``INTO/tensorboard``, one folder an attempt; read by ``tensorboard --logdir``.
+
+    Whenever the log begins again, or goes on after a cut, TensorBoard is told to forget what it had from there on.
 
     Args:
         into: Folder.
@@ -80,69 +116,38 @@ class TensorBoardTracker(Tracker):
     """
 
     def __init__(self, into: Path, run: Path) -> None:  # noqa: ARG002  as the others
-        self._files = _imported("tensorboard.summary.writer.event_file_writer", "tensorboard")
-        self._events = import_module("tensorboard.compat.proto.event_pb2")
-        self._summaries = import_module("tensorboard.compat.proto.summary_pb2")
-        self._tensors = import_module("tensorboard.compat.proto.tensor_pb2")
-        self._shapes = import_module("tensorboard.compat.proto.tensor_shape_pb2")
+        self._files = _imported("torch.utils.tensorboard", "tensorboard")
         self.folder = into / "tensorboard"
         self._writer: Any = None
-        self._of: tuple[int, int] | None = None
+        self._last: LogEntry | None = None
 
-    def begin(self) -> None:
-        """Empty what an earlier call wrote: the same comes again."""
-        self.close()
-        for path in self.folder.rglob(f"events.out.tfevents.*{_SUFFIX}"):
-            os.truncate(path, 0)  # a TensorBoard that is open waits for ever for more of a file that is gone
+    def log(self, entry: LogEntry) -> None:
+        last, self._last = self._last, entry
+        if not last or entry[:2] != last[:2] or (entry.step is not None and entry[:3] <= last[:3]):
+            self.close()
+            self._writer = self._files.SummaryWriter(str(self.folder / _name(entry)), purge_step=entry.iteration)
+        for name, number in entry.numbers.items():
+            self._writer.add_scalar(_tag(name), number, entry.iteration)
+        for name, text in _words(entry).items():
+            self._writer.add_text(name, text, entry.iteration)
+        self._writer.flush()
 
-    def log(self, at: Position, numbers: Mapping[str, float], words: Mapping[str, str]) -> None:
-        value = self._summaries.Summary.Value
-        values = [value(tag=_tag(name), simple_value=number) for name, number in numbers.items()]
-        self._add(at, values + [self._text(name, text) for name, text in words.items()])
-
-    def picture(self, at: Position, path: Path) -> None:
+    def picture(self, entry: LogEntry, path: Path) -> None:
         with Image.open(path) as image:
-            width, height = image.size
-        png = self._summaries.Summary.Image(
-            height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes()
-        )
-        self._add(at, [self._summaries.Summary.Value(tag="masks", image=png)])
-
-    def flush(self) -> None:
-        if self._writer:
-            self._writer.flush()
+            self._writer.add_image("masks", np.asarray(image.convert("RGB")), entry.iteration, dataformats="HWC")
+        self._writer.flush()
 
     def close(self) -> None:
         if self._writer:
             self._writer.close()
-        self._writer = self._of = None
-
-    def _add(self, at: Position, values: list[Any]) -> None:
-        event = self._events.Event
-        if self._of != (at.member, at.attempt):
-            self.close()
-            self._of = (at.member, at.attempt)
-            self._writer = self._files.EventFileWriter(str(self.folder / _name(at)), filename_suffix=_SUFFIX)
-            # Tells a TensorBoard that has been open since before a resumption to forget what it has read.
-            start = self._events.SessionLog(status=self._events.SessionLog.START)
-            self._writer.add_event(event(step=0, wall_time=time.time(), session_log=start))
-        summary = self._summaries.Summary(value=values)
-        self._writer.add_event(event(step=at.iteration, wall_time=time.time(), summary=summary))
-
-    def _text(self, name: str, text: str) -> Any:
-        plugin = self._summaries.SummaryMetadata.PluginData(plugin_name="text")
-        shape = self._shapes.TensorShapeProto(dim=[self._shapes.TensorShapeProto.Dim(size=1)])
-        tensor = self._tensors.TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=shape)
-        metadata = self._summaries.SummaryMetadata(plugin_data=plugin)
-        return self._summaries.Summary.Value(tag=f"{name}/text_summary", metadata=metadata, tensor=tensor)
 
 
 class WandbTracker(Tracker):
     """Runs of Weights & Biases, one an attempt, in a group named as the run; its files lie in ``INTO/wandb``.
 
     Its own environment variables count (``WANDB_MODE=offline``, ``WANDB_ENTITY``, ``WANDB_PROJECT``: labels4free if it
-    is not set). What it has been shown is noted in ``INTO/wandb/labels4free.json``, so that another process goes on
-    from there; one that is killed may show the last second again.
+    is not set). The service takes nothing back, and one that is offline knows nothing: what has been shown is noted in
+    ``INTO/wandb/labels4free.json``, so that another process goes on from there.
 
     Args:
         into: Folder.
@@ -156,56 +161,49 @@ class WandbTracker(Tracker):
         self._wandb = _imported("wandb", "wandb")
         self.run, self.into = run, into
         self._note = into / "wandb" / "labels4free.json"
+        self._id, self._seen = "", (0, 0, -1)  # of what was shown last: member, attempt, iteration
         self._session: Any = None
-        self._of: tuple[int, int] | None = None
-        self._seen, self._id = Position(0, 0, -1), ""
 
-    def begin(self) -> None:
-        """Find out what has been shown already."""
+    def log(self, entry: LogEntry) -> None:
         if not self._id:
             note = json.loads(self._note.read_text(encoding="utf-8")) if self._note.exists() else {}
-            self._id = str(note.get("id") or secrets.token_hex(4))
-            self._seen = Position(*note.get("seen", self._seen))
+            self._id, self._seen = str(note.get("id") or secrets.token_hex(4)), tuple(note.get("seen", self._seen))
+        again = entry[:3] == self._seen and entry.step is None and self._session  # why the attempt ended at this step
+        if entry[:3] > self._seen or again:
+            if not self._session or entry[:2] != self._seen[:2]:
+                self._begin(entry)
+            if entry.iteration >= self._session.starting_step:  # of a resumed one: what the service has
+                numbers = {_tag(name): number for name, number in entry.numbers.items()}
+                self._session.log(numbers, step=entry.iteration)
+            self._session.summary.update(_words(entry))
+            self._seen = entry[:3]
+            note = json.dumps({"id": self._id, "seen": self._seen}) + "\n"
+            write_atomically(self._note, note.encode(), sync=False)
 
-    def log(self, at: Position, numbers: Mapping[str, float], words: Mapping[str, str]) -> None:
-        if at > self._seen or (at == self._seen and "lost" in words and self._session):  # the same step once more
-            session = self._session_of(at)
-            if at.iteration >= session.starting_step:  # of a resumed one: what the server has
-                session.log({_tag(name): number for name, number in numbers.items()}, step=at.iteration)
-            session.summary.update(dict(words))
-            self._seen = at
-
-    def picture(self, at: Position, path: Path) -> None:
-        if self._of == (at.member, at.attempt):
-            masks = self._wandb.Image(str(path), caption=path.stem)
-            self._session.log({"masks": masks}, step=self._seen.iteration)  # it takes no earlier step than the last
-
-    def flush(self) -> None:
-        note = json.dumps({"id": self._id, "seen": self._seen}) + "\n"
-        write_atomically(self._note, note.encode(), sync=False)
+    def picture(self, entry: LogEntry, path: Path) -> None:
+        if self._session and entry[:3] == self._seen:
+            self._session.log({"masks": self._wandb.Image(str(path), caption=path.stem)}, step=entry.iteration)
 
     def close(self) -> None:
         if self._session:
             self._session.finish()
-        self._session = self._of = None
+        self._session = None
 
-    def _session_of(self, at: Position) -> Any:
-        if self._of != (at.member, at.attempt):
-            self.close()
-            self._note.parent.mkdir(parents=True, exist_ok=True)
-            name = self.run.resolve().name
-            self._session = self._wandb.init(
-                project=os.environ.get("WANDB_PROJECT", _PROJECT),
-                id=f"{self._id}-{_name(at).replace('/', '-')}",
-                name=name if (at.member, at.attempt) == (0, 0) else f"{name} {_name(at)}",
-                group=name,
-                dir=str(self.into),
-                config=RunDir(self.run).config(),
-                resume="allow" if os.environ.get("WANDB_MODE") != "offline" else None,
-                settings=self._wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
-            )
-            self._of = (at.member, at.attempt)
-        return self._session
+    def _begin(self, entry: LogEntry) -> None:
+        """Begin the session of an attempt, or go on with it."""
+        self.close()
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        group, name = self.run.resolve().name, _name(entry)
+        self._session = self._wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            id=f"{self._id}-{name.replace('/', '-')}",
+            name=f"{group} {name}" if any(entry[:2]) else group,
+            group=group,
+            dir=str(self.into),
+            config=RunDir(self.run).config(),
+            resume="allow" if os.environ.get("WANDB_MODE") != "offline" else None,
+            settings=self._wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
+        )
 
 
 TRACKERS: dict[str, Callable[[Path, Path], Tracker]] = {"tensorboard": TensorBoardTracker, "wandb": WandbTracker}
@@ -221,9 +219,14 @@ def _imported(module: str, extra: str) -> Any:
         ) from error
 
 
-def _name(at: Position) -> str:
-    attempt = f"attempt_{at.attempt}"
-    return f"member_{at.member}/{attempt}" if at.member else attempt
+def _name(entry: LogEntry) -> str:
+    restart = f"restart_{entry.restart}"
+    return f"member_{entry.member}/{restart}" if entry.member else restart
+
+
+def _words(entry: LogEntry) -> dict[str, str]:
+    """What was found wrong, and why the attempt ended, if it is so."""
+    return {name: text for name, text in (("problem", entry.problem), ("lost", entry.lost)) if text}
 
 
 def _tag(name: str) -> str:

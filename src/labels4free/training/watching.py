@@ -16,27 +16,20 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.errors import ConfigError, RunError
-from labels4free.training.config import TrainConfig
-from labels4free.training.contracts import ALPHA, SEGMENTER
-from labels4free.training.judging import CHECK, Bounds, Judged, Verdict, judge_checks, judge_steps
-from labels4free.training.log_tail import LogTail, Series
-from labels4free.training.recipes import from_run_json, recipe_of
-from labels4free.training.run_dir import RunDir
-from labels4free.training.run_loop import MEMBER_STRIDE
-from labels4free.training.segmenter_config import SegmenterConfig
+from labels4free.training.judging import CHECK, Bounds, Judged, Series, Verdict, judge_checks, judge_steps
+from labels4free.training.log_tail import LogEntry, LogTail
+from labels4free.training.recipes import RECIPES
+from labels4free.training.resume import own_settings
+from labels4free.training.run_dir import Place, RunDir
 
 if TYPE_CHECKING:
-    from labels4free.training.log_tail import LogEntry
-    from labels4free.training.recipes import AnyConfig
+    from collections.abc import Mapping
 
-ATTEMPT_STRIDE = 1_000_000_000
-"""A checkpoint's number is that of its member and attempt times this, plus its iteration (``run_loop.py``)."""
 
-_CHECKPOINT = re.compile(r"step_(\d+)\.pt")
-_PICTURE = re.compile(r"(?:member_(\d+)_)?attempt_(\d+)_step_(\d+)")
+_CHUNK = re.compile(r"samples_(\d+)\.safetensors")
 _BANK = "bank"
 _WINDOW = 120.0  # seconds over which the speed is taken
 _SHORTEST = 0.5  # seconds between two looks that say something about it
@@ -70,6 +63,28 @@ class FileNote(NamedTuple):
     age: float
 
 
+class Progress(NamedTuple):
+    """Where a run is.
+
+    Attributes:
+        member: Which of :attr:`members` networks is being trained, from 0.
+        members: Networks that are trained one after the other.
+        restart: 0 at first; each automatic restart adds 1.
+        attempts: As many are made at most.
+        done: Steps done since, the warm-up included.
+        total: Steps of the whole training.
+        warmup: Steps of it before the alpha network moves.
+    """
+
+    member: int
+    members: int
+    restart: int
+    attempts: int
+    done: int
+    total: int
+    warmup: int
+
+
 @dataclass(frozen=True)
 class RunStatus:
     """What one look at a run's folder shows.
@@ -80,13 +95,7 @@ class RunStatus:
         recipe: Name of its recipe.
         state: What it does.
         reason: Why it is lost or thought to have stopped; None otherwise.
-        member: Which of :attr:`members` networks is being trained, from 0.
-        members: Networks that are trained one after the other.
-        attempt: 0 at first; each automatic restart adds 1.
-        max_restarts: Restarts that are allowed.
-        done: Steps done in the attempt, the warm-up included.
-        total: Steps of the whole attempt.
-        warmup: Steps of it before the alpha network moves.
+        progress: Where it is.
         rendered: Samples of the bank that are rendered, of how many; None where there is no bank, or nothing to render.
         speed: Steps a second; None where that cannot be told.
         seconds_left: To the end, at that speed; None where that cannot be told, or nothing is left.
@@ -95,9 +104,7 @@ class RunStatus:
         steps: What every step logs, judged.
         problem: What it found wrong; None if nothing.
         losses: Why each earlier attempt was given up, as sentences without a full stop.
-        network: The finished network; None before the end.
-        picture: The newest one.
-        checkpoint: The newest one.
+        files: The newest ``network``, ``picture`` and ``checkpoint``, as far as there are any.
         quiet: Seconds since anything was written.
     """
 
@@ -106,13 +113,7 @@ class RunStatus:
     recipe: str
     state: State
     reason: str | None
-    member: int
-    members: int
-    attempt: int
-    max_restarts: int
-    done: int
-    total: int
-    warmup: int
+    progress: Progress
     rendered: tuple[int, int] | None
     speed: float | None
     seconds_left: float | None
@@ -121,9 +122,7 @@ class RunStatus:
     steps: tuple[Judged, ...]
     problem: str | None
     losses: tuple[str, ...]
-    network: FileNote | None
-    picture: FileNote | None
-    checkpoint: FileNote | None
+    files: Mapping[str, FileNote]
     quiet: float
 
     @property
@@ -156,15 +155,6 @@ def runs_in(path: str | Path) -> list[Path]:
     return found
 
 
-def read_status(path: str | Path) -> RunStatus:
-    """One look at a run.
-
-    Raises:
-        RunError: As :class:`RunWatcher` and :meth:`RunWatcher.look`.
-    """
-    return RunWatcher(path).look()
-
-
 class RunWatcher:
     """Looks at a run again and again, reading of its log only what is new.
 
@@ -181,8 +171,8 @@ class RunWatcher:
             raise RunError(f"There is no run at {path}: no config.json in it.")
         stored = self.run.config()
         try:
-            self.config = from_run_json(stored)
-            source = stored["source" if isinstance(self.config, SegmenterConfig) else "generator"]
+            self.config = own_settings(self.run, RECIPES)
+            source = stored["source"] if "source" in stored else stored["generator"]
             self.generator = str(source["name"] or source["fingerprint"][:12])
         except (ConfigError, KeyError, TypeError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
@@ -190,6 +180,7 @@ class RunWatcher:
                 f"{self.run.path / 'config.json'} is damaged or of a later labels4free ({reason}); restore it, or "
                 "upgrade labels4free."
             ) from error
+        self.recipe, self.settings = self.config.recipe, self.config.to_json()
         self._tail = LogTail(self.run.log_path)
         self._looks: deque[tuple[float, tuple[int, int], int]] = deque()  # time, member and attempt, iteration
         self._grew = -math.inf
@@ -205,26 +196,21 @@ class RunWatcher:
             self._forget()
         for entry in self._tail.entries():
             self._take(entry)
-        files = _Files(self.run, self.config)
-        speed = self._speed(files)
+        progress = self._progress()
+        files = _Files(self.run, RECIPES[self.recipe].product.file, self.settings.get(_BANK))
+        speed = self._speed(files, progress)
         quiet = max(0.0, min(files.quiet, time.monotonic() - self._grew))
-        state, reason = self._state(files, speed, quiet)
-        left = self.total - self.done
-        left += (self.members - 1 - self.member) * self.config.total_steps(0)
+        state, reason = self._state(files, progress, speed, quiet)
+        left = progress.total - progress.done
+        left += (progress.members - 1 - progress.member) * self.config.total_steps(0)
         going = state in (State.WARM_UP, State.TRAINING)
         return RunStatus(
             path=self.run.path,
             generator=self.generator,
-            recipe=recipe_of(self.config),
+            recipe=self.recipe,
             state=state,
             reason=reason,
-            member=self.member,
-            members=self.members,
-            attempt=self.attempt,
-            max_restarts=self.config.monitor.max_restarts,
-            done=self.done,
-            total=self.total,
-            warmup=self.total - self.config.steps,
+            progress=progress,
             rendered=files.rendered if state in (State.STARTING, State.RENDERING, State.SILENT) else None,
             speed=speed if going else None,
             seconds_left=left / speed if going and speed else None,
@@ -233,147 +219,121 @@ class RunWatcher:
             steps=judge_steps(self._series),
             problem=self._problem,
             losses=tuple(self._losses),
-            network=files.newest(files.networks),
-            picture=files.newest(files.pictures),
-            checkpoint=files.newest(files.checkpoints),
+            files=files.newest(),
             quiet=quiet,
         )
 
-    @property
-    def members(self) -> int:
-        """Networks that are trained one after the other."""
-        return int(getattr(self.config, "members", 1))
-
-    @property
-    def verb(self) -> str:
-        """What such a run is started with."""
-        return "distill" if isinstance(self.config, SegmenterConfig) else "train"
-
-    @property
-    def place(self) -> int:
-        """Member and attempt as one number, as in the numbers of checkpoints."""
-        return self.member * MEMBER_STRIDE + self.attempt
-
-    @property
-    def total(self) -> int:
-        """Steps of the attempt."""
-        return self.config.total_steps(self.attempt)
-
     def _forget(self) -> None:
-        self.member, self.attempt, self.done = 0, 0, 0
+        self._last = LogEntry(0, 0, 0, None, {}, None, None)
         self._series: dict[str, Series] = {}
         self._checked: int | None = None
         self._problem: str | None = None
-        self._lost: str | None = None
         self._losses: list[str] = []
 
     def _take(self, entry: LogEntry) -> None:
-        if (entry.member, entry.attempt) != (self.member, self.attempt):
-            self.member, self.attempt, self._series = entry.member, entry.attempt, {}
-            self._checked = self._problem = None
-        self.done, self._lost = entry.iteration, entry.lost
+        if entry[:2] != self._last[:2]:
+            self._series, self._checked, self._problem = {}, None, None
+        self._last = entry
         self._grew = time.monotonic() if self._looks else self._grew
         if entry.lost:
-            whose = f"Network {entry.member + 1}, attempt" if self.members > 1 else "Attempt"
-            self._losses.append(f"{whose} {entry.attempt + 1} lost after {entry.iteration:,} steps: {entry.lost}")
+            whose = f"Network {entry.member + 1}, attempt" if self.settings.get("members", 1) > 1 else "Attempt"
+            self._losses.append(f"{whose} {entry.restart + 1} lost after {entry.iteration:,} steps: {entry.lost}")
         if entry.step is None:
             return
         for name, value in entry.numbers.items():
-            self._series.setdefault(name, Series()).add(entry.iteration, value, entry.step)
+            self._series.setdefault(name, Series()).add(value, entry.step)
         if any(name.startswith(CHECK) for name in entry.numbers):
             self._checked, self._problem = entry.step, entry.problem
 
-    def _speed(self, files: _Files) -> float | None:
+    def _progress(self) -> Progress:
+        member, restart, done, *_ = self._last
+        total, attempts = self.config.total_steps(restart), self.config.monitor.max_restarts + 1
+        members = self.settings.get("members", 1)
+        return Progress(member, members, restart, attempts, done, total, total - self.config.steps)
+
+    def _speed(self, files: _Files, progress: Progress) -> float | None:
         """Steps a second, between two looks or, at the first ones, between two files of the attempt."""
-        now, of = time.monotonic(), (self.member, self.attempt)
+        now, of = time.monotonic(), self._last[:2]
         while self._looks and (self._looks[0][1] != of or now - self._looks[0][0] > _WINDOW):
             self._looks.popleft()
-        self._looks.append((now, of, self.done))
+        self._looks.append((now, of, progress.done))
         began, _, done = self._looks[0]
-        if self.done > done and now - began > _SHORTEST:
-            return (self.done - done) / (now - began)
-        stamps = sorted({*files.stamps(self.place, self.total - self.config.steps), (self.done, files.logged)})
+        if progress.done > done and now - began > _SHORTEST:
+            return (progress.done - done) / (now - began)
+        stamps = sorted({*files.stamps(of, progress.warmup), (progress.done, files.logged)})
         rates = [(b - a) / (late - early) for (a, early), (b, late) in pairwise(stamps) if b > a and late > early]
         return median(rates[-5:]) if rates else None
 
-    def _state(self, files: _Files, speed: float | None, quiet: float) -> tuple[State, str | None]:
-        if files.networks:
+    def _state(self, files: _Files, progress: Progress, speed: float | None, quiet: float) -> tuple[State, str | None]:
+        done, verb = progress.done, RECIPES[self.recipe].verb
+        if files.found["network"]:
             return State.FINISHED, None
-        if self._lost and self.attempt >= self.config.monitor.max_restarts:
-            return State.LOST, self._lost
-        at = self.place * ATTEMPT_STRIDE + self.done
-        if self.done % self.config.checkpoint_interval and at in files.numbers and self.done < self.total:
-            return State.STOPPED, f"interrupted, with a checkpoint written; go on with {self.verb} --resume"
+        if self._last.lost and progress.restart + 1 >= progress.attempts:
+            return State.LOST, self._last.lost
+        saved = Place(*self._last[:3]) in files.places["checkpoint"].values()
+        if done % self.config.checkpoint_interval and saved and done < progress.total:
+            return State.STOPPED, f"interrupted, with a checkpoint written; go on with {verb} --resume"
         patience = max(_SILENT, _SILENT_STEPS / speed) if speed and not files.rendering else _SILENT_UNKNOWN
         if quiet > patience:
-            return State.SILENT, f"no file was written for long; if its process is gone: {self.verb} --resume"
+            return State.SILENT, f"no file was written for long; if its process is gone: {verb} --resume"
         if files.rendering:
             return State.RENDERING, None
-        if not self.done and not self.attempt:
+        if not done and not progress.restart:
             return State.STARTING, None
-        return (State.WARM_UP if self.done < self.total - self.config.steps else State.TRAINING), None
+        return (State.WARM_UP if done < progress.warmup else State.TRAINING), None
 
     def _bounds(self) -> Bounds:
-        settled = (self._checked or 0) >= self.config.monitor.grace_steps
-        if isinstance(self.config, SegmenterConfig):
-            return Bounds(settled=settled)
-        loss = self.config.loss
-        if isinstance(self.config, TrainConfig):
-            pushes_up = pushes_down = self.config.loss.coverage > 0
-        else:
-            pushes_up, pushes_down = self.config.loss.foreground_coverage > 0, self.config.loss.background_coverage > 0
-        return Bounds(
-            loss.min_foreground_coverage if pushes_up else None,
-            1 - loss.min_background_coverage if pushes_down else None,
-            settled,
+        """What the losses on coverage push against; recipes have one for both sides, one for each, or none."""
+        loss = self.settings.get("loss", {})
+        up, down = (
+            loss[f"min_{side}_coverage"] if loss.get(f"{side}_coverage", loss.get("coverage", 0)) > 0 else None
+            for side in ("foreground", "background")
         )
+        settled = (self._checked or 0) >= self.config.monitor.grace_steps
+        return Bounds(up, None if down is None else 1 - down, settled)
 
 
 class _Files:
     """The files of a run and their times, at one moment."""
 
-    def __init__(self, run: RunDir, config: AnyConfig) -> None:
+    def __init__(self, run: RunDir, product: str, bank: Mapping[str, Any] | None) -> None:
         self.now = time.time()
-        self.checkpoints = _files(run.checkpoints, _CHECKPOINT)
-        self.pictures = _files(run.pictures, _PICTURE)
-        self.numbers = {int(match[1]) for path in self.checkpoints if (match := _CHECKPOINT.fullmatch(path.name))}
-        product = SEGMENTER if isinstance(config, SegmenterConfig) else ALPHA
-        self.networks = _files(run.path, re.compile(re.escape(product.file) + "$"))
+        places = {"picture": run.picture_files(), "checkpoint": run.checkpoint_files()}
+        self.places = {kind: {path: place for place, path in found} for kind, found in places.items()}
+        paths = {"network": run.path.glob(product), **self.places}
+        self.found = {kind: {path: _time_of(path) for path in found} for kind, found in paths.items()}
         self.logged = _time_of(run.log_path)
         self.rendered: tuple[int, int] | None = None
         self.rendering = False
-        signs = [self.logged, _time_of(run.path / "config.json"), *self.networks.values()]
-        signs += [*self.checkpoints.values(), *self.pictures.values()]
-        if isinstance(config, TrainConfig):
-            folder = Path(config.bank.folder) if config.bank.folder else run.path / _BANK
-            chunks = _files(folder, re.compile(r"samples_(\d+)\.safetensors"))
+        signs = [self.logged, _time_of(run.path / "config.json")]
+        signs += [written for files in self.found.values() for written in files.values()]
+        if bank:
+            chunks = _files(Path(bank["folder"] or run.path / _BANK), _CHUNK)
             signs += chunks.values()
             starts = sorted(int(path.stem.rpartition("_")[2]) for path in chunks)
-            size = config.bank.size
             width = min((b - a for a, b in pairwise(starts)), default=0)
-            self.rendered = (min(size, width * len(starts)), size)
+            self.rendered = (min(bank["size"], width * len(starts)), bank["size"])
             # A run that goes on after its bank was deleted has a log, too, and renders all the same.
             newer = max(chunks.values(), default=0.0) > self.logged
-            self.rendering = self.rendered[0] < size and (newer or not self.logged)
+            self.rendering = self.rendered[0] < bank["size"] and (newer or not self.logged)
         self.quiet = self.now - max(signs)
 
-    def newest(self, files: dict[Path, float]) -> FileNote | None:
-        """The file that was written last, or None."""
-        if not files:
-            return None
-        path = max(files, key=lambda path: (files[path], path.name))
-        return FileNote(path, max(0.0, self.now - files[path]))
+    def newest(self) -> dict[str, FileNote]:
+        """The file of each kind that was written last."""
+        last = {
+            kind: max(files, key=lambda path: (files[path], str(path))) for kind, files in self.found.items() if files
+        }
+        return {kind: FileNote(path, max(0.0, self.now - self.found[kind][path])) for kind, path in last.items()}
 
-    def stamps(self, place: int, warmup: int) -> set[tuple[int, float]]:
-        """(iteration, time) of the files that an attempt at a member wrote; ``place`` as :attr:`RunWatcher.place`."""
-        found = {divmod(number, ATTEMPT_STRIDE): number for number in self.numbers}
-        times = {path.name: written for path, written in self.checkpoints.items()}
-        stamps = {(i, times[f"step_{n:06d}.pt"]) for (at, i), n in found.items() if at == place}
-        for path, written in self.pictures.items():
-            match = _PICTURE.search(path.name)
-            if match and int(match[1] or 0) * MEMBER_STRIDE + int(match[2]) == place:
-                stamps.add((int(match[3]) + warmup, written))
-        return stamps
+    def stamps(self, of: tuple[int, int], warmup: int) -> set[tuple[int, float]]:
+        """(iteration, time) of the files that an attempt at a member wrote."""
+        warmups = {"picture": warmup, "checkpoint": 0}  # pictures count the steps of the network that is kept
+        return {
+            (place.step + warmups[kind], self.found[kind][path])
+            for kind, places in self.places.items()
+            for path, place in places.items()
+            if place[:2] == of
+        }
 
 
 def _is_run(path: Path) -> bool:

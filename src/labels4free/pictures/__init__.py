@@ -1,0 +1,1 @@
+"""Pictures as bytes and files: rounding, PNG, contact sheets, films. Knows nothing of what they show."""
