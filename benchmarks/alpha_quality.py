@@ -24,10 +24,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from labels4free.checkpoints.loading import load_layered
-from labels4free.data.images import read_image
+from labels4free.data.images.dataset import read_image
 from labels4free.errors import DataError, Labels4FreeError
 from labels4free.losses import binarization
-from labels4free.metrics import count, mean_iou, score_images, score_pooled
+from labels4free.metrics.masks import count, mean_iou, score_images, score_pooled
 from labels4free.pictures.contact_sheet import contact_sheet, overlay
 from labels4free.pictures.pixels import to_uint8
 

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from labels4free.data.images import IMAGE_WRITERS, open_images
-from labels4free.data.prepare import PrepareConfig, prepare_images
+from labels4free.data.images.dataset import IMAGE_WRITERS, open_images
+from labels4free.data.images.prepare import PrepareConfig, prepare_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

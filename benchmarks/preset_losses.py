@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import tyro
 from alpha_seeds import summary, train_and_score
 
+from labels4free.training.alpha.published_config import PublishedConfig
 from labels4free.training.presets import PRESETS
-from labels4free.training.published_config import PublishedConfig
 
 PUBLISHED = tuple(name for name, preset in PRESETS.items() if isinstance(preset.config, PublishedConfig))
 

@@ -15,9 +15,9 @@ from alpha_quality import read_faces
 from torch.nn import functional as F
 
 from labels4free import load_generator
-from labels4free.metrics import count, score_pooled
+from labels4free.metrics.masks import count, score_pooled
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.training.projection import fit_projection
+from labels4free.training.alpha.projection import fit_projection
 
 TEST_RESOLUTION = 128
 

@@ -25,12 +25,12 @@ import torch
 
 from labels4free import load_generator
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.bank import build_bank
-from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
-from labels4free.training.distributed import joined_processes, process_group
-from labels4free.training.published_config import PublishedConfig, PublishedDiscriminatorConfig
-from labels4free.training.published_trainer import PublishedTrainer
+from labels4free.runs.distributed import joined_processes, process_group
+from labels4free.training.alpha.bank import build_bank
+from labels4free.training.alpha.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig, PublishedDiscriminatorConfig
+from labels4free.training.alpha.published_trainer import PublishedTrainer
+from labels4free.training.alpha.trainer import AlphaTrainer
 
 SAMPLES, WARMUP_STEPS = 32, 2
 

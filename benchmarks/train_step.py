@@ -31,17 +31,17 @@ from stylegan2_speed import config_f, grouped_form
 
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.networks.paper_network import PaperNetwork
-from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.bank import PREVIEWS, build_bank
-from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
-from labels4free.training.published_config import PublishedConfig
-from labels4free.training.published_trainer import PublishedTrainer
+from labels4free.training.alpha.bank import PREVIEWS, build_bank
+from labels4free.training.alpha.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.published_trainer import PublishedTrainer
+from labels4free.training.alpha.trainer import AlphaTrainer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.generators.stylegan2 import StyleGAN2
-    from labels4free.training.contracts import Trainer
+    from labels4free.runs.contracts import Trainer
 
 
 def published(generator: StyleGAN2, batch: int) -> PublishedTrainer:

@@ -19,9 +19,9 @@ import tyro
 from labels4free import load_generator
 from labels4free.generators.base import sample_z
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.bank import build_bank
-from labels4free.training.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.bank import build_bank
+from labels4free.training.alpha.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.trainer import AlphaTrainer
 
 
 def main(

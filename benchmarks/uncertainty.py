@@ -23,9 +23,9 @@ from alpha_quality import CAVEAT, read_faces
 from torch.nn import functional as F
 
 from labels4free.checkpoints.loading import load_alpha_network, load_layered
-from labels4free.data.pairs import measure
+from labels4free.data.pairs.record import measure
 from labels4free.errors import Labels4FreeError
-from labels4free.metrics import count, mean_iou, score_pooled
+from labels4free.metrics.masks import count, mean_iou, score_pooled
 from labels4free.ops.refine import refine_alpha
 from labels4free.sampling.filters import FilterConfig, calibrate, drop_reason
 from labels4free.sampling.uncertainty import UncertaintyConfig, UncertaintyMeter, disagreement
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from labels4free.data.pairs import PairRecord
+    from labels4free.data.pairs.record import PairRecord
     from labels4free.layered import LayeredGenerator
     from labels4free.networks.alpha_network import AlphaNetwork
 

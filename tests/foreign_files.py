@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labels4free.checkpoints.original_alpha import published_keys
-from labels4free.checkpoints.rosinality import to_rosinality
+from labels4free.checkpoints.foreign.original_alpha import published_keys
+from labels4free.checkpoints.foreign.rosinality import to_rosinality
 from labels4free.networks.paper_network import PaperNetwork
 from tests.checkpoints.ir_writer import ir_files
 from tests.tiny import tiny_stylegan2

@@ -7,7 +7,7 @@ import torch
 
 from labels4free import seeds
 from labels4free.seeds import Draws, derive_seed, generator_for, series
-from labels4free.training.config import TrainConfig
+from labels4free.training.alpha.config import TrainConfig
 
 DERIVED = {
     (): 0,

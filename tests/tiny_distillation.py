@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from labels4free.training.pair_augmentation import Example
-from labels4free.training.pair_augmentation_config import SHARES, PairAugmentationConfig
-from labels4free.training.segmenter_config import (
+from labels4free.training.segmenter.augmentation.augment import Example
+from labels4free.training.segmenter.augmentation.config import SHARES, PairAugmentationConfig
+from labels4free.training.segmenter.config import (
     NetworkConfig,
     OptimizerConfig,
     PairsConfig,

@@ -9,10 +9,10 @@ import torch
 
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.paper_network import PaperNetwork
-from labels4free.training.config import MonitorConfig
-from labels4free.training.published_config import PublishedConfig, PublishedDiscriminatorConfig, SamplesConfig
-from labels4free.training.published_trainer import PublishedTrainer
-from labels4free.training.run_dir import state_digest
+from labels4free.runs.run_dir import state_digest
+from labels4free.training.alpha.config import MonitorConfig
+from labels4free.training.alpha.published_config import PublishedConfig, PublishedDiscriminatorConfig, SamplesConfig
+from labels4free.training.alpha.published_trainer import PublishedTrainer
 
 if TYPE_CHECKING:
     from labels4free.generators.base import Generator

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from labels4free.checkpoints.native import write_native
-from labels4free.training import monitor
-from labels4free.training.alpha_run import train_alpha_network
-from labels4free.training.alpha_trainer import AlphaTrainer
-from labels4free.training.bank import PREVIEWS
-from labels4free.training.config import (
+from labels4free.runs.run_dir import RunDir, state_digest
+from labels4free.training.alpha import monitor
+from labels4free.training.alpha.bank import PREVIEWS
+from labels4free.training.alpha.config import (
     AlphaConfig,
     BackgroundConfig,
     BankConfig,
@@ -21,7 +20,8 @@ from labels4free.training.config import (
     MonitorConfig,
     TrainConfig,
 )
-from labels4free.training.run_dir import RunDir, state_digest
+from labels4free.training.alpha.run import train_alpha_network
+from labels4free.training.alpha.trainer import AlphaTrainer
 from tests.folders import content
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labels4free.data.pair_formats import open_pairs
+from labels4free.data.pairs.formats import open_pairs
 from labels4free.pictures.contact_sheet import contact_sheet
-from labels4free.training.pair_augmentation import training_example
-from labels4free.training.pair_augmentation_config import PairAugmentationConfig
-from labels4free.training.pair_bank import build_pair_bank
+from labels4free.training.segmenter.augmentation.augment import training_example
+from labels4free.training.segmenter.augmentation.config import PairAugmentationConfig
+from labels4free.training.segmenter.pair_bank import build_pair_bank
 
 ROWS, COLUMNS, SIZE, SIDE, SEED = 5, 8, 256, 128, 5
 TARGET = Path(__file__).parent.parent / "docs" / "training_examples.jpg"

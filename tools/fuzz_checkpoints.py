@@ -72,7 +72,7 @@ class _HangError(BaseException):
 
 def load(path: Path) -> object:
     """Do what a user's command does with a file: read it, tell what it is and convert it."""
-    from labels4free.checkpoints.foreign import read_foreign
+    from labels4free.checkpoints.foreign.formats import read_foreign
     from labels4free.checkpoints.loading import load_generator
     from labels4free.checkpoints.native import is_native
 

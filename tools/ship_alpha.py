@@ -3,7 +3,7 @@
 python tools/ship_alpha.py RUN [RUN ...]
 
 Of several runs of one member each, on one bank (``bank.folder``), it ships the consensus, as if they were the members
-of one run (``training/consensus.py``).
+of one run (``training/alpha/consensus.py``).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 
 from labels4free.checkpoints.loading import load_alpha_network, load_generator
 from labels4free.checkpoints.native import read_native_header, write_native
-from labels4free.training.alpha_run import ReplayRecipe
-from labels4free.training.config import TrainConfig
-from labels4free.training.consensus import distil, find_consensus
+from labels4free.runs.resume import own_settings
+from labels4free.runs.run_dir import RunDir
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.consensus import distil, find_consensus
+from labels4free.training.alpha.run import ReplayRecipe
 from labels4free.training.recipes import RECIPES
-from labels4free.training.resume import own_settings
-from labels4free.training.run_dir import RunDir
 
 if TYPE_CHECKING:
     from labels4free.networks.alpha_network import AlphaNetwork

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from labels4free.layered import LayeredGenerator
     from labels4free.sampling.dataset import sample_dataset
     from labels4free.segmenting.segmenter import Segmenter
-    from labels4free.training.alpha_run import train_alpha_network
+    from labels4free.training.alpha.run import train_alpha_network
 
 __version__ = "0.1.0"
 
@@ -34,7 +34,7 @@ _HOME = {
     "load_alpha_network": "labels4free.checkpoints.loading",
     "load_generator": "labels4free.checkpoints.loading",
     "sample_dataset": "labels4free.sampling.dataset",
-    "train_alpha_network": "labels4free.training.alpha_run",
+    "train_alpha_network": "labels4free.training.alpha.run",
 }
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and no others

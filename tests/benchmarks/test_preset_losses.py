@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from labels4free.training.config import TrainConfig
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig
 from labels4free.training.config_file import assemble
 from labels4free.training.presets import PRESETS
-from labels4free.training.published_config import PublishedConfig
 
 _FOLDER = Path(__file__).parents[2] / "benchmarks"
 

@@ -8,7 +8,7 @@ from tests.checkpoints.refusals import says
 from tests.foreign_files import write_ir, write_original
 
 from labels4free.checkpoints.fingerprint import state_hash
-from labels4free.checkpoints.foreign import read_foreign
+from labels4free.checkpoints.foreign.formats import read_foreign
 from labels4free.checkpoints.loading import (
     generator_name_of,
     load_alpha_network,

@@ -14,7 +14,7 @@ from labels4free.checkpoints.loading import load_segmenter
 from labels4free.checkpoints.model_zoo import MODELS
 from labels4free.checkpoints.native import read_native_header
 from labels4free.generators.base import sample_z
-from labels4free.metrics import soft_agreement
+from labels4free.metrics.masks import soft_agreement
 
 WEIGHTS = Path(labels4free.__file__).parent / "weights"
 SHIPPED = sorted(WEIGHTS.glob("*.alpha.safetensors"))

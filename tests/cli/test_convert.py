@@ -19,7 +19,8 @@ from tests.tiny_run import content, write_generator
 from labels4free import cli
 from labels4free.checkpoints import native, self_check
 from labels4free.checkpoints.fingerprint import state_hash
-from labels4free.checkpoints.foreign import read_foreign
+from labels4free.checkpoints.foreign.formats import read_foreign
+from labels4free.checkpoints.foreign.rosinality import write_rosinality
 from labels4free.checkpoints.loading import (
     beside,
     load_alpha_network,
@@ -27,7 +28,6 @@ from labels4free.checkpoints.loading import (
     load_generator,
 )
 from labels4free.checkpoints.native import read_native_header, write_native
-from labels4free.checkpoints.rosinality import write_rosinality
 from labels4free.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from labels4free.errors import ConfigError, RunError
 from labels4free.layered import LayeredGenerator
 from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.pictures.pixels import write_png
-from labels4free.training import alpha_trainer, monitor
-from labels4free.training import config as train_config
-from labels4free.training.config import AlphaConfig, BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha import config as train_config
+from labels4free.training.alpha import monitor
+from labels4free.training.alpha import trainer as alpha_trainer
+from labels4free.training.alpha.config import AlphaConfig, BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,11 @@ from tests.tiny_run import write_generator
 from labels4free import cli
 from labels4free.checkpoints import loading
 from labels4free.cli import generate
+from labels4free.generating import images
+from labels4free.generating.interpolation import FilmConfig
+from labels4free.generating.picture_folder import FileFormat
+from labels4free.generating.rendering import PictureConfig, Renderer
 from labels4free.pictures import films
-from labels4free.sampling import images
-from labels4free.sampling.interpolation import FilmConfig
-from labels4free.sampling.picture_folder import FileFormat
-from labels4free.sampling.rendering import PictureConfig, Renderer
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from labels4free import cli
 from labels4free.cli import prepare
-from labels4free.data.images import open_images
-from labels4free.data.prepare import PrepareConfig
+from labels4free.data.images.dataset import open_images
+from labels4free.data.images.prepare import PrepareConfig
 
 
 @pytest.fixture(autouse=True)

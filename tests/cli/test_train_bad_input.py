@@ -14,7 +14,7 @@ from tests.tiny import tiny_generator as build_tiny_generator
 from tests.tiny_run import SETTINGS, any_masks_serve, content, interrupt_at, outcome, write_generator
 
 from labels4free import cli
-from labels4free.training import monitor
+from labels4free.training.alpha import monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

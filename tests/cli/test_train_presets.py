@@ -10,10 +10,10 @@ from tests.tiny import tiny_stylegan2
 from tests.tiny_run import as_settings, interrupt_at, tiny_config, write_generator
 
 from labels4free import cli
-from labels4free.training import alpha_run
-from labels4free.training.config import LossConfig, TrainConfig
+from labels4free.training.alpha import run as alpha_run
+from labels4free.training.alpha.config import LossConfig, TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig
 from labels4free.training.presets import PRESETS
-from labels4free.training.published_config import PublishedConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

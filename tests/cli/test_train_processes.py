@@ -76,7 +76,7 @@ def test_a_launcher_starts_them_again_when_one_is_killed(
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from labels4free import cli\n"
-        "from labels4free.training.alpha_trainer import AlphaTrainer\n"
+        "from labels4free.training.alpha.trainer import AlphaTrainer\n"
         "step, killed = AlphaTrainer.step, Path(sys.argv[1])\n"
         "def fatal(self):\n"
         "    if os.environ['RANK'] == '1' and self.iteration == 6 and not killed.exists():\n"

@@ -9,15 +9,15 @@ import pytest
 import torch
 from tests.data.picture_files import jpeg, pixels_in_another_process, store_content
 
-from labels4free.data.image_store import JOURNAL, MANIFEST, StoreLayout, check_finished
-from labels4free.data.images import open_images, open_source
+from labels4free.data.images.base import JOURNAL, MANIFEST, StoreLayout, check_finished
+from labels4free.data.images.dataset import open_images, open_source
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from labels4free.data.image_store import ImageSource, ImageWriter
+    from labels4free.data.images.base import ImageSource, ImageWriter
 
 FINISHED = b'{"kind": "labels4free_images", "settings": {"sizes": [8, 16]}}'
 

@@ -16,7 +16,7 @@ from tests.data import pair_sets
 from tests.data.pair_sets import EMPTY, INDICES, SHARD, SIDE, assert_same, layout, pair, write, write_shard
 
 from labels4free.data.names import PARTS
-from labels4free.data.pair_formats import PAIR_FORMATS, open_pairs, read_pairs
+from labels4free.data.pairs.formats import PAIR_FORMATS, open_pairs, read_pairs
 from labels4free.errors import ConfigError, DataError
 
 

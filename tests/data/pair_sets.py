@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labels4free.data.names import PARTS
-from labels4free.data.pair_formats import PAIR_FORMATS
-from labels4free.data.pairs import Pair, PairLayout, measure
+from labels4free.data.pairs.formats import PAIR_FORMATS
+from labels4free.data.pairs.record import Pair, PairLayout, measure
 
 if TYPE_CHECKING:
     from pathlib import Path

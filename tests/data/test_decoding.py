@@ -7,7 +7,7 @@ from tests.data.picture_files import BLUE, GREEN, RED, WHITE, png16, save
 
 from labels4free.data import decoding
 from labels4free.data.decoding import central_square, decode_image, is_image_name, natural_key, read_bytes
-from labels4free.data.images import read_image
+from labels4free.data.images.dataset import read_image
 from labels4free.errors import DataError
 
 

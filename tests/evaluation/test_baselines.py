@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from labels4free.evaluation.baselines import TruthMap, score_baselines
-from labels4free.metrics import METRICS, Counts, count, pool
+from labels4free.metrics.masks import METRICS, Counts, count, pool
 
 
 def filled(*truths, valid=None):

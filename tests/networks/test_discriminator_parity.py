@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from tests.checkpoints.parity import LOGITS, Fixture, logit_errors
+from tests.checkpoints.foreign.parity import LOGITS, Fixture, logit_errors
 
-from labels4free.checkpoints import nvlabs
-from labels4free.checkpoints.safe_pickle import read_pickle
+from labels4free.checkpoints.foreign import nvlabs
+from labels4free.checkpoints.untrusted.safe_pickle import read_pickle
 
 
 def converted(shared, name):
@@ -17,7 +17,7 @@ def converted(shared, name):
 def test_the_label_decides(shared, monkeypatch):
     fixture, network = converted(shared, "ada_cond")
     assert logit_errors(fixture, network, batches=(1,))[1] < LOGITS
-    monkeypatch.setattr("tests.checkpoints.parity.labels", lambda *_: torch.eye(3)[[1]])
+    monkeypatch.setattr("tests.checkpoints.foreign.parity.labels", lambda *_: torch.eye(3)[[1]])
     assert logit_errors(fixture, network, batches=(1,))[1] > 100 * LOGITS
 
 

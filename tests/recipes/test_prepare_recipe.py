@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from tests.data.picture_files import store_content
 
-from labels4free.data.image_store import JOURNAL, MANIFEST
-from labels4free.data.images import open_images
+from labels4free.data.images.base import JOURNAL, MANIFEST
+from labels4free.data.images.dataset import open_images
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.sampling.data_sets import sample
 
-from labels4free.data.pair_formats import PAIR_FORMATS, open_pairs
-from labels4free.data.pair_manifest import read_manifest
+from labels4free.data.pairs.formats import PAIR_FORMATS, open_pairs
+from labels4free.data.pairs.manifest import read_manifest
 from labels4free.sampling.card import DATA_SET, data_card, reading_programs
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.filters import FilterConfig

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 from tests.refusals import refuses
 
-from labels4free.data.pair_formats import PAIR_FORMATS
+from labels4free.data.pairs.formats import PAIR_FORMATS
 from labels4free.errors import ConfigError
 from labels4free.sampling.config import PUBLISHED, Format, SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig

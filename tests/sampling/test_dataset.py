@@ -10,9 +10,9 @@ from tests.folders import content
 from tests.refusals import refuses
 from tests.sampling.data_sets import sample
 
-from labels4free.data import pair_folder
 from labels4free.data.names import MANIFEST
-from labels4free.data.shard_records import shard_path
+from labels4free.data.pairs import folder as pair_folder
+from labels4free.data.pairs.shard_records import shard_path
 from labels4free.errors import DataError
 from labels4free.files import write_failure
 from labels4free.sampling.pair import PairRenderer

@@ -13,7 +13,7 @@ from tests.sampling.data_sets import ALL, discs, sample
 from tests.tiny import tiny_stylegan2
 
 from labels4free.data.names import MANIFEST
-from labels4free.data.shard_records import read_shard
+from labels4free.data.pairs.shard_records import read_shard
 from labels4free.errors import ConfigError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator, composite

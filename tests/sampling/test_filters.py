@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.refusals import refuses
 
-from labels4free.data.pairs import PairRecord
+from labels4free.data.pairs.record import PairRecord
 from labels4free.errors import ConfigError, DataError
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig, Thresholds, calibrate, drop_reason
 from labels4free.settings import as_json

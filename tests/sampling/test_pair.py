@@ -11,7 +11,7 @@ from tests.sampling.data_sets import ALL, discs
 from tests.tiny import tiny_stylegan2
 from torch.nn.functional import avg_pool2d
 
-from labels4free.data.pairs import measure
+from labels4free.data.pairs.record import measure
 from labels4free.errors import DataError
 from labels4free.generators.base import mix_styles
 from labels4free.layered import LayeredGenerator, composite

@@ -6,8 +6,8 @@ from tests.folders import content
 from tests.refusals import refuses
 from tests.sampling.data_sets import discs, sample
 
-from labels4free.data.pair_formats import PAIR_FORMATS
-from labels4free.data.shard_records import shard_path
+from labels4free.data.pairs.formats import PAIR_FORMATS
+from labels4free.data.pairs.shard_records import shard_path
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.sampling.filters import FilterConfig
 from labels4free.sampling.shards import Share

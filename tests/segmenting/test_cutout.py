@@ -9,7 +9,7 @@ from PIL import Image
 from tests.refusals import refuses
 
 from labels4free.errors import ConfigError, DataError
-from labels4free.metrics import soft_agreement
+from labels4free.metrics.masks import soft_agreement
 from labels4free.segmenting.cutout import Cutout, parse_colour
 
 RED, GREEN = (220, 40, 30), (20, 180, 60)

@@ -9,8 +9,8 @@ import pytest
 from tests.tiny_run import SETTINGS, any_masks_serve, whole_run
 from tests.two_processes import Pair
 
-from labels4free.training.alpha_run import train_alpha_network
-from labels4free.training.alpha_trainer import AlphaTrainer
+from labels4free.training.alpha.run import train_alpha_network
+from labels4free.training.alpha.trainer import AlphaTrainer
 
 
 @pytest.fixture

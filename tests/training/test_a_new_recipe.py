@@ -15,17 +15,17 @@ from tests.training.trainer_contract import TrainerContract
 
 from labels4free.checkpoints.native import read_native_header
 from labels4free.errors import ConfigError, RunError
-from labels4free.training.config import MonitorConfig
+from labels4free.runs.contracts import Check, Product, RecipeEntry
+from labels4free.runs.ema import Ema
+from labels4free.runs.loop import Loop
+from labels4free.runs.precision import Precision
+from labels4free.runs.resume import begin, to_run_json
+from labels4free.runs.run_dir import RunDir, state_digest
+from labels4free.runs.state import Update, restore, state_of
+from labels4free.training.alpha.config import MonitorConfig
 from labels4free.training.config_file import as_toml, read_config_file, run_settings
-from labels4free.training.contracts import Check, Product, RecipeEntry
-from labels4free.training.ema import Ema
-from labels4free.training.precision import Precision
 from labels4free.training.recipes import RECIPES
-from labels4free.training.resume import begin, to_run_json
-from labels4free.training.run_dir import RunDir, state_digest
-from labels4free.training.run_loop import Loop
-from labels4free.training.state import Update, restore, state_of
-from labels4free.training.watching import RunWatcher
+from labels4free.watching.status import RunWatcher
 
 LINE = Product("alpha_network", "line.safetensors", "a line")
 

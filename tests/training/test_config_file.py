@@ -6,10 +6,10 @@ import pytest
 
 from labels4free.errors import ConfigError
 from labels4free.settings import change
-from labels4free.training.config import TrainConfig
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig
 from labels4free.training.config_file import as_toml, assemble, field_docs, read_config_file
 from labels4free.training.presets import PRESETS
-from labels4free.training.published_config import PublishedConfig
 from labels4free.training.recipes import RECIPES
 
 

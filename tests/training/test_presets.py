@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from labels4free.errors import ConfigError
-from labels4free.training.config import TrainConfig
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig
 from labels4free.training.presets import AUTO, PRESETS, preset_named
-from labels4free.training.published_config import PublishedConfig
 
 # loss_multiplier, iterations, trunc, lr, sat_weight, background coverage weight and value, size, processes
 PUBLISHED = {

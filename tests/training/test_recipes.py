@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from labels4free.errors import ConfigError, RunError
-from labels4free.training.config import TrainConfig
-from labels4free.training.published_config import PublishedConfig
+from labels4free.runs.resume import own_settings, to_run_json
+from labels4free.runs.run_dir import RunDir
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig
 from labels4free.training.recipes import RECIPES, check_verb, recipe_named
-from labels4free.training.resume import own_settings, to_run_json
-from labels4free.training.run_dir import RunDir
-from labels4free.training.segmenter_config import SegmenterConfig
+from labels4free.training.segmenter.config import SegmenterConfig
 
 CONFIGS = [TrainConfig(steps=7), PublishedConfig(seed=3), SegmenterConfig(seed=5)]
 

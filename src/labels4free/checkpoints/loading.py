@@ -12,7 +12,7 @@ from torch import nn
 from labels4free.checkpoints import model_zoo
 from labels4free.checkpoints.contents import NATIVE, Checkpoint
 from labels4free.checkpoints.fingerprint import state_hash
-from labels4free.checkpoints.foreign import read_foreign
+from labels4free.checkpoints.foreign.formats import read_foreign
 from labels4free.checkpoints.native import FORMAT, is_native, read_native_header, read_tensors
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.generators import FAMILIES
@@ -67,8 +67,8 @@ def read_checkpoint(source: str | Path, part: str | None = None) -> Checkpoint:
 
     Args:
         source: A native file; a file or folder of another project, see
-            :func:`labels4free.checkpoints.foreign.read_foreign`; the folder of a finished run; or a name: a generator
-            of the zoo, which is fetched, or an alpha network or segmenter that ships with this package.
+            :func:`labels4free.checkpoints.foreign.formats.read_foreign`; the folder of a finished run; or a name: a
+            generator of the zoo, which is fetched, or an alpha network or segmenter that ships with this package.
         part: One of ``contents.PARTS`` that must be there; None takes what there is.
 
     Raises:

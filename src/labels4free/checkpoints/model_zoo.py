@@ -79,7 +79,7 @@ class ZooModel:
 
 
 def _mobile_stylegan(members: list[bytes]) -> Generator:
-    from labels4free.checkpoints.openvino_ir import mobile_stylegan_from_openvino
+    from labels4free.checkpoints.foreign.openvino_ir import mobile_stylegan_from_openvino
 
     return mobile_stylegan_from_openvino(*members)
 

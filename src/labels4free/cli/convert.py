@@ -182,7 +182,7 @@ def _native_writers(
 
 
 def _rosinality_writer(checkpoint: Checkpoint) -> dict[str, tuple[str, Callable[[Path], None]]]:
-    from labels4free.checkpoints.rosinality import write_rosinality
+    from labels4free.checkpoints.foreign.rosinality import write_rosinality
     from labels4free.generators.stylegan2 import StyleGAN2
 
     generator, discriminator = checkpoint.generator, checkpoint.discriminator

@@ -113,8 +113,8 @@ class _State:
 
 
 def _run_steps(state: _State, out: Path, minutes: float, generator: str, seed: int) -> None:
-    from labels4free.cli.demo_page import DemoResult, demo_report, duration
-    from labels4free.report import write_report
+    from labels4free.pages.demo import DemoResult, demo_report, duration
+    from labels4free.pages.html import write_report
     from labels4free.sampling.config import SampleConfig
     from labels4free.sampling.filters import NO_FILTERS
 
@@ -156,9 +156,9 @@ def _fetch(name: str) -> Generator:
 
 def _train(generator: Generator, name: str, run: Path, minutes: float, seed: int) -> None:
     """Train, or go on with training."""
-    from labels4free.training.alpha_run import train_alpha_network
-    from labels4free.training.config import config_for_minutes
-    from labels4free.training.contracts import ALPHA
+    from labels4free.runs.contracts import ALPHA
+    from labels4free.training.alpha.config import config_for_minutes
+    from labels4free.training.alpha.run import train_alpha_network
 
     if (run / ALPHA.file).exists():
         return

@@ -138,9 +138,9 @@ def _check_files(files: _Files, images: Path | None, keep: Path | None) -> None:
 
 
 def _evaluate(pairs: Sequence[MaskPair], predictor: Predictor | None, config: EvaluationConfig, files: _Files) -> None:
-    from labels4free.cli.evaluate_page import format_report, write_page
     from labels4free.evaluation.evaluate import evaluate_pairs
     from labels4free.evaluation.sheet import write_sheet
+    from labels4free.pages.evaluation import format_report, write_page
 
     with progress_bar("Scoring") as update:
         report = evaluate_pairs(pairs, config, update)

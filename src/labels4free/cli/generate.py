@@ -11,11 +11,11 @@ from labels4free.cli.progress import progress_bar
 from labels4free.errors import ConfigError
 
 if TYPE_CHECKING:
-    from labels4free.sampling.images import Sources
-    from labels4free.sampling.interpolation import FilmConfig
-    from labels4free.sampling.picture_folder import FileFormat
-    from labels4free.sampling.rendering import Renderer
-    from labels4free.sampling.style_mixing import Mixing
+    from labels4free.generating.images import Sources
+    from labels4free.generating.interpolation import FilmConfig
+    from labels4free.generating.picture_folder import FileFormat
+    from labels4free.generating.rendering import Renderer
+    from labels4free.generating.style_mixing import Mixing
 
 
 @configure(FlagCreatePairsOff)
@@ -85,10 +85,10 @@ def run(
         device: cpu, cuda, cuda:N or mps.
     """
     from labels4free.checkpoints.loading import load_generator
-    from labels4free.sampling.images import Sources
-    from labels4free.sampling.interpolation import FilmConfig
-    from labels4free.sampling.picture_folder import FileFormat
-    from labels4free.sampling.rendering import PictureConfig, Renderer
+    from labels4free.generating.images import Sources
+    from labels4free.generating.interpolation import FilmConfig
+    from labels4free.generating.picture_folder import FileFormat
+    from labels4free.generating.rendering import PictureConfig, Renderer
 
     config = PictureConfig(truncation_psi, truncation_cutoff, noise, label, size, background, batch_size)
     file_format, film = FileFormat(format, quality), FilmConfig(frames, fps, loop, space, curve)
@@ -116,13 +116,13 @@ class _Work(NamedTuple):
 
 
 def _parse(text: str | None, what: str) -> list[int]:
-    from labels4free.sampling.seed_ranges import parse_numbers
+    from labels4free.generating.seed_ranges import parse_numbers
 
     return [] if text is None else parse_numbers(text, what)
 
 
 def _mixing(rows: str | None, columns: str | None, layers: str | None, singles: bool) -> Mixing | None:
-    from labels4free.sampling.style_mixing import Mixing
+    from labels4free.generating.style_mixing import Mixing
 
     if (rows is None) != (columns is None):
         raise ConfigError("A grid of mixed styles needs both --mix-rows and --mix-columns, got one of them.")
@@ -150,8 +150,8 @@ def _check_asked(
 
 def _check_fits(work: _Work, film: Path | None, config: FilmConfig, mixing: Mixing | None) -> None:
     """Find what cannot be done later before anything is written."""
-    from labels4free.sampling.interpolation import check_interpolation
-    from labels4free.sampling.style_mixing import check_layers
+    from labels4free.generating.interpolation import check_interpolation
+    from labels4free.generating.style_mixing import check_layers
 
     if mixing:
         check_layers(work.renderer, mixing.layers)
@@ -160,7 +160,7 @@ def _check_fits(work: _Work, film: Path | None, config: FilmConfig, mixing: Mixi
 
 
 def _write_images(work: _Work, out: Path, save_latents: bool) -> None:
-    from labels4free.sampling.images import LATENTS, generate_images
+    from labels4free.generating.images import LATENTS, generate_images
 
     def stopped(done: int, _: int) -> str:
         return f"{done} of {len(work.sources)} pictures are in {out}; the same command goes on from there."
@@ -183,7 +183,7 @@ def _write_images(work: _Work, out: Path, save_latents: bool) -> None:
 
 
 def _write_grid(work: _Work, out: Path, mixing: Mixing) -> None:
-    from labels4free.sampling.style_mixing import write_mixing
+    from labels4free.generating.style_mixing import write_mixing
 
     with progress_bar("Mixing") as update:
         grid = write_mixing(
@@ -193,7 +193,7 @@ def _write_grid(work: _Work, out: Path, mixing: Mixing) -> None:
 
 
 def _write_film(work: _Work, path: Path, config: FilmConfig) -> None:
-    from labels4free.sampling.interpolation import write_interpolation
+    from labels4free.generating.interpolation import write_interpolation
 
     with progress_bar("Filming") as update:
         film = write_interpolation(path, work.renderer, work.sources, config, progress=update)

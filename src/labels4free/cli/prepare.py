@@ -43,7 +43,7 @@ def run(
         shard_images: Images in each shard of a webdataset.
         workers: Processes at work, by default one for each core. The result does not depend on it.
     """
-    from labels4free.data.prepare import PrepareConfig, prepare_images
+    from labels4free.data.images.prepare import PrepareConfig, prepare_images
     from labels4free.errors import ConfigError
 
     if format is None and out.suffix.lower() == ".zip":

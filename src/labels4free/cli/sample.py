@@ -67,7 +67,7 @@ def run(
 
         write_grids(out)
     if summary.complete:
-        from labels4free.cli.sample_page import write_sample_page
+        from labels4free.pages.data_set import write_sample_page
 
         write_sample_page(out)
     _say(summary)

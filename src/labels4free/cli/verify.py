@@ -67,7 +67,7 @@ def _recreate(
     data_set: Path, index: int, out: Path | None, source: str | None, generator: str | None, device: str
 ) -> int | None:
     from labels4free.checkpoints.loading import load_layered
-    from labels4free.data.pair_manifest import read_manifest
+    from labels4free.data.pairs.manifest import read_manifest
     from labels4free.sampling.verify import recreate_pair, write_recreation
 
     manifest = read_manifest(data_set)
@@ -97,7 +97,7 @@ def _recreate(
 
 def _command(data_set: Path) -> str:
     """The command that made a data set, from its manifest: it makes again what is missing."""
-    from labels4free.data.pair_manifest import read_manifest
+    from labels4free.data.pairs.manifest import read_manifest
     from labels4free.sampling.card import sample_command
 
     return sample_command(read_manifest(data_set), str(data_set))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from labels4free.training.watching import RunStatus
+    from labels4free.watching.status import RunStatus
 
 _EXIT_CODES = {"lost": 3, "stopped": 4, "silent": 4}
 
@@ -69,13 +69,13 @@ class _Looker:
     """Looks at the runs at a path, and lets trackers follow."""
 
     def __init__(self, path: Path, track: Sequence[str], into: Path | None) -> None:
-        from labels4free.training.watching import RunWatcher, runs_in
+        from labels4free.watching.status import RunWatcher, runs_in
 
         runs = runs_in(path)
         self.watchers = [RunWatcher(one) for one in runs]
         self.followers = []
         if track:
-            from labels4free.training.log_follower import LogFollower
+            from labels4free.watching.follower import LogFollower
 
             if into is None:
                 raise ConfigError("--track needs --into DIR, a folder for the tracker's files: nothing goes into RUN.")
@@ -115,7 +115,7 @@ def _live(looker: _Looker, console: Console, interval: float) -> list[RunStatus]
 
 
 def _report(statuses: list[RunStatus]) -> str:
-    from labels4free.cli.watch_page import HEADINGS, plain_line, plain_report
+    from labels4free.pages.run import HEADINGS, plain_line, plain_report
 
     if len(statuses) == 1:
         return plain_report(statuses[0])
@@ -123,7 +123,7 @@ def _report(statuses: list[RunStatus]) -> str:
 
 
 def _page(statuses: list[RunStatus], console: Console, note: str = "") -> RenderableType:
-    from labels4free.cli.watch_page import ASCII, UNICODE, run_page, runs_page
+    from labels4free.pages.run import ASCII, UNICODE, run_page, runs_page
 
     glyphs = ASCII if console.options.ascii_only else UNICODE
     if len(statuses) > 1:

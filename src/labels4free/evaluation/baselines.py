@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch.nn import functional as F
 
-from labels4free.metrics import Counts, f1, iou_background, iou_foreground, mean_iou
+from labels4free.metrics.masks import Counts, f1, iou_background, iou_foreground, mean_iou
 
 if TYPE_CHECKING:
     from torch import Tensor

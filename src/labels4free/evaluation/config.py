@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labels4free.metrics import BOUNDARY_TOLERANCE
+from labels4free.metrics.masks import BOUNDARY_TOLERANCE
 from labels4free.settings import check_types, within
 
 TRUTH_THRESHOLD = 0.5

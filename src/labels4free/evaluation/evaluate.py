@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from labels4free.data.images import read_image
+from labels4free.data.images.dataset import read_image
 from labels4free.data.mask_files import MaskFile, mask_size, read_mask, resize_mask
 from labels4free.errors import DataError
 from labels4free.evaluation.config import EvaluationConfig

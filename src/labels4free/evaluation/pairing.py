@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from labels4free.data.decoding import natural_key
-from labels4free.data.folder_store import FolderSource
+from labels4free.data.images.folder import FolderSource
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:

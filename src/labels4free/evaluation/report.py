@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from labels4free.evaluation.baselines import Baseline, score_baselines
-from labels4free.metrics import (
+from labels4free.metrics.masks import (
     Counts,
     accuracy,
     f1,

@@ -13,7 +13,7 @@ from labels4free.errors import DataError
 from labels4free.evaluation.baselines import TruthMap
 from labels4free.evaluation.config import TRUTH_THRESHOLD, EvaluationConfig
 from labels4free.evaluation.report import EvaluationReport, GroupReport, ImageScores, report_group
-from labels4free.metrics import (
+from labels4free.metrics.masks import (
     METRICS,
     Counts,
     boundary_f,

@@ -3,7 +3,7 @@
 The mapping network is StyleGAN2's. Synthesis starts from a 4x4 constant and a styled 3x3 convolution; each block then
 modulates, doubles the resolution by an inverse Haar transform (which quarters the channels) and applies two styled
 depthwise-separable convolutions; the last block emits the four Haar bands of the RGB image. Layer layout and constants
-are those of the OpenVINO graph in the PyPI wheel ``random-face`` (see ``checkpoints/openvino_ir.py``), in which
+are those of the OpenVINO graph in the PyPI wheel ``random-face`` (see ``checkpoints/foreign/openvino_ir.py``), in which
 demodulation is folded into the pointwise weights and the noise is one fixed map a convolution.
 
 Where a CPU need not remember the computation for gradients, each layer goes from its input to its features in strips of

@@ -52,7 +52,7 @@ def working_copy(
     if small.shape[1::-1] != size:
         small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
     pixels = np.pad(small, ((0, -size[1] % multiple), (0, -size[0] % multiple), (0, 0)), mode="edge")
-    # As data/images.py has it, so that a photo is what the training's images are: in float32, divided first.
+    # As data/images/dataset.py has it, so that a photo is what the training's images are: in float32, divided first.
     values = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None]), size
 

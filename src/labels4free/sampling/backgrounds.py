@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labels4free.data.images import open_images
+from labels4free.data.images.dataset import open_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class PictureBackgrounds:
     A picture that cannot be read is passed over: the next readable one stands in for it.
 
     Args:
-        path: The store, see :func:`labels4free.data.images.open_images`.
+        path: The store, see :func:`labels4free.data.images.dataset.open_images`.
         resolution: Side of the pictures that are given out, in pixels.
 
     Raises:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.model_zoo import MODELS
 from labels4free.data.names import PARTS
-from labels4free.data.pair_files import LATENTS, suffix_of
+from labels4free.data.pairs.files import LATENTS, suffix_of
 from labels4free.sampling.config import PUBLISHED, SampleConfig
 from labels4free.settings import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from labels4free.data.pairs import PairLayout
+    from labels4free.data.pairs.record import PairLayout
 
 DATA_SET = "DATASET"
 """What stands for the data set's folder in the card's commands and programs."""
@@ -60,7 +60,7 @@ def data_card(manifest: Mapping[str, Any]) -> str:
     """Write the card, Markdown.
 
     Args:
-        manifest: That of a finished data set, see :mod:`labels4free.data.pair_manifest`; holds its ``summary`` and
+        manifest: That of a finished data set, see :mod:`labels4free.data.pairs.manifest`; holds its ``summary`` and
             ``shards``.
     """
     manifest = without_folders(manifest)
@@ -98,7 +98,7 @@ def reading_programs(name: str, layout: PairLayout, shards: int) -> list[str]:
     """The programs of :func:`reading`, Python; :data:`DATA_SET` stands for the folder."""
     ours = "\n".join(
         [
-            "from labels4free.data.pair_formats import open_pairs\n",
+            "from labels4free.data.pairs.formats import open_pairs\n",
             f'for pair in open_pairs("{DATA_SET}"):  # any format; open_pairs("{DATA_SET}")[0] is the first pair',
             *(
                 f"    {part} = " + ("pair.latents" if part == LATENTS else f'pair.pictures["{part}"]')
@@ -245,7 +245,7 @@ def sample_command(manifest: Mapping[str, Any], out: str) -> str:
     """The command that made a data set: given again, it makes what is missing.
 
     Args:
-        manifest: See :mod:`labels4free.data.pair_manifest`.
+        manifest: See :mod:`labels4free.data.pairs.manifest`.
         out: The folder to write to.
     """
     source, generator = manifest["alpha_network"].get("name"), manifest["generator"].get("name")

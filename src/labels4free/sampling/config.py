@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from labels4free.data.names import PARTS
-from labels4free.data.pairs import PairLayout
+from labels4free.data.pairs.record import PairLayout
 from labels4free.errors import ConfigError
 from labels4free.ops.refine import Refinement  # noqa: TC001  the checks look it up
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig

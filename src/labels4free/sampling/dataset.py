@@ -20,9 +20,9 @@ import torch
 from labels4free import __version__
 from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.data.names import KIND, MANIFEST
-from labels4free.data.pair_formats import PAIR_FORMATS
-from labels4free.data.pair_manifest import FORMAT, read_manifest
-from labels4free.data.shard_records import SHARD_FOLDER, ShardRecord, file_entry, shard_path
+from labels4free.data.pairs.formats import PAIR_FORMATS
+from labels4free.data.pairs.manifest import FORMAT, read_manifest
+from labels4free.data.pairs.shard_records import SHARD_FOLDER, ShardRecord, file_entry, shard_path
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.files import remove_leftovers
 from labels4free.folders import claim, write_json
@@ -39,7 +39,7 @@ from labels4free.settings import as_json, flat
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from labels4free.data.pairs import PairRecord
+    from labels4free.data.pairs.record import PairRecord
     from labels4free.layered import LayeredGenerator
     from labels4free.sampling.filters import Thresholds
 

@@ -18,12 +18,12 @@ from labels4free.settings import build, check_types, within
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from labels4free.data.pairs import PairRecord
+    from labels4free.data.pairs.record import PairRecord
 
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """What a pair must be like to be kept. Measurements are those of :class:`labels4free.data.pairs.PairRecord`.
+    """What a pair must be like to be kept. Measurements are those of :class:`labels4free.data.pairs.record.PairRecord`.
 
     Attributes:
         min_coverage: Least share of the picture that the mask covers, in [0, 1]; 0 allows empty masks.

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.checkpoints.loading import load_discriminator
-from labels4free.data.pairs import Pair, measure
+from labels4free.data.pairs.record import Pair, measure
 from labels4free.generators.base import check_rendering, mix_styles, sample_label
 from labels4free.layered import composite
 from labels4free.losses import binarization

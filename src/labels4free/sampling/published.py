@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labels4free.data.pair_formats import read_pairs
+from labels4free.data.pairs.formats import read_pairs
 from labels4free.data.parallel import batches
 from labels4free.pictures.pixels import write_png
 

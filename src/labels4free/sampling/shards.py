@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labels4free.data.pair_formats import PAIR_FORMATS
-from labels4free.data.shard_records import (
+from labels4free.data.pairs.formats import PAIR_FORMATS
+from labels4free.data.pairs.shard_records import (
     SHARD_FOLDER,
     ShardRecord,
     file_entry,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from labels4free.data.pairs import Pair, PairRecord
+    from labels4free.data.pairs.record import Pair, PairRecord
     from labels4free.sampling.filters import Thresholds
     from labels4free.sampling.pair import PairRenderer
 

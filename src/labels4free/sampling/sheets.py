@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from labels4free.data.pairs import Pair
+    from labels4free.data.pairs.record import Pair
     from labels4free.sampling.config import SampleConfig
     from labels4free.sampling.summary import Tally
 

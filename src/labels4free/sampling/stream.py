@@ -14,8 +14,8 @@ from labels4free.sampling.pair import single_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from labels4free.data.pair_store import EncodedPair, PairFormat
-    from labels4free.data.pairs import Pair, PairLayout, PairRecord
+    from labels4free.data.pairs.base import EncodedPair, PairFormat
+    from labels4free.data.pairs.record import Pair, PairLayout, PairRecord
     from labels4free.sampling.filters import Thresholds
     from labels4free.sampling.pair import Candidate, PairRenderer
 

@@ -8,14 +8,14 @@ from array import array
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labels4free.data.pair_store import CARD
+from labels4free.data.pairs.base import CARD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from labels4free.data.pairs import PairRecord
-    from labels4free.data.shard_records import ShardRecord
+    from labels4free.data.pairs.record import PairRecord
+    from labels4free.data.pairs.shard_records import ShardRecord
 
 CONTACT_SHEET = "contact_sheet.png"
 DROPPED_SHEET = "contact_sheet_dropped.png"
@@ -51,7 +51,7 @@ class SampleSummary:
         seconds: Duration of this call.
         coverage_mean: Mean over the pairs of the mask's foreground share; 0 if there is no pair.
         coverage_sd: Its standard deviation over the pairs.
-        binarity: Mean over the pairs of theirs, see :class:`labels4free.data.pairs.PairRecord`.
+        binarity: Mean over the pairs of theirs, see :class:`labels4free.data.pairs.record.PairRecord`.
         polarity: Mean over the pairs of theirs, in [-1, 1].
         uncertainty: Mean over the pairs of theirs, where it was measured.
         empty: Candidates whose mask covers less than 0.5 % of the picture.

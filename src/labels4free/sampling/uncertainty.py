@@ -15,7 +15,7 @@ import torch
 from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.errors import ConfigError
 from labels4free.generators.views import COARSE_SHARE, with_other_noise, with_other_styles
-from labels4free.metrics import soft_agreement
+from labels4free.metrics.masks import soft_agreement
 from labels4free.seeds import hashed_seed
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.data.names import MANIFEST
-from labels4free.data.pair_formats import PAIR_FORMATS
-from labels4free.data.pair_manifest import read_manifest
-from labels4free.data.pair_store import CARD
-from labels4free.data.pairs import FileEntry
-from labels4free.data.shard_records import (
+from labels4free.data.pairs.base import CARD
+from labels4free.data.pairs.formats import PAIR_FORMATS
+from labels4free.data.pairs.manifest import read_manifest
+from labels4free.data.pairs.record import FileEntry
+from labels4free.data.pairs.shard_records import (
     SHARD_FOLDER,
     ShardRecord,
     file_entry,

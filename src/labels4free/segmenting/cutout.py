@@ -60,7 +60,7 @@ class Cutout:
 
     @cached_property
     def certainty(self) -> float:
-        """How decided alpha is, in [0, 1]: its soft mean IoU with its own mask (``metrics.py:soft_agreement``).
+        """How decided alpha is, in [0, 1]: its soft mean IoU with its own mask (``metrics/masks.py:soft_agreement``).
 
         Low where the segmenter hesitates, which is where masks are bad more often; 0 where nothing was found. A mask
         that is wrong for sure is certain all the same.

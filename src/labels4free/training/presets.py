@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from labels4free.errors import ConfigError
-from labels4free.training.config import TrainConfig
-from labels4free.training.published_config import (
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.published_config import (
     OWN_DISCRIMINATOR,
     PublishedAlphaConfig,
     PublishedConfig,

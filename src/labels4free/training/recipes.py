@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labels4free.errors import ConfigError
-from labels4free.training import alpha_run, segmenter_run
-from labels4free.training.config import TrainConfig
-from labels4free.training.published_config import PublishedConfig
-from labels4free.training.segmenter_config import SegmenterConfig
+from labels4free.training.alpha import run as alpha_run
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.segmenter import run as segmenter_run
+from labels4free.training.segmenter.config import SegmenterConfig
 
 if TYPE_CHECKING:
-    from labels4free.training.contracts import RecipeEntry
+    from labels4free.runs.contracts import RecipeEntry
 
 AnyConfig = TrainConfig | PublishedConfig | SegmenterConfig
 """Settings of any run; ``config.recipe`` is the recipe's name."""

@@ -1,0 +1,1 @@
+"""Metrics: pure functions that say how good masks are."""

@@ -1,0 +1,1 @@
+"""Training runs, whatever is trained: the loop, its folder and checkpoints, restarts, several processes."""

@@ -1,0 +1,1 @@
+"""Adversarial training: what recipes with a discriminator share."""

@@ -1,0 +1,1 @@
+"""Training an alpha network without labels: the default recipe, and the published one."""

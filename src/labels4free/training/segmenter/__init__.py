@@ -1,0 +1,1 @@
+"""Training a segmenter for photos on pairs of an alpha network."""

@@ -1,0 +1,1 @@
+"""Augmentation of pairs: placement, light, body completion, clothes, occluders, procedural backgrounds."""

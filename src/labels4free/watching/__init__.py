@@ -1,0 +1,1 @@
+"""Watching a training run: its log, its status, verdicts on its numbers, trackers."""

@@ -1,0 +1,91 @@
+"""Both trainers with augmentation: what the discriminator is shown, and that a resumed run goes on the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.tiny import tiny_stylegan2
+from tests.tiny_published import CHANNELS, published_trainer
+from tests.tiny_run import tiny_config
+
+from labels4free.networks.merge_network import MergeNetwork
+from labels4free.runs.run_dir import state_digest
+from labels4free.training.alpha.bank import build_bank
+from labels4free.training.alpha.trainer import AlphaTrainer
+
+ADAPTIVE = {"mode": "adaptive", "target": -0.9, "length": 200, "interval": 1}  # rises at once
+BRIGHTER = {  # or darker, every image, and nothing else
+    "mode": "fixed",
+    "probability": 1.0,
+    **dict.fromkeys(("rotate_90", "shift", "contrast", "flip_luma", "hue", "saturation"), False),
+}
+
+
+@pytest.fixture(scope="module")
+def bank(tiny_generator, tmp_path_factory):
+    levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
+    return build_bank(tiny_generator, levels, tiny_config(), tmp_path_factory.mktemp("bank"))[0]
+
+
+@pytest.fixture(params=["replay", "published"])
+def make(request, bank, tiny_generator):
+    """Start a trainer of either recipe with these settings of augmentation."""
+
+    def replay(**augmentation):
+        config = tiny_config(augmentation=augmentation)
+        network = MergeNetwork(bank.projection.specs(tiny_generator.feature_specs), 64, width=config.alpha.width)
+        return AlphaTrainer(bank, network, config)
+
+    def published(**augmentation):
+        return published_trainer(tiny_stylegan2(channels=CHANNELS), accumulation=2, augmentation=augmentation)
+
+    def make(**augmentation):
+        trainer = {"replay": replay, "published": published}[request.param](**augmentation)
+        torch.nn.init.constant_(trainer.discriminator.final_linear[1].bias, 10)  # finds everything real: it overfits
+        return trainer
+
+    return make
+
+
+def advanced(trainer, steps):
+    for _ in range(steps):
+        logs = trainer.step()
+    return logs
+
+
+def test_off_is_the_default_and_leaves_no_trace(make):
+    trainer = make()
+    logs = advanced(trainer, 2)
+    assert "augmenter" not in trainer.state_dict()
+    assert "augmentation_probability" not in logs
+
+
+def test_the_probability_adapts_and_is_logged(make):
+    trainer = make(**ADAPTIVE)
+    seen = [trainer.step()["augmentation_probability"] for _ in range(4)]
+    assert seen == sorted(seen)
+    assert seen[-1] > seen[0] > 0
+
+
+def test_a_resumed_trainer_goes_on_the_same(make):
+    whole, stopped, resumed = make(**ADAPTIVE), make(**ADAPTIVE), make(**ADAPTIVE)
+    advanced(whole, 6)
+    advanced(stopped, 3)
+    resumed.load_state_dict(stopped.state_dict())
+    advanced(resumed, 3)
+    assert resumed.augmenter.probability == whole.augmenter.probability > 0
+    assert state_digest(resumed.state_dict()) == state_digest(whole.state_dict())
+
+
+def test_the_discriminator_sees_changed_reals_and_composites(make, monkeypatch):
+    trainer = make(**BRIGHTER)
+    given, shown = [], []
+    augment, judge = trainer.augmenter.__call__, trainer.discriminator.forward
+    monkeypatch.setattr(
+        type(trainer.augmenter), "__call__", lambda _, images, *rest: given.append(images) or augment(images, *rest)
+    )
+    monkeypatch.setattr(trainer.discriminator, "forward", lambda images: shown.append(images) or judge(images))
+    advanced(trainer, 1)
+    assert len(given) >= 2
+    changed = [images for images in given if not any(torch.equal(images, seen) for seen in shown)]
+    assert len(changed) >= 2, "the discriminator was shown the images as they are"

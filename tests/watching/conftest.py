@@ -1,0 +1,7 @@
+"""Fixtures of training that serve here too."""
+
+from __future__ import annotations
+
+from tests.training.conftest import whole
+
+__all__ = ["whole"]
