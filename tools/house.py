@@ -150,7 +150,7 @@ def hops(package: Path, path: tuple[str, ...] = MAIN_PATH) -> list[str]:
             used = {ast.unparse(call).split(".")[0] for call in calls}
             called = {n for i in mine if i.imported == name and not i.typing_only for n in i.names & used}
             held = {n for i in mine if i.imported.startswith(package.name) for n in i.names & bases}
-            ways += [f"{source} calls {n}" for n in sorted(called)] + [f"{source} holds {n}" for n in sorted(held)]
+            ways += [f"{source} {how} {', '.join(sorted(n))}" for how, n in (("calls", called), ("holds", held)) if n]
         found.append(f"{ways[0] if ways else 'nothing before leads'} -> {target}")
     return found
 
