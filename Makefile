@@ -1,5 +1,6 @@
 # Everything here makes the environment it needs, in .venv, from Python 3.11 or newer and make alone.
 #   make demo ARGS="--minutes 5"      ARGS goes to the command, here and in `make test`
+#   make test ARGS="-m 'not slow'"    the tests that answer within a minute
 #   make test PYTHON=python3.12      the Python to build .venv with; a PyTorch it has is used, not downloaded again
 #   make test VENV=/path/to/mine      another environment, made where it does not exist
 #   make demo TORCH_INDEX=URL                an extra package index to take PyTorch from, such as one of CPU builds
