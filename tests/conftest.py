@@ -21,6 +21,19 @@ settings.load_profile("labels4free")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+SLOW_FIXTURES = {
+    "fitted", "lost", "pair", "parity", "reals", "red_onnx", "resume", "train", "whole", "whole_members",
+    "whole_restarted", "words", "zoo_generator", "zoo_wheel",
+}  # fmt: skip
+"""What takes seconds to make or to use: whole runs, a second process, real networks."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for one of them as slow."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
