@@ -4,10 +4,9 @@ torchrun starts them, on one machine or on many; :func:`joined_processes` joins 
 training sees of the others. With one process every operation of a group does nothing, at no cost.
 
 Gradients are averaged by one all-reduce of our own a step of an optimiser, with the losses behind them, rather than by
-``torch.nn.parallel.DistributedDataParallel``. Its hooks fire in each backward pass, and here a step has several: two
-forwards a loss, R1's gradient of a gradient, accumulated micro-batches; each would need a rule of its own. The networks
-are small, so that there is next to nothing to overlap. And since the losses travel along, all processes see in the same
-moment that one of them is not finite, and stop before the optimiser moves.
+``torch.nn.parallel.DistributedDataParallel``, whose hooks fire in each backward pass: here a step has several (two
+forwards a loss, R1's gradient of a gradient, accumulated micro-batches). The networks are small, so that there is little
+to overlap; and all processes see in the same moment that a loss is not finite, and stop before the optimiser moves.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from labels4free.errors import ConfigError, Labels4FreeError, RunError
 from labels4free.runs.interrupts import Stopped
+from labels4free.runs.launcher import process_of_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -207,25 +207,16 @@ def process_group() -> ProcessGroup:
 
 @contextmanager
 def _current(group: ProcessGroup) -> Iterator[None]:
-    """Have :func:`process_group` be this one while the context is open."""
+    """Have :func:`process_group` be this one while the context is open; its main process logs for all."""
     global _group  # noqa: PLW0603  as torch.distributed's own: a process is in one group at a time
-    before, _group = _group, group
+    logger = logging.getLogger("labels4free")
+    before, level, _group = _group, logger.level, group
+    logger.setLevel(level if group.is_main else logging.ERROR)
     try:
         yield
     finally:
         _group = before
-
-
-@contextmanager
-def _main_speaks(group: ProcessGroup) -> Iterator[None]:
-    """The main process says for all what all would say."""
-    logger = logging.getLogger("labels4free")
-    before = logger.level
-    logger.setLevel(before if group.is_main else logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -247,7 +238,7 @@ def joined_processes(device: str = "cpu", seconds: float = MEETING_SECONDS) -> I
         RunError: If the variables are not what a launcher sets, or the others do not come.
         AlreadySaid: In place of an error in the context that another process has, too, and was first to say.
     """
-    group = _group_of_environment()
+    group = ProcessGroup(**process_of_launcher())
     if group.size == 1:
         with _current(group):
             yield group
@@ -269,7 +260,7 @@ def joined_processes(device: str = "cpu", seconds: float = MEETING_SECONDS) -> I
         raise RunError(_nobody_came(group, seconds, error)) from error
     failed = True
     try:
-        with _current(group), _main_speaks(group):
+        with _current(group):
             yield group
         failed = False
     except PeerLostError:
@@ -311,37 +302,6 @@ def device_of(device: str, group: ProcessGroup | None = None) -> str:
     return f"cuda:{group.local_rank}"
 
 
-def _group_of_environment() -> ProcessGroup:
-    """Which process this is, by what the launcher says."""
-    if "WORLD_SIZE" not in os.environ:
-        return ProcessGroup()
-    size = _number("WORLD_SIZE", at_least=1)
-    if size == 1:
-        return ProcessGroup(launched=True)
-    rank = _number("RANK")
-    local_rank = _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else rank
-    if rank >= size:
-        raise RunError(f"RANK must be below WORLD_SIZE, got RANK={rank} and WORLD_SIZE={size}; {_START}.")
-    _number("MASTER_PORT", at_least=1, at_most=65535)
-    if not os.environ.get("MASTER_ADDR"):
-        raise RunError(f"WORLD_SIZE={size} asks for {size} processes, but MASTER_ADDR is not set; {_START}.")
-    return ProcessGroup(rank, size, local_rank, launched=True)
-
-
-_START = "start the processes with torchrun, which sets it, or unset WORLD_SIZE to train in one"
-
-
-def _number(name: str, at_least: int = 0, at_most: int = 1_000_000) -> int:
-    text = os.environ.get(name, "")
-    if not text:
-        raise RunError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, but {name} is not set; {_START}."
-        )
-    if not text.isascii() or not text.isdecimal() or not at_least <= int(text) <= at_most:
-        raise RunError(f"{name} must be a whole number from {at_least} to {at_most}, got {text!r}; {_START}.")
-    return int(text)
-
-
 def _nobody_came(group: ProcessGroup, seconds: float, error: Exception) -> str:
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     return (
@@ -353,9 +313,9 @@ def _nobody_came(group: ProcessGroup, seconds: float, error: Exception) -> str:
 def _part_of_this_meeting(store: Any, group: ProcessGroup, seconds: float) -> str:
     """The name of a part of the store where nobody else has been.
 
-    torchrun keeps the store when it starts processes again (pytorch/pytorch issue 135712), and with it the addresses of
-    those that are dead. So each process leaves a word of its own, process 0 reads them out, and a process has met the
-    others of its own kind when it hears its word; the word of process 0 names the part.
+    torchrun keeps the store when it starts processes again (pytorch/pytorch issue 135712), with the addresses of those
+    that are dead. So each leaves a word of its own, process 0 reads them out, and a process has met the others when it
+    hears its word; the word of process 0 names the part.
     """
     word, ranks = secrets.token_hex(8), range(group.size)
     store.set(f"labels4free/word/{group.rank}", word)

@@ -20,12 +20,12 @@ def random_masks(n: int, size: int, rng: torch.Generator) -> Tensor:
     """Smooth blobs of any scale, share, polarity and sharpness.
 
     Args:
-            n: How many.
-            size: Their side in pixels.
-            rng: Source of the draws, on the CPU; the same in every process.
+        n: How many.
+        size: Their side in pixels.
+        rng: Source of the draws, on the CPU; the same in every process.
 
     Returns:
-    [n / processes, 1, size, size], in [0, 1], on the CPU: this process's part, every so many-th.
+        [n / processes, 1, size, size], in [0, 1], on the CPU: this process's part, every so many-th.
     """
     group = process_group()
     field = _smooth_field(n, size, rng) + group.shard_batch(0.7 * torch.randn(n, 1, 1, 1, generator=rng))
