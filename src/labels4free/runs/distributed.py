@@ -5,7 +5,7 @@ training sees of the others. With one process every operation of a group does no
 
 Gradients are averaged by one all-reduce of our own a step of an optimiser, with the losses behind them, rather than by
 ``torch.nn.parallel.DistributedDataParallel``, whose hooks fire in each backward pass: here a step has several (two
-forwards a loss, R1's gradient of a gradient, accumulated micro-batches). The networks are small, so that there is little
+forwards a loss, R1's gradient of a gradient, accumulated micro-batches). The networks are small, with little
 to overlap; and all processes see in the same moment that a loss is not finite, and stop before the optimiser moves.
 """
 
