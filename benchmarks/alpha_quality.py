@@ -96,7 +96,7 @@ def render(layered: LayeredGenerator, faces: Faces, say: Callable[[str], None]) 
 
 
 def evaluate(alpha: Tensor, truth: Tensor, thresholds: Sequence[float]) -> dict[str, Any]:
-    """All figures, by name: one entry a threshold and a trivial baseline, then coverage and binarity.
+    """All figures, by name: one entry a threshold and a trivial baseline, then foreground ratio and sharpness.
 
     Args:
         alpha: [N, 1, H, W] in [0, 1].
@@ -116,11 +116,11 @@ def evaluate(alpha: Tensor, truth: Tensor, thresholds: Sequence[float]) -> dict[
             "per_image_miou_sd": float(each.std(correction=0)),
             "worst": [int(k) for k in each.argsort()[:3]],
             "worst_miou": [float(value) for value in each.sort().values[:3]],
-            "coverage": float(mask.double().mean()),
+            "foreground_ratio": float(mask.double().mean()),
         }
-    result["coverage_given"] = float(truth.double().mean())
+    result["foreground_ratio_given"] = float(truth.double().mean())
     result["alpha_mean"] = float(alpha.double().mean())
-    result["binarity"] = 1 - 2 * float(binarization(alpha.double()))
+    result["sharpness"] = 1 - 2 * float(binarization(alpha.double()))
     return result
 
 
@@ -128,15 +128,15 @@ def table(result: Mapping[str, Any], names: Sequence[str]) -> str:
     """The figures as text; ``names`` are those of the images."""
     lines = [
         f"{'':<24} {'pooled over all pixels':>23} | {'mean over the images':>22}",
-        f"{'mask':<24} {'mIoU':>7} {'fg IoU':>7} {'bg IoU':>7} | {'mIoU':>7} {'sd':>6} {'worst':>7}  image  coverage",
+        f"{'mask':<24} {'mIoU':>7} {'fg IoU':>7} {'bg IoU':>7} | {'mIoU':>7} {'sd':>6} {'worst':>7}  image  fg ratio",
     ]
     for name, row in result["masks"].items():
         pooled = " ".join(f"{row['pooled'][score]:7.4f}" for score in SCORES)
         each = f"{row['per_image']['miou']:7.4f} {row['per_image_miou_sd']:6.4f} {row['worst_miou'][0]:7.4f}"
-        lines.append(f"{name:<24} {pooled} | {each}  {names[row['worst'][0]]:<6} {row['coverage']:8.4f}")
+        lines.append(f"{name:<24} {pooled} | {each}  {names[row['worst'][0]]:<6} {row['foreground_ratio']:8.4f}")
     lines.append(
-        f"{result['images']} images; the given masks cover {result['coverage_given']:.4f}; alpha has mean "
-        f"{result['alpha_mean']:.4f}, binarity {result['binarity']:.4f} (1: every alpha is 0 or 1; 0: all are 0.5)."
+        f"{result['images']} images; the given masks cover {result['foreground_ratio_given']:.4f}; alpha has mean "
+        f"{result['alpha_mean']:.4f}, sharpness {result['sharpness']:.4f} (1: every alpha is 0 or 1; 0: all are 0.5)."
     )
     return "\n".join([*lines, CAVEAT])
 

@@ -1,7 +1,7 @@
 """Train from several seeds and score each: is the quality luck, and does any run collapse or invert?
 
-The seeds share one bank of rendered samples (``--bank-seed``), so that the figure is about training; each still has its
-own first weights and draws. Restarts that the monitor made are counted. See alpha_quality.py for the score.
+The seeds share one cache of rendered samples (``--cache-seed``), so that the figure is about training; each still has
+its own first weights and draws. Restarts that the monitor made are counted. See alpha_quality.py for the score.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def main(  # noqa: PLR0913  parameters are flags
     out: Path,
     seeds: int = 10,
     first_seed: int = 0,
-    bank_seed: int = 0,
-    bank: Path | None = None,
+    cache_seed: int = 0,
+    cache: Path | None = None,
     jobs: int = 2,
     settings: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(name="set")] = [],  # noqa: B006
 ) -> None:
@@ -39,23 +39,23 @@ def main(  # noqa: PLR0913  parameters are flags
         out: Folder for the runs; a second call goes on with what is there.
         seeds: How many.
         first_seed: The first of them.
-        bank_seed: Seed of the bank that they share.
-        bank: Folder of that bank, for several calls to share; by default in ``out``.
+        cache_seed: Seed of the cache that they share.
+        cache: Folder of that cache, for several calls to share; by default in ``out``.
         jobs: Runs at a time, one thread each.
         settings: Passed on to labels4free train.
     """
     out.mkdir(parents=True, exist_ok=True)
-    shared = [f"bank.seed={bank_seed}", f"bank.folder={bank or out / 'bank'}", *settings]
+    shared = [f"cache.seed={cache_seed}", f"cache.folder={cache or out / 'cache'}", *settings]
     numbers = range(first_seed, first_seed + seeds)
-    alone = 0 if bank and bank.exists() else 1  # the first seed renders the bank, before the others start
+    alone = 0 if cache and cache.exists() else 1  # the first seed renders the cache, before the others start
     rows = [train_and_score(generator, faces, out, seed, shared, threads=jobs) for seed in numbers[:alone]]
     with ThreadPoolExecutor(jobs) as pool:
         rows += pool.map(lambda seed: train_and_score(generator, faces, out, seed, shared, threads=1), numbers[alone:])
-    print(f"{'seed':>4} {'mIoU':>7} {'fg IoU':>7} {'bg IoU':>7} {'coverage':>8} {'restarts':>8}  state")
+    print(f"{'seed':>4} {'mIoU':>7} {'fg IoU':>7} {'bg IoU':>7} {'fg ratio':>8} {'restarts':>8}  state")
     for seed, row in zip(numbers, rows, strict=True):
         print(
             f"{seed:4d} {row['miou']:7.4f} {row['iou_foreground']:7.4f} {row['iou_background']:7.4f} "
-            f"{row['coverage']:8.4f} {row['restarts']:8d}  {row['state']}"
+            f"{row['foreground_ratio']:8.4f} {row['restarts']:8d}  {row['state']}"
         )
     (mean, spread, least, most), lost = summary(rows)
     print(f"mIoU mean {mean:.4f}, sd {spread:.4f}, least {least:.4f}, most {most:.4f}")
@@ -89,8 +89,13 @@ def train_and_score(
     info = read_native_header(run / "alpha.safetensors", "alpha_network").info
     inverted = mask["pooled"]["iou_foreground"] < 0.5 and mask["pooled"]["iou_background"] < 0.2
     flat = info["health"]["contrast"] < 0.05
-    state = "inverted" if inverted else "collapsed" if flat or not 0.1 < mask["coverage"] < 0.95 else "fine"
-    return {**mask["pooled"], "coverage": mask["coverage"], "restarts": info["restarts"], "state": state}
+    state = "inverted" if inverted else "collapsed" if flat or not 0.1 < mask["foreground_ratio"] < 0.95 else "fine"
+    return {
+        **mask["pooled"],
+        "foreground_ratio": mask["foreground_ratio"],
+        "restarts": info["restarts"],
+        "state": state,
+    }
 
 
 if __name__ == "__main__":

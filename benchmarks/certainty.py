@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
-from uncertainty import SHARES, risk_coverage, spearman
+from uncertainty import FRACTIONS, risk_coverage, spearman
 
 from labels4free.errors import Labels4FreeError
 from labels4free.evaluation.config import EvaluationConfig
@@ -56,8 +56,8 @@ def main(
     certainty, miou = measure(Segmenter.load(model), images, truth)
     print(f"{len(miou)} images, certainty {certainty.mean():.3f}, mean IoU {miou.mean():.4f}")
     print(f"rank correlation {spearman(certainty, miou):.2f}")
-    for share, kept in zip(SHARES, risk_coverage(-certainty, miou), strict=True):
-        print(f"the most certain {share:4.0%}: mean IoU {kept:.4f}")
+    for fraction, kept in zip(FRACTIONS, risk_coverage(-certainty, miou), strict=True):
+        print(f"the most certain {fraction:4.0%}: mean IoU {kept:.4f}")
 
 
 if __name__ == "__main__":

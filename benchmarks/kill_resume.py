@@ -3,7 +3,7 @@
     python benchmarks/kill_resume.py --kills 20 --seed 0
 
 Both runs are ``labels4free train`` in processes of their own. The first one is left alone and watched: when it renders
-its bank and when it does which step. That time is cut into equal parts, and the second run is killed (SIGKILL) at a
+its cache and when it does which step. That time is cut into equal parts, and the second run is killed (SIGKILL) at a
 random moment of each, once it is at work again, and resumed. A tiny generator with random weights serves by default;
 ``--generator`` takes a real one. Both use the same number of threads, which decides the last bits of sums.
 """
@@ -31,7 +31,7 @@ SETTINGS = {
     "resolution": 16,
     "checkpoint_interval": 16,
     "picture_interval": 40,
-    "bank.size": 320,
+    "cache.size": 320,
     "discriminator.warmup_steps": 60,
     "discriminator.channel_base": 128,
     "discriminator.channel_max": 16,
@@ -41,14 +41,14 @@ SETTINGS = {
     "monitor.samples": 16,
     "monitor.grace_steps": 1_000_000,  # so few steps make no good masks: only warn of it
 }
-REAL = {"bank.size": 64, "bank.calibration_samples": 16}  # a real generator takes a second a sample
+REAL = {"cache.size": 64, "cache.calibration_samples": 16}  # a real generator takes a second a sample
 POLL = 0.002
 MARGIN = 3  # steps from the last kill to the end, so that the run cannot end before it is killed
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is: files in its bank, lines in its log (one a step)."""
+    """How far a run is: files in its cache, lines in its log (one a step)."""
 
     files: int
     lines: int
@@ -77,12 +77,12 @@ class Training:
 
     def traces(self) -> dict[str, int]:
         """When each file that shows progress was written."""
-        files = [*(self.out / "bank").glob("[!.]*"), self.out / "log.jsonl"]
+        files = [*(self.out / "cache").glob("[!.]*"), self.out / "log.jsonl"]
         return {path.name: path.stat().st_mtime_ns for path in files if path.exists()}
 
     def position(self) -> Position:
         log = self.out / "log.jsonl"
-        files = sum(1 for _ in (self.out / "bank").glob("[!.]*"))
+        files = sum(1 for _ in (self.out / "cache").glob("[!.]*"))
         return Position(files, log.read_bytes().count(b"\n") if log.exists() else 0)
 
     def wait_for_work(self) -> bool:
@@ -113,7 +113,7 @@ def watch(training: Training) -> list[tuple[float, Position]]:
     start, seen = time.monotonic(), []
     while training.process.poll() is None:
         now = training.position()
-        # The finished run drops its bank: that is no position any more.
+        # The finished run drops its cache: that is no position any more.
         if not seen or now.lines > seen[-1][1].lines or (not now.lines and now.files > seen[-1][1].files):
             seen.append((time.monotonic() - start, now))
         time.sleep(POLL)
@@ -152,7 +152,7 @@ def _sha256(data: bytes) -> str:
 
 def kill_and_resume(command: list[str], out: Path, errors: Path, moments: list[Moment]) -> None:
     """Kill a run at each moment, print what was hit, and let it end."""
-    print("kill  phase      bank files  steps done  resumes at step  seconds at work")
+    print("kill  phase      cache files  steps done  resumes at step  seconds at work")
     for number, moment in enumerate(moments, start=1):
         training = Training([*command, *(["--resume"] if out.exists() else [])], out, errors)
         if not training.wait_for_work():

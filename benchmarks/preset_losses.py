@@ -1,10 +1,10 @@
-"""The published presets' losses against the default's, on the same bank of samples, from many seeds.
+"""The paper's presets' losses against the default's, on the same cache of samples, from many seeds.
 
-A step of a published preset renders anew and runs its alpha network at full size: seconds on a CPU, hours for a run.
+A step of a preset of the paper renders anew and runs its alpha network at full size: seconds on a CPU, hours for a run.
 Here each preset gives the default recipe its losses, coverage bounds, learning rates, R1 penalty, batch, steps, average
 and discriminator schedule; composites lie on the generator's own backgrounds, and nothing of the default's remains but
-the bank, the alpha network, the small discriminator and the composites' side of 32 pixels. What cannot be had that way:
-the presets' truncation (the bank's is 0.5 to 1), two weights for two coverages (the larger is taken), a constant
+the cache, the alpha network, the small discriminator and the composites' side of 32 pixels. What cannot be had that
+way: the presets' truncation (the cache's is 0.5 to 1), two weights for two coverages (the larger is taken), a constant
 learning rate (it falls to 0 in the second half). Restarts are off, and the last step is scored.
 """
 
@@ -19,20 +19,20 @@ from typing import Annotated, Any
 import tyro
 from alpha_seeds import summary, train_and_score
 
-from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.presets import PRESETS
 
-PUBLISHED = tuple(name for name, preset in PRESETS.items() if isinstance(preset.config, PublishedConfig))
+PAPER = tuple(name for name, preset in PRESETS.items() if isinstance(preset.config, PaperConfig))
 
 
 def main(
     generator: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GENERATOR")],
     faces: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FACES")],
     out: Path,
-    bank: Path,
+    cache: Path,
     seeds: int = 10,
     jobs: int = 2,
-    presets: tuple[str, ...] = PUBLISHED,
+    presets: tuple[str, ...] = PAPER,
 ) -> None:
     """Train and score.
 
@@ -40,16 +40,16 @@ def main(
         generator: Zoo name or native file.
         faces: Folder with latents and masks, as for alpha_quality.py.
         out: Folder for the runs; a second call goes on with what is there.
-        bank: Folder of a bank that alpha_seeds.py rendered.
+        cache: Folder of a cache that alpha_seeds.py rendered.
         seeds: How many of each.
         jobs: Runs at a time, one thread each.
         presets: Which of them; "auto" is the default itself, one member.
     """
-    print(f"{'preset':>12} {'mean':>7} {'sd':>7} {'least':>7} {'most':>7} {'coverage':>8}  lost")
-    shared = ["bank.seed=0", f"bank.folder={bank}", "members=1"]
+    print(f"{'preset':>12} {'mean':>7} {'sd':>7} {'least':>7} {'most':>7} {'fg ratio':>8}  lost")
+    shared = ["cache.seed=0", f"cache.folder={cache}", "members=1"]
     for name in presets:
         config = PRESETS[name].config
-        own = as_replay(config) if isinstance(config, PublishedConfig) else []
+        own = as_replay(config) if isinstance(config, PaperConfig) else []
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -63,15 +63,15 @@ def main(
         with ThreadPoolExecutor(jobs) as pool:
             rows = list(pool.map(score, range(seeds)))
         (mean, spread, least, most), lost = summary(rows)
-        coverage = statistics.mean(row["coverage"] for row in rows)
+        foreground_ratio = statistics.mean(row["foreground_ratio"] for row in rows)
         print(
-            f"{name:>12} {mean:7.4f} {spread:7.4f} {least:7.4f} {most:7.4f} {coverage:8.3f}  {lost} of {seeds}",
+            f"{name:>12} {mean:7.4f} {spread:7.4f} {least:7.4f} {most:7.4f} {foreground_ratio:8.3f}  {lost} of {seeds}",
             flush=True,
         )
 
 
-def as_replay(config: PublishedConfig) -> list[str]:
-    """Settings of the default recipe that mean what a published preset's mean."""
+def as_replay(config: PaperConfig) -> list[str]:
+    """Settings of the default recipe that mean what a preset of the paper's mean."""
     loss, weight = config.loss, 1 / config.loss.adversarial
     least = loss.min_background_coverage if loss.background_coverage else 0.0
     values = {
@@ -84,18 +84,18 @@ def as_replay(config: PublishedConfig) -> list[str]:
         "discriminator.r1_interval": config.discriminator.r1_interval,
         "discriminator.steps_per_alpha_step": 1,
         "discriminator.warmup_steps": 0,
-        "discriminator.random_mask_share": 0.0,
-        "discriminator.perturbed_mask_share": 0.0,
+        "discriminator.random_mask_fraction": 0.0,
+        "discriminator.perturbed_mask_fraction": 0.0,
         "loss.binarization": weight * loss.binarization,
         "loss.binarization_steps": 1,
-        "loss.separation": 0.0,
-        "loss.final_separation": 0.0,
+        "loss.inpainting_error": 0.0,
+        "loss.final_inpainting_error": 0.0,
         "loss.coverage": weight * max(loss.foreground_coverage, loss.background_coverage),
         "loss.min_foreground_coverage": loss.min_foreground_coverage,
-        # The default recipe asks that the two bounds leave room between them; those of car-own do not.
+        # The default recipe asks that the two bounds leave room between them; those of car-single-gpu do not.
         "loss.min_background_coverage": min(least, 0.99 - loss.min_foreground_coverage),
         "loss.min_image_coverage": 0.0,
-        "background.filled_share": 0.0,
+        "background.filled_fraction": 0.0,
         "background.blur": 1,
         "background.jitter": 0.0,
         "monitor.keep": "last",

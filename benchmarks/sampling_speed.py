@@ -26,7 +26,7 @@ from labels4free.layered import LayeredGenerator
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.dataset import sample_dataset
 from labels4free.sampling.filters import NO_FILTERS
-from labels4free.sampling.shards import Share
+from labels4free.sampling.shards import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ def processes(layered: LayeredGenerator, count: int, turns: int, folder: Path) -
 
             start, out = time.perf_counter(), folder / "data"
             config = SampleConfig(filters=NO_FILTERS, image_format="jpeg", shard_size=max(1, count // 20))
-            sample_dataset(layered, out, count, config, share=Share(workers=workers), progress=progress)
+            sample_dataset(layered, out, count, config, partition=Partition(workers=workers), progress=progress)
             shutil.rmtree(out)
             first, begun = next(mark for mark in marks if mark[0] >= count // 10)
             rates.append((count / (marks[-1][1] - start), (marks[-1][0] - first) / (marks[-1][1] - begun)))

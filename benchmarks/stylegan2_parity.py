@@ -53,14 +53,14 @@ class Row:
     tolerance: float
 
     @property
-    def share(self) -> float:
-        """The share of the tolerance that the error takes; infinite for a NaN."""
+    def fraction(self) -> float:
+        """The fraction of the tolerance that the error takes; infinite for a NaN."""
         return float("inf") if math.isnan(self.error) else self.error / self.tolerance
 
     @property
     def passed(self) -> bool:
         """Whether the error is within the tolerance."""
-        return self.share <= 1
+        return self.fraction <= 1
 
 
 class Fixtures:
@@ -367,7 +367,7 @@ def summary(rows: Iterable[Row]) -> dict[str, Row]:
     by_kind: dict[str, list[Row]] = {kind: [] for kind in _KINDS}
     for row in rows:
         by_kind[next(kind for kind in _KINDS if f" {kind} " in f" {row.quantity} ")].append(row)
-    return {kind: max(found, key=lambda row: row.share) for kind, found in by_kind.items() if found}
+    return {kind: max(found, key=lambda row: row.fraction) for kind, found in by_kind.items() if found}
 
 
 def main() -> int:

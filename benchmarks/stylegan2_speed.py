@@ -66,7 +66,7 @@ class GroupedStyleGAN2(StyleGAN2):
 
 
 def grouped_form(generator: StyleGAN2) -> GroupedStyleGAN2:
-    """The same weights, rendered the published way."""
+    """The same weights, rendered the original way."""
     twin = GroupedStyleGAN2.from_config(generator.config())
     twin.load_state_dict(generator.state_dict())
     return twin

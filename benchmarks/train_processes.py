@@ -3,7 +3,7 @@
     python benchmarks/train_processes.py
 
 One process and two take turns within one run of this script, so that both meet the same machine. A turn renders samples
-of the bank, as many a process in either case, and then does training steps on one global batch, with both recipes. The
+of the cache, as many a process in either case, and then does training steps on one global batch, with both recipes. The
 ratio is that of the medians of the turns. ``--generator`` takes a name of the model zoo or a file, ``--processes``
 another number than two.
 """
@@ -26,10 +26,10 @@ import torch
 from labels4free import load_generator
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.runs.distributed import joined_processes, process_group
-from labels4free.training.alpha.bank import build_bank
-from labels4free.training.alpha.config import BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
-from labels4free.training.alpha.published_config import PublishedConfig, PublishedDiscriminatorConfig
-from labels4free.training.alpha.published_trainer import PublishedTrainer
+from labels4free.training.alpha.config import CacheConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.feature_cache import build_cache
+from labels4free.training.alpha.paper_config import PaperConfig, PaperDiscriminatorConfig
+from labels4free.training.alpha.paper_trainer import PaperTrainer
 from labels4free.training.alpha.trainer import AlphaTrainer
 
 SAMPLES, WARMUP_STEPS = 32, 2
@@ -41,36 +41,36 @@ def replay(generator: str, batch: int, resolution: int, steps: int, folder: Path
     config = TrainConfig(
         batch_size=batch,
         resolution=resolution,
-        bank=BankConfig(size=SAMPLES * process_group().size, calibration_samples=1),
+        cache=CacheConfig(size=SAMPLES * process_group().size, calibration_samples=1),
         discriminator=DiscriminatorConfig(warmup_steps=0),
         monitor=MonitorConfig(samples=8),
     )
     network = MergeNetwork(loaded.feature_specs, loaded.resolution)
-    # A first, small bank before the clock starts: the first renderings of a process are slower.
-    small = dataclasses.replace(config, bank=dataclasses.replace(config.bank, size=9))
-    build_bank(loaded, network.levels, small, folder / f"small_{process_group().rank}")
+    # A first, small cache before the clock starts: the first renderings of a process are slower.
+    small = dataclasses.replace(config, cache=dataclasses.replace(config.cache, size=9))
+    build_cache(loaded, network.levels, small, folder / f"small_{process_group().rank}")
     process_group().in_all(lambda: None)
     start = time.perf_counter()
-    bank, _ = build_bank(loaded, network.levels, config, folder / "bank")
-    rendering = (time.perf_counter() - start) / (config.bank.size + 9)  # and eight previews and the calibration
-    trainer = AlphaTrainer(bank, bank.projection.network_like(network), config)
+    cache, _ = build_cache(loaded, network.levels, config, folder / "cache")
+    rendering = (time.perf_counter() - start) / (config.cache.size + 9)  # and eight previews and the calibration
+    trainer = AlphaTrainer(cache, cache.projection.network_like(network), config)
     return rendering, seconds_per_step(trainer, steps)
 
 
-def published(generator: str, batch: int, resolution: int, steps: int) -> float:
-    """Seconds a step of the published recipe, two micro-batches to share."""
+def paper(generator: str, batch: int, resolution: int, steps: int) -> float:
+    """Seconds a step of the paper's recipe, two micro-batches to share."""
     loaded = load_generator(generator)
-    config = PublishedConfig(
+    config = PaperConfig(
         batch_size=max(1, batch // 4),
         accumulation=max(2, process_group().size),
         resolution=resolution,
-        discriminator=PublishedDiscriminatorConfig(channel_multiplier=1, channel_max=64),
+        discriminator=PaperDiscriminatorConfig(channel_multiplier=1, channel_max=64),
     )
     network = MergeNetwork(loaded.feature_specs, loaded.resolution)
-    return seconds_per_step(PublishedTrainer(loaded, network, config), steps)
+    return seconds_per_step(PaperTrainer(loaded, network, config), steps)
 
 
-def seconds_per_step(trainer: AlphaTrainer | PublishedTrainer, steps: int) -> float:
+def seconds_per_step(trainer: AlphaTrainer | PaperTrainer, steps: int) -> float:
     for _ in range(WARMUP_STEPS):
         trainer.step()
     process_group().in_all(lambda: None)
@@ -86,7 +86,7 @@ def work(arguments: argparse.Namespace) -> None:
     with joined_processes() as group:
         settings = (arguments.generator, arguments.batch, arguments.resolution)
         rendering, step = replay(*settings, arguments.steps, Path(arguments.work))
-        live = published(*settings, max(2, arguments.steps // 8))
+        live = paper(*settings, max(2, arguments.steps // 8))
     if group.is_main:
         print(rendering, step, live)
 
@@ -128,7 +128,7 @@ def main() -> None:
     for _ in range(arguments.turns):
         for processes, found in figures.items():
             found.append(turn(arguments, processes))
-    names = ("rendering, s a sample", "default recipe, s a step", "published recipe, s a step")
+    names = ("rendering, s a sample", "default recipe, s a step", "paper's recipe, s a step")
     print(f"{arguments.generator}, batch {arguments.batch}, one thread a process, medians of {arguments.turns} turns")
     print(f"{'':28}{'1 process':>12}{f'{arguments.processes} processes':>14}{'ratio':>8}")
     for name, one, several in zip(names, *(zip(*found, strict=True) for found in figures.values()), strict=True):

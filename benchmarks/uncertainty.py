@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from labels4free.layered import LayeredGenerator
     from labels4free.networks.alpha_network import AlphaNetwork
 
-SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+FRACTIONS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 KEPT = 0.9
 THRESHOLD = 0.9  # of the masks that the filters see: the default of a data set
 REFINEMENTS: tuple[dict[str, Any], ...] = (
@@ -64,9 +64,9 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def risk_coverage(uncertainty: NDArray[np.float64], miou: NDArray[np.float64]) -> list[float]:
-    """Mean mIoU of the most certain images, for every share in SHARES."""
+    """Mean mIoU of the most certain images, for every fraction in FRACTIONS."""
     order = np.argsort(uncertainty, kind="stable")
-    return [float(miou[order[: max(1, round(share * len(order)))]].mean()) for share in SHARES]
+    return [float(miou[order[: max(1, round(fraction * len(order)))]].mean()) for fraction in FRACTIONS]
 
 
 def partial(xy: float, xz: float, yz: float) -> float:
@@ -76,7 +76,7 @@ def partial(xy: float, xz: float, yz: float) -> float:
 
 
 def compare(
-    measures: Mapping[str, NDArray[np.float64]], miou: NDArray[np.float64], coverage: NDArray[np.float64]
+    measures: Mapping[str, NDArray[np.float64]], miou: NDArray[np.float64], foreground_ratio: NDArray[np.float64]
 ) -> dict[str, dict[str, Any]]:
     """What each measurement (larger: less certain) says of mIoU, and says beyond what the mask's size does."""
     result = {}
@@ -86,7 +86,9 @@ def compare(
         result[name] = {
             "mean": float(values.mean()),
             "spearman": spearman(-values, miou),
-            "partial": partial(spearman(-values, miou), spearman(-values, coverage), spearman(miou, coverage)),
+            "partial": partial(
+                spearman(-values, miou), spearman(-values, foreground_ratio), spearman(miou, foreground_ratio)
+            ),
             "risk_coverage": risk_coverage(values, miou),
             "kept": float(miou[kept].mean()),
             "dropped": float(miou[dropped].mean()),
@@ -96,13 +98,13 @@ def compare(
 
 @torch.inference_mode()
 def observe(
-    layered: LayeredGenerator, faces: Faces, members: Sequence[AlphaNetwork], views: int, seed: int
+    layered: LayeredGenerator, faces: Faces, members: Sequence[AlphaNetwork], augmentations: int, seed: int
 ) -> Iterator[tuple[Tensor, dict[str, float], PairRecord]]:
     """Alpha of each face at the generator's size, its uncertainties by name, and its record."""
     meters = {
-        "noise": UncertaintyMeter(layered, UncertaintyConfig(noise=views), seed),
-        "mixing": UncertaintyMeter(layered, UncertaintyConfig(mixing=views), seed),
-        "mixing from 0.35": UncertaintyMeter(layered, UncertaintyConfig(mixing=views, mixing_from=0.35), seed),
+        "noise": UncertaintyMeter(layered, UncertaintyConfig(noise=augmentations), seed),
+        "mixing": UncertaintyMeter(layered, UncertaintyConfig(mixing=augmentations), seed),
+        "mixing from 0.35": UncertaintyMeter(layered, UncertaintyConfig(mixing=augmentations, mixing_from=0.35), seed),
     }
     for index, w in enumerate(faces.w):
         ws = w.to(layered.generator.w_avg.device).expand(1, layered.generator.num_ws, -1)
@@ -117,7 +119,7 @@ def observe(
         grey = alpha[0, 0].mul(255).round().byte().cpu().numpy()
         mask = (alpha[0, 0] > THRESHOLD).mul(255).byte().cpu().numpy()
         record = measure(index, grey, mask, uncertainty=found["noise + mixing"])
-        found["1 - binarity (costs nothing)"] = 1 - record.binarity
+        found["1 - sharpness (costs nothing)"] = 1 - record.sharpness
         yield alpha, found, record
 
 
@@ -145,31 +147,31 @@ def shrink(maps: Tensor, side: int) -> Tensor:
 
 
 def uncertainties(
-    layered: LayeredGenerator, given: Faces, members: Sequence[AlphaNetwork], views: int, seed: int
+    layered: LayeredGenerator, given: Faces, members: Sequence[AlphaNetwork], augmentations: int, seed: int
 ) -> dict[str, Any]:
     """Figures of every uncertainty and filter; prints them."""
     alphas, found, records = [], [], []
-    for alpha, measured, record in observe(layered, given, members, views, seed):
+    for alpha, measured, record in observe(layered, given, members, augmentations, seed):
         alphas.append(shrink(alpha, given.truth.shape[-1]))
         found.append(measured)
         records.append(record)
         say(f"{len(records)} of {len(given.names)}")
     pooled, miou = score(torch.cat(alphas), given.truth)
     measures = {name: np.array([row[name] for row in found]) for name in found[0]}
-    coverage = np.array([record.coverage for record in records])
-    measures |= {"coverage (costs nothing)": coverage, "as if the mIoU were known": -miou}
+    foreground_ratio = np.array([record.foreground_ratio for record in records])
+    measures |= {"foreground ratio (costs nothing)": foreground_ratio, "as if the mIoU were known": -miou}
     configs = {
         "by default": FilterConfig(),
         "with one component": FilterConfig(max_components=1),
         f"by default, {KEPT:.0%} quantile of noise + mixing": FilterConfig(max_uncertainty_quantile=KEPT),
-        f"by default, {1 - KEPT:.0%} quantile of binarity": FilterConfig(min_binarity_quantile=round(1 - KEPT, 6)),
+        f"by default, {1 - KEPT:.0%} quantile of sharpness": FilterConfig(min_sharpness_quantile=round(1 - KEPT, 6)),
     }
     rows = zip(records, found, miou, strict=True)
     result: dict[str, Any] = {
         "images": len(miou),
         "miou_pooled": pooled,
         "miou_per_image": float(miou.mean()),
-        "measures": compare(measures, miou, coverage),
+        "measures": compare(measures, miou, foreground_ratio),
         "filters": {name: filtered(records, miou, config) for name, config in configs.items()},
         "faces": [asdict(record) | row | {"miou": float(value)} for record, row, value in rows],
     }
@@ -179,9 +181,9 @@ def uncertainties(
 
 
 def print_table(result: Mapping[str, Any]) -> None:
-    curve = " ".join(f"{share:>6.0%}" for share in SHARES)
+    curve = " ".join(f"{fraction:>6.0%}" for fraction in FRACTIONS)
     print(
-        f"{'uncertainty':<30} {'mean':>7} {'rho':>6} {'beyond coverage':>15} | mIoU of the kept share: {curve} | "
+        f"{'uncertainty':<30} {'mean':>7} {'rho':>6} {'beyond fg ratio':>15} | mIoU of the kept fraction: {curve} | "
         f"{KEPT:.0%} kept  dropped"
     )
     for name, row in result["measures"].items():
@@ -221,12 +223,12 @@ def refinements(layered: LayeredGenerator, given: Faces) -> dict[str, Any]:
             f"miou_pooled_{THRESHOLD:g}": strict,
             "better": int((each > before).sum()),
             "worse": int((each < before).sum()),
-            "binarity": 1 - 2 * float(torch.minimum(alpha, 1 - alpha).mean()),
+            "sharpness": 1 - 2 * float(torch.minimum(alpha, 1 - alpha).mean()),
             "seconds": seconds.get(name, 0.0) / len(alphas),
         }
         print(
             f"{name:<40} mIoU of alpha > 0.5 {pooled:.4f}, > {THRESHOLD:g} {strict:.4f}; better on "
-            f"{result[name]['better']}, worse on {result[name]['worse']}; binarity {result[name]['binarity']:.3f}; "
+            f"{result[name]['better']}, worse on {result[name]['worse']}; sharpness {result[name]['sharpness']:.3f}; "
             f"{result[name]['seconds']:.2f} s an image"
         )
     return result
@@ -249,7 +251,7 @@ def main(
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_ALPHA")],
     faces: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FACES")],
     ensemble: tuple[Path, ...] = (),
-    views: int = 2,
+    augmentations: int = 2,
     seed: int = 0,
     refine: bool = False,
     limit: int | None = None,
@@ -261,8 +263,8 @@ def main(
         source: Folder of a training run, file of an alpha network, or the zoo name of a generator with one that ships.
         faces: Folder with latents.npz and gt/.
         ensemble: Other alpha networks for the same generator.
-        views: Views a kind.
-        seed: Of the views.
+        augmentations: Augmentations of each kind.
+        seed: Of the augmentations.
         refine: Try refinements of alpha, not uncertainties.
         limit: Only the first so many faces, at least 2.
         json_file: Write the figures here.
@@ -274,7 +276,7 @@ def main(
         result = {"refinements": refinements(layered, given)}
     else:
         members = [load_alpha_network(path) for path in ensemble]
-        result = uncertainties(layered, given, members, views, seed)
+        result = uncertainties(layered, given, members, augmentations, seed)
     print(CAVEAT)
     if json_file is not None:
         json_file.write_text(json.dumps(result | {"note": CAVEAT}, indent=1) + "\n", encoding="utf-8")

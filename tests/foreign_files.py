@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labels4free.checkpoints.foreign.original_alpha import published_keys
+from labels4free.checkpoints.foreign.original_alpha import original_keys
 from labels4free.checkpoints.foreign.rosinality import to_rosinality
 from labels4free.networks.paper_network import PaperNetwork
 from tests.checkpoints.ir_writer import ir_files
@@ -33,7 +33,7 @@ def write_original(path: Path) -> Path:
     generator = tiny_stylegan2(channels=dict.fromkeys([4, 8, 16, 32, 64, 128, 256], 2))
     torch.manual_seed(0)
     state = PaperNetwork(generator.feature_specs, 256).state_dict()
-    names = published_keys("repro")
+    names = original_keys("repro")
     alpha = {names[name]: value for name, value in state.items()}
     args = Namespace(size=256, reproduce_model=True, batch=2)
     torch.save({"g": to_rosinality(generator)["g_ema"], "bg_extractor_ema": alpha, "args": args}, path)

@@ -26,20 +26,20 @@ SETTINGS = TrainConfig(
     monitor=MonitorConfig(interval=25, grace_steps=50, max_restarts=1),
 )
 HEALTHY = {
-    "coverage": 0.5,
-    "coverage_sd": 0.1,
-    "binarity": 0.99,
+    "foreground_ratio": 0.5,
+    "foreground_ratio_sd": 0.1,
+    "sharpness": 0.99,
     "contrast": 0.4,
-    "polarity": 0.5,
+    "center_bias": 0.5,
     "swap_gain": 3.0,
-    "separation": 0.4,
+    "inpainting_error": 0.4,
 }
 EMPTY = "the masks are empty (mean alpha 0.001)"
 
 
 def new_run(path: Path, config: Any = SETTINGS, name: str | None = "tiny") -> RunDir:
     """A run that has just been started."""
-    return RunDir.create(path, {"generator": {"name": name, "fingerprint": "ab" * 32}, **to_run_json(config)})
+    return RunDir.create(path, {"generator": {"name": name, "state_hash": "ab" * 32}, **to_run_json(config)})
 
 
 def entries(stop: int, start: int = 0, restart: int = 0, **check: float) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def entries(stop: int, start: int = 0, restart: int = 0, **check: float) -> list
 
 def lost(restart: int, iteration: int) -> list[dict[str, Any]]:
     """The entries in which a restart is found lost."""
-    *before, last = entries(iteration, restart=restart, coverage=0.001)
+    *before, last = entries(iteration, restart=restart, foreground_ratio=0.001)
     return [*before, {**last, "problem": EMPTY}, {"restart": restart, "iteration": iteration, "lost": EMPTY}]
 
 

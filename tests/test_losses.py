@@ -15,8 +15,8 @@ from labels4free.losses import (
     discriminator_logistic,
     foreground_coverage,
     generator_nonsaturating,
+    inpainting_error,
     r1_penalty,
-    separation,
 )
 from tests.small_pictures import seeded, square
 
@@ -145,33 +145,33 @@ def scene(size: int = 16) -> torch.Tensor:
     return 2 * square(4, 12, size) - 1 + texture
 
 
-def test_separation_is_highest_for_the_right_mask():
+def test_inpainting_error_is_highest_for_the_right_mask():
     image = scene()
-    right = separation(image, square(4, 12))
+    right = inpainting_error(image, square(4, 12))
     wrong = [square(2, 14), square(6, 10), square(0, 8), torch.full((1, 1, 16, 16), 0.5)]
-    assert all(separation(image, mask) < right for mask in wrong)
-    torch.testing.assert_close(separation(image, 1 - square(4, 12)), right)  # it has no polarity
+    assert all(inpainting_error(image, mask) < right for mask in wrong)
+    torch.testing.assert_close(inpainting_error(image, 1 - square(4, 12)), right)  # it does not tell the sides apart
 
 
-def test_separation_by_hand():
+def test_inpainting_error_by_hand():
     # one side is white, the other black: each is filled with the other's colour, an error of 2^2 on each side
     halves = torch.ones(1, 3, 16, 16)
     halves[..., 8:] = -1
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., :8] = 1
-    assert separation(halves, mask).item() == pytest.approx(8, rel=1e-3)
-    assert separation(torch.ones(1, 3, 16, 16), mask).item() == pytest.approx(0, abs=1e-6)
+    assert inpainting_error(halves, mask).item() == pytest.approx(8, rel=1e-3)
+    assert inpainting_error(torch.ones(1, 3, 16, 16), mask).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)])
-def test_separation_of_an_empty_or_full_mask_is_finite(alpha):
-    assert torch.isfinite(separation(scene(), alpha))
+def test_inpainting_error_of_an_empty_or_full_mask_is_finite(alpha):
+    assert torch.isfinite(inpainting_error(scene(), alpha))
 
 
-def test_gradients_of_the_separation():
+def test_gradients_of_the_inpainting_error():
     image = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=seeded(0))
     alpha = (0.1 + 0.8 * torch.rand(1, 1, 4, 4, dtype=torch.float64, generator=seeded(1))).requires_grad_()
-    assert gradcheck(lambda a: separation(image, a), (alpha,))
+    assert gradcheck(lambda a: inpainting_error(image, a), (alpha,))
 
 
 # Segmenters

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from labels4free import seeds
-from labels4free.seeds import Draws, derive_seed, generator_for, series
+from labels4free.seeds import SeededRandom, derive_seed, generator_for, series
 from labels4free.training.alpha.config import TrainConfig
 
 DERIVED = {
@@ -18,7 +18,7 @@ DERIVED = {
     (3, 0, 1 << 40): 4694515766901237626,  # its check
     (3, 0x3E3B, 2): 4266418790362429310,  # the run of a member
     (3, 0xD157, 4): 6036125085162490812,  # a step towards the members' consensus
-    (3, 0, 7, 1, 2): 2708654206988046041,  # a micro-batch of the published recipe
+    (3, 0, 7, 1, 2): 2708654206988046041,  # a micro-batch of the paper's recipe
     (3, 0x5A0E): 8781591711561486807,  # what that recipe shows and checks on
     (3, seeds.OTHER_NOISE, 6): 5248026655062822973,  # a sample rendered again
     (3, 4, 0): 1351449647393495091,  # the order of real images in an epoch
@@ -61,27 +61,27 @@ def test_other_derivations(found, expected):
 
 
 def test_draws_depend_on_the_numbers_alone():
-    draws = [Draws(*numbers).uniform(0, 1) for numbers in ((1, 2), (1, 2), (2, 1), (1, 3))]
-    assert draws[0] == draws[1]
-    assert len(set(draws)) == 3
-    assert torch.equal(Draws(5).normal(2, 3), torch.randn(2, 3, generator=generator_for(5)))
+    random = [SeededRandom(*numbers).uniform(0, 1) for numbers in ((1, 2), (1, 2), (2, 1), (1, 3))]
+    assert random[0] == random[1]
+    assert len(set(random)) == 3
+    assert torch.equal(SeededRandom(5).normal(2, 3), torch.randn(2, 3, generator=generator_for(5)))
 
 
 def test_draws_keep_their_values():
-    draws = Draws(3, 1)
-    assert [draws.uniform(0, 1), draws.below(1000), draws.chance(0.5)] == [pytest.approx(0.46355522), 622, False]
-    torch.testing.assert_close(draws.normal(2), torch.tensor([0.88132614, -1.9661833]))
-    torch.testing.assert_close(draws.colour().flatten(), torch.tensor([-0.08731115, -0.8511342, -0.36108947]))
+    random = SeededRandom(3, 1)
+    assert [random.uniform(0, 1), random.below(1000), random.chance(0.5)] == [pytest.approx(0.46355522), 622, False]
+    torch.testing.assert_close(random.normal(2), torch.tensor([0.88132614, -1.9661833]))
+    torch.testing.assert_close(random.colour().flatten(), torch.tensor([-0.08731115, -0.8511342, -0.36108947]))
 
 
 def test_ranges():
-    draws = Draws(0)
-    uniform = [draws.uniform(-2, 3) for _ in range(500)]
+    random = SeededRandom(0)
+    uniform = [random.uniform(-2, 3) for _ in range(500)]
     assert -2 <= min(uniform) < -1.9 < 2.9 < max(uniform) <= 3
-    assert {draws.below(3) for _ in range(50)} == {0, 1, 2}
-    assert sum(draws.chance(0.2) for _ in range(2000)) == pytest.approx(400, abs=80)
-    assert not any(draws.chance(0.0) for _ in range(100))
-    assert all(draws.chance(1.0) for _ in range(100))
-    colours = torch.cat([draws.colour() for _ in range(200)])
+    assert {random.below(3) for _ in range(50)} == {0, 1, 2}
+    assert sum(random.chance(0.2) for _ in range(2000)) == pytest.approx(400, abs=80)
+    assert not any(random.chance(0.0) for _ in range(100))
+    assert all(random.chance(1.0) for _ in range(100))
+    colours = torch.cat([random.colour() for _ in range(200)])
     assert colours.shape == (200, 3, 1, 1)
     assert -1 <= colours.min() < -0.9 < 0.9 < colours.max() <= 1

@@ -12,7 +12,7 @@ from labels4free.generators.stylegan2 import StyleGAN2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEEP_ALL = ["--min-coverage", "0", "--max-coverage", "1", "--min-largest-share", "0"]
+KEEP_ALL = ["--min-foreground-ratio", "0", "--max-foreground-ratio", "1", "--min-largest-component-fraction", "0"]
 """Flags of ``sample`` for alpha networks that have learned nothing: their masks are empty, full or in pieces."""
 
 TINY_CHANNELS = {4: 12, 8: 12, 16: 12, 32: 8, 64: 6}

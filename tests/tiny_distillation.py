@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from labels4free.training.segmenter.augmentation.augment import Example
-from labels4free.training.segmenter.augmentation.config import SHARES, PairAugmentationConfig
+from labels4free.training.segmenter.augmentation.config import FRACTIONS, PairAugmentationConfig
 from labels4free.training.segmenter.config import (
     NetworkConfig,
     OptimizerConfig,
@@ -37,7 +37,7 @@ SETTINGS = SegmenterConfig(
 )
 """Everything that happens in a long run happens in these four steps."""
 
-OFF = PairAugmentationConfig(geometry=False, **dict.fromkeys(SHARES, 0.0))
+OFF = PairAugmentationConfig(geometry=False, **dict.fromkeys(FRACTIONS, 0.0))
 """Nothing is changed."""
 
 

@@ -11,15 +11,15 @@ import pytest
 from labels4free.checkpoints.native import write_native
 from labels4free.runs.run_dir import RunDir, state_digest
 from labels4free.training.alpha import monitor
-from labels4free.training.alpha.bank import PREVIEWS
 from labels4free.training.alpha.config import (
     AlphaConfig,
     BackgroundConfig,
-    BankConfig,
+    CacheConfig,
     DiscriminatorConfig,
     MonitorConfig,
     TrainConfig,
 )
+from labels4free.training.alpha.feature_cache import PREVIEWS
 from labels4free.training.alpha.run import train_alpha_network
 from labels4free.training.alpha.trainer import AlphaTrainer
 from tests.folders import content
@@ -37,7 +37,7 @@ SETTINGS = TrainConfig(
     resolution=16,
     checkpoint_interval=5,
     picture_interval=4,
-    bank=BankConfig(size=12, calibration_samples=4),
+    cache=CacheConfig(size=12, calibration_samples=4),
     alpha=AlphaConfig(width=4, learning_rate=0.01),
     discriminator=DiscriminatorConfig(channel_base=64, channel_max=8, warmup_steps=3, r1_interval=3),
     background=BackgroundConfig(filled_from_step=1, filled_full_step=3),
@@ -47,7 +47,12 @@ SETTINGS = TrainConfig(
 
 WARMUP, STEPS = SETTINGS.discriminator.warmup_steps, SETTINGS.steps
 TOTAL = WARMUP + STEPS
-RENDERED = SETTINGS.bank.calibration_samples + SETTINGS.bank.size + PREVIEWS + sum(SETTINGS.monitor.views.values())
+RENDERED = (
+    SETTINGS.cache.calibration_samples
+    + SETTINGS.cache.size
+    + PREVIEWS
+    + sum(SETTINGS.monitor.augmented_samples.values())
+)
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

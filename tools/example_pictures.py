@@ -18,14 +18,14 @@ from labels4free.data.pairs.formats import open_pairs
 from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.training.segmenter.augmentation.augment import training_example
 from labels4free.training.segmenter.augmentation.config import PairAugmentationConfig
-from labels4free.training.segmenter.pair_bank import build_pair_bank
+from labels4free.training.segmenter.pair_cache import build_pair_cache
 
 ROWS, COLUMNS, SIZE, SIDE, SEED = 5, 8, 256, 128, 5
 TARGET = Path(__file__).parent.parent / "docs" / "training_examples.jpg"
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        pairs = build_pair_bank(open_pairs(sys.argv[1]), SIZE, Path(folder), uncertainty=0)
+        pairs = build_pair_cache(open_pairs(sys.argv[1]), SIZE, Path(folder), uncertainty=0)
         rows = []
         for row in range(ROWS):
             line = []

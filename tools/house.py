@@ -94,8 +94,8 @@ def imports(package: Path) -> list[Import]:
     files, found = modules(package), []
     for importer, path in files.items():
         tree = parse(path)
-        guarded = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
-        typed = {id(node) for guard in guarded for statement in guard.body for node in ast.walk(statement)}
+        hardened = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+        typed = {id(node) for guard in hardened for statement in guard.body for node in ast.walk(statement)}
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):
                 whole = [(f"{node.module}.{alias.name}", alias.asname or alias.name) for alias in node.names]

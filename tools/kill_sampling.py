@@ -144,7 +144,14 @@ def main() -> int:
         folder = Path(name)
         command = [sys.executable, "-m", "labels4free", "sample", write_models(folder), "--format", arguments.format]
         command += ["--num", str(arguments.pairs), "--shard-size", str(arguments.shard_size), "--threshold", "0.1"]
-        command += ["--min-coverage", "0.12", "--max-coverage", "1", "--min-largest-share", "0"]
+        command += [
+            "--min-foreground-ratio",
+            "0.12",
+            "--max-foreground-ratio",
+            "1",
+            "--min-largest-component-fraction",
+            "0",
+        ]
         command += ["--uncertainty", "mixing:1", "--max-uncertainty-quantile", "0.9", "--calibration", "32"]
         alone = Ranks(command, folder / "alone", folder / "alone.txt")
         start = time.monotonic()

@@ -2,7 +2,7 @@
 
 python tools/ship_alpha.py RUN [RUN ...]
 
-Of several runs of one member each, on one bank (``bank.folder``), it ships the consensus, as if they were the members
+Of several runs of one member each, on one cache (``cache.folder``), it ships the consensus, as if they were the members
 of one run (``training/alpha/consensus.py``).
 """
 
@@ -20,8 +20,8 @@ from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.runs.resume import own_settings
 from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.config import TrainConfig
-from labels4free.training.alpha.consensus import distil, find_consensus
-from labels4free.training.alpha.run import ReplayRecipe
+from labels4free.training.alpha.consensus import distill, find_consensus
+from labels4free.training.alpha.run import CachedRecipe
 from labels4free.training.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ WEIGHTS = Path(__file__).parent.parent / "src" / "labels4free" / "weights"
 def consensus(runs: list[Path], generator_name: str) -> AlphaNetwork:
     """One network that has learned the mean of what finished runs of one member left."""
     config = own_settings(RunDir.open(runs[0]), RECIPES)
-    if not isinstance(config, TrainConfig) or config.members != 1 or config.bank.folder is None:
-        sys.exit("Runs of one member on a shared bank are needed: --set members=1 --set bank.folder=FOLDER.")
+    if not isinstance(config, TrainConfig) or config.members != 1 or config.cache.folder is None:
+        sys.exit("Runs of one member on a shared cache are needed: --set members=1 --set cache.folder=FOLDER.")
     generator = load_generator(generator_name)
-    recipe = ReplayRecipe(generator, config)
-    recipe.prepare(Path(config.bank.folder), lambda *_: None)
+    recipe = CachedRecipe(generator, config)
+    recipe.prepare(Path(config.cache.folder), lambda *_: None)
     trainer = recipe.trainer()
     networks, alphas = [], []
     for run in runs:
@@ -50,8 +50,8 @@ def consensus(runs: list[Path], generator_name: str) -> AlphaNetwork:
     found = find_consensus(alphas)
     sys.stdout.write(f"{len(found.kept)} of {len(runs)} agree, by {found.agreement:.3f}\n")
     agreed = sorted(found.kept, key=lambda k: -found.agreements[k])
-    network = distil([networks[k] for k in agreed], recipe.bank, config)
-    return recipe.bank.projection.fold(network, generator.feature_specs)
+    network = distill([networks[k] for k in agreed], recipe.cache, config)
+    return recipe.cache.projection.fold(network, generator.feature_specs)
 
 
 if __name__ == "__main__":
@@ -62,7 +62,7 @@ if __name__ == "__main__":
     network = consensus(runs, name) if len(runs) > 1 else load_alpha_network(runs[0])
     if len(runs) > 1:
         info = {"generator": info["generator"], "train": info["train"], "runs": len(runs)}
-    info["train"]["bank"]["folder"] = None  # where samples lay on the machine that trained it concerns nobody
+    info["train"]["cache"]["folder"] = None  # where samples lay on the machine that trained it concerns nobody
     target = WEIGHTS / f"{name}.alpha.safetensors"
     state = {key: value.to(torch.float16) for key, value in network.state_dict().items()}
     write_native(target, kind="alpha_network", family=network.family, config=network.config(), state=state, info=info)

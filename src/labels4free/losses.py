@@ -68,7 +68,7 @@ def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
 
 
 def binarization(alpha: Tensor) -> Tensor:
-    """Distance of alpha from a hard mask.
+    """Binarization loss: distance of alpha from a hard mask.
 
     ``mean of min(a, 1 - a)`` over all pixels and samples (Labels4Free, Abdal et al. 2021, arXiv 2103.14968, section
     3.4).
@@ -83,14 +83,14 @@ def binarization(alpha: Tensor) -> Tensor:
 
 
 def foreground_coverage(alpha: Tensor, minimum: float) -> Tensor:
-    """Penalty where the foreground is smaller than it should be.
+    """Foreground coverage loss: a penalty where the foreground is smaller than it should be.
 
     ``E[ relu(minimum - mean(a)) ]``, mean(a) over the pixels of one sample (Labels4Free, arXiv 2103.14968, section
     3.4).
 
     Args:
         alpha: [N, 1, H, W], in [0, 1].
-        minimum: Least share of the image that is foreground, in [0, 1].
+        minimum: Least fraction of the image that is foreground, in [0, 1].
 
     Returns:
         Scalar in [0, minimum]; 0 where every sample has enough foreground.
@@ -99,14 +99,14 @@ def foreground_coverage(alpha: Tensor, minimum: float) -> Tensor:
 
 
 def background_coverage(alpha: Tensor, minimum: float) -> Tensor:
-    """Penalty where the background is smaller than it should be.
+    """Background coverage loss: a penalty where the background is smaller than it should be.
 
-    ``E[ relu(minimum - mean(1 - a)) ]``: :func:`foreground_coverage` of ``1 - a`` (the published code's term; weight 0
+    ``E[ relu(minimum - mean(1 - a)) ]``: :func:`foreground_coverage` of ``1 - a`` (the original code's term; weight 0
     there by default).
 
     Args:
         alpha: [N, 1, H, W], in [0, 1].
-        minimum: Least share of the image that is background, in [0, 1].
+        minimum: Least fraction of the image that is background, in [0, 1].
 
     Returns:
         Scalar in [0, minimum]; 0 where every sample has enough background.
@@ -114,8 +114,8 @@ def background_coverage(alpha: Tensor, minimum: float) -> Tensor:
     return foreground_coverage(1 - alpha, minimum)
 
 
-def separation(image: Tensor, alpha: Tensor) -> Tensor:
-    """How badly each side of a mask is predicted from the other: mean squared error of filling one from the other.
+def inpainting_error(image: Tensor, alpha: Tensor) -> Tensor:
+    """Inpainting error: mean squared error of filling each side of a mask from the other.
 
     With ``fill(x, w)`` as :func:`labels4free.ops.push_pull.fill_holes` and sums over pixels::
 

@@ -23,14 +23,14 @@ OTHER_STYLES = 0x313C5
 OTHER_NOISE = 0x015E
 """Noise that shows whether an alpha stays where it is; a number for :func:`derive_seed`."""
 CALIBRATION = 0x5EED
-"""Series of the latents that a bank's projection is fitted on."""
+"""Series of the latents that a cache's projection is fitted on."""
 
 _STEP, _STRIDE = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03  # odd, so that no product loses a bit
 _NOISE = 0x6E6F697365
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed of 63 bits from a few numbers; PyTorch's CPU generator takes the low 32, which all of them reach."""
+    """Derive a seed of 63 bits from a few numbers; PyTorch's CPU generator takes the low 32, which all reach."""
     value = 0
     for number in numbers:
         value = (value ^ (number & 0xFFFFFFFFFFFF)) * _STEP % (1 << 64)
@@ -65,12 +65,12 @@ def draw(seed: int, index: int, what: str) -> float:
 
 
 def generator_for(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A source of random numbers that depends on :func:`derive_seed` of the numbers alone (and the kind of device)."""
+    """A ``torch.Generator`` seeded by :func:`derive_seed` of the numbers (and depending on the kind of device)."""
     return torch.Generator(device).manual_seed(derive_seed(*numbers))
 
 
-class Draws:
-    """Random numbers one by one, from :func:`generator_for` of a few numbers."""
+class SeededRandom:
+    """Seeded random numbers one by one, from :func:`generator_for` of a few numbers."""
 
     def __init__(self, *numbers: int) -> None:
         self.rng = generator_for(*numbers)
@@ -79,9 +79,9 @@ class Draws:
         """Evenly spread between two numbers."""
         return low + (high - low) * float(torch.rand((), generator=self.rng))
 
-    def chance(self, share: float) -> bool:
-        """True in this share of the cases."""
-        return float(torch.rand((), generator=self.rng)) < share
+    def chance(self, fraction: float) -> bool:
+        """True in this fraction of the cases."""
+        return float(torch.rand((), generator=self.rng)) < fraction
 
     def below(self, count: int) -> int:
         """A whole number from 0 to count - 1."""

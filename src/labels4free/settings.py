@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
+RENAMED: dict[str, str] = {
+    "bank": "cache",
+    "discriminator.random_mask_share": "discriminator.random_mask_fraction",
+    "discriminator.perturbed_mask_share": "discriminator.perturbed_mask_fraction",
+    "loss.separation": "loss.inpainting_error",
+    "loss.final_separation": "loss.final_inpainting_error",
+    "background.filled_share": "background.filled_fraction",
+    "monitor.noise_views": "monitor.noise_samples",
+    "monitor.mixing_views": "monitor.mixing_samples",
+    "augmentation.completion": "augmentation.body_completion",
+    "augmentation.things": "augmentation.occluders",
+    "augmentation.company": "augmentation.copy_paste",
+    "self_training.share": "self_training.photo_fraction",
+    "self_training.min_coverage": "self_training.min_foreground_ratio",
+    "self_training.max_coverage": "self_training.max_foreground_ratio",
+}
+"""Settings and sections that had another name before -> what they are called now."""
+
 
 # Checks, for __post_init__
 
@@ -54,7 +72,7 @@ def positive(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be above 0, got {value}.")
 
 
-def share(name: str, value: float) -> None:
+def fraction(name: str, value: float) -> None:
     """Raise :class:`ConfigError` unless 0 <= value <= 1."""
     if not 0 <= value <= 1:
         raise ConfigError(f"{name} must lie in [0, 1], got {value}.")
@@ -169,10 +187,23 @@ def unknown_names(kind: type, values: Mapping[str, Any], prefix: str = "") -> di
     known, out = _types_of(kind), {}
     for name, value in values.items():
         if name not in known:
-            out[prefix + name] = _names(kind, prefix)
+            out[prefix + name] = renamed(kind, prefix + name) or _names(kind, prefix)
         elif dataclasses.is_dataclass(known[name]) and isinstance(value, dict):
             out |= unknown_names(cast("type", known[name]), value, f"{prefix}{name}.")
     return out
+
+
+def renamed(kind: Any, path: str) -> str | None:
+    """What a setting is called now that had this path before; None if there is none in this configuration.
+
+    Args:
+        kind: Dataclass of the section in which the path's name was looked for.
+        path: Such as ``cache.size``; what follows a renamed section stays as it is.
+    """
+    for old, new in RENAMED.items():
+        if (path == old or path.startswith(f"{old}.")) and new.rpartition(".")[2] in _types_of(kind):
+            return new + path.removeprefix(old)
+    return None
 
 
 def _types_of(kind: Any) -> dict[str, Any]:
@@ -188,6 +219,8 @@ def _names(kind: Any, prefix: str = "") -> str:
 def _field_type(kind: Any, name: str, path: str) -> Any:
     known = _types_of(kind)
     if name not in known:
+        if now := renamed(kind, path):
+            raise ConfigError(f"{path} is called {now} now.")
         raise ConfigError(f"Unknown setting {path!r}; the valid names there are {_names(kind)}.")
     return known[name]
 

@@ -72,11 +72,11 @@ def test_figures_by_hand(bench: Any) -> None:
     assert low["per_image_miou_sd"] == pytest.approx((1 - second) / 2)
     assert low["worst"] == [1, 0]
     assert low["worst_miou"] == pytest.approx([second, 1.0])
-    assert low["coverage"] == pytest.approx(20 / 32)
+    assert low["foreground_ratio"] == pytest.approx(20 / 32)
     assert result["masks"]["all foreground"]["pooled"]["miou"] == pytest.approx(0.25)
     assert result["masks"]["mean of the given masks"]["pooled"]["miou"] == 1.0
-    assert result["coverage_given"] == 0.5
-    assert result["binarity"] == pytest.approx(1 - 2 * (16 * 0.05 + 4 * 0.4) / 32, abs=1e-6)
+    assert result["foreground_ratio_given"] == 0.5
+    assert result["sharpness"] == pytest.approx(1 - 2 * (16 * 0.05 + 4 * 0.4) / 32, abs=1e-6)
 
 
 def test_command_prints_and_writes(
@@ -89,7 +89,7 @@ def test_command_prints_and_writes(
     result = json.loads((tmp_path / "new" / "figures.json").read_text())
     pooled = (4 * 512 + 256) / (5 * 512)
     assert result["masks"]["alpha > 0.5"]["pooled"]["iou_foreground"] == pytest.approx(pooled)
-    assert result["masks"]["alpha > 0.9"]["coverage"] == 0.25  # the undecided quarter is out
+    assert result["masks"]["alpha > 0.9"]["foreground_ratio"] == 0.25  # the undecided quarter is out
     assert f"{pooled:7.4f}" in said
     assert "  002  " in said  # the worst image
     assert "silver" in said

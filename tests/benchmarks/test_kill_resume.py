@@ -62,9 +62,9 @@ def test_positions_are_counted_from_the_files(bench, tmp_path):
     training = bench.Training([sys.executable, "-c", "pass"], tmp_path / "run", tmp_path / "errors")
     assert training.process.wait() == 0
     assert training.position() == bench.Position(0, 0)
-    (tmp_path / "run" / "bank").mkdir(parents=True)
-    for name in ("bank.json", "samples_000000.safetensors", ".samples_000032.safetensors.1-ab.tmp"):
-        (tmp_path / "run" / "bank" / name).write_text("")
+    (tmp_path / "run" / "cache").mkdir(parents=True)
+    for name in ("cache.json", "samples_000000.safetensors", ".samples_000032.safetensors.1-ab.tmp"):
+        (tmp_path / "run" / "cache" / name).write_text("")
     assert training.position() == bench.Position(2, 0)
     (tmp_path / "run" / "log.jsonl").write_text("{}\n{}\n{")
     assert training.position() == bench.Position(2, 2)

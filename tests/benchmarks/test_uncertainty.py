@@ -55,7 +55,7 @@ def test_spearman_by_hand(bench):
 def test_risk_coverage_keeps_the_most_certain(bench):
     uncertainty = np.linspace(0, 1, 20)
     miou = np.where(uncertainty < 0.5, 1.0, 0.5)
-    curve = dict(zip(bench.SHARES, bench.risk_coverage(uncertainty[::-1], miou[::-1]), strict=True))
+    curve = dict(zip(bench.FRACTIONS, bench.risk_coverage(uncertainty[::-1], miou[::-1]), strict=True))
     assert curve[1.0] == 0.75
     assert curve[0.5] == 1.0
     assert curve[0.8] == pytest.approx((10 + 6 * 0.5) / 16)
@@ -75,8 +75,8 @@ def test_what_the_size_of_the_mask_explains_is_taken_off(bench):
     assert bench.partial(0.5, 0.0, 0.0) == 0.5
     assert bench.partial(0.6 * 0.8, 0.6, 0.8) == pytest.approx(0)
     assert bench.partial(0.9, 1.0, 0.9) == 0
-    miou, coverage = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([0.1, 0.4, 0.2, 0.9, 0.3])
-    row = bench.compare({"size": coverage, "perfect": -miou}, miou, coverage)
+    miou, foreground_ratio = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([0.1, 0.4, 0.2, 0.9, 0.3])
+    row = bench.compare({"size": foreground_ratio, "perfect": -miou}, miou, foreground_ratio)
     assert row["size"]["partial"] == 0
     assert row["perfect"]["partial"] == pytest.approx(1)
 
@@ -91,7 +91,7 @@ def test_filters_are_counted(bench):
         "kept": 1,
         "kept_miou": pytest.approx(0.9),
         "dropped_miou": pytest.approx(0.4),
-        "reasons": {"coverage below 0.02": 1, "more than 1 component": 1},
+        "reasons": {"foreground ratio below 0.02": 1, "more than 1 component": 1},
     }
 
 
@@ -110,7 +110,9 @@ def test_command(bench, tmp_path, monkeypatch, capsys):
         Image.fromarray(np.full((32, 32), 255, dtype=np.uint8)).save(tmp_path / "gt" / f"{k:03d}.png")
     monkeypatch.setattr(bench, "load_layered", lambda source, generator, device: (layered, "tiny"))
     monkeypatch.setattr(bench, "REFINEMENTS", ({"side": 64, "method": "guided", "radius": 2, "eps": 1e-3},))
-    bench.main("run", tmp_path, ensemble=(tmp_path / "other.st",), views=1, limit=4, json_file=tmp_path / "r.json")
+    bench.main(
+        "run", tmp_path, ensemble=(tmp_path / "other.st",), augmentations=1, limit=4, json_file=tmp_path / "r.json"
+    )
     said, result = capsys.readouterr().out, json.loads((tmp_path / "r.json").read_text())
     assert "silver" in said
     assert result["images"] == len(result["faces"]) == 4

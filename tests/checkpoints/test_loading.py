@@ -12,7 +12,6 @@ from tests.small_segmenters import tiny_segmenter
 from tests.tiny import tiny_generator as build_tiny_generator
 
 from labels4free.checkpoints import loading, model_zoo
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.loading import (
     alpha_network_file,
     beside,
@@ -25,6 +24,7 @@ from labels4free.checkpoints.loading import (
     resolve_device,
 )
 from labels4free.checkpoints.native import read_tensors, write_native
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.merge_network import MergeNetwork

@@ -7,7 +7,6 @@ import torch
 from tests.checkpoints.refusals import says
 from tests.foreign_files import write_ir, write_original
 
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.foreign.formats import read_foreign
 from labels4free.checkpoints.loading import (
     generator_name_of,
@@ -18,6 +17,7 @@ from labels4free.checkpoints.loading import (
     load_segmenter,
     read_checkpoint,
 )
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.networks.paper_network import PaperNetwork
 
 BOTH = "rosinality/tiny_train_checkpoint.pt"

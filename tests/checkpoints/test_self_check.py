@@ -86,7 +86,7 @@ def test_the_real_generator_passes(zoo_generator):
     assert check.warnings == ()
     assert check.numbers["w_avg_distance"] < 0.1
     assert check.numbers["image_deviation"] == pytest.approx(0.51, abs=0.05)
-    assert check.numbers["outside_share"] < 0.01
+    assert check.numbers["outside_fraction"] < 0.01
     assert check.picture.shape[0] == 2 * 256 + 3 * 6  # shrunk
 
 
@@ -344,9 +344,9 @@ def test_numbers_by_hand(generator, monkeypatch):
         "image_deviation": 1.0,
         "image_min": -0.5,
         "image_max": 1.5,
-        "outside_share": 0.5,
+        "outside_fraction": 0.5,
         "variety": 0.0,
-        "fine_share": 1.0,
+        "fine_fraction": 1.0,
         "checkerboard": 0.0,
     }
     assert {name: check.numbers[name] for name in expected} == pytest.approx(expected, abs=1e-3)

@@ -9,10 +9,10 @@ import torch
 
 import labels4free
 from labels4free import LayeredGenerator, load_alpha_network
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.loading import load_segmenter
 from labels4free.checkpoints.model_zoo import MODELS
 from labels4free.checkpoints.native import read_native_header
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.generators.base import sample_z
 from labels4free.metrics.masks import soft_agreement
 
@@ -27,7 +27,7 @@ def test_a_shipped_network_names_its_generator_and_has_a_card(path):
     info = read_native_header(path, "alpha_network").info
     assert info["generator"]["name"] in MODELS
     assert path.name == f"{info['generator']['name']}.alpha.safetensors"
-    assert info["train"]["bank"]["folder"] is None
+    assert info["train"]["cache"]["folder"] is None
     card = (CARDS / f"{path.stem}.md").read_text(encoding="utf-8")
     weights = sum(value.numel() for value in load_alpha_network(path).state_dict().values())
     assert f"{weights:,} weights" in card
@@ -38,7 +38,7 @@ def test_the_face_network_cuts_faces_out(zoo_generator):
     name = "mobilestylegan-ffhq-1024"
     network = load_alpha_network(name)
     info = read_native_header(next(p for p in SHIPPED if p.name.startswith(name)), "alpha_network").info
-    assert info["generator"]["fingerprint"] == state_hash(zoo_generator)
+    assert info["generator"]["state_hash"] == state_hash(zoo_generator)
     layered = LayeredGenerator(zoo_generator, network)
     with torch.inference_mode():
         ws = torch.cat([zoo_generator.map(sample_z(512, 0, index)[None], 0.7) for index in range(2)])
@@ -64,7 +64,7 @@ def test_a_shipped_segmenter_is_small_and_has_a_card(path):
 
 
 def test_the_face_segmenter_finds_what_the_alpha_network_finds_from_pixels_alone(zoo_generator):
-    """On a small share of what it was trained for: that the file is the right one, not how good it is."""
+    """On a small fraction of what it was trained for: that the file is the right one, not how good it is."""
     layered = LayeredGenerator(zoo_generator, load_alpha_network("mobilestylegan-ffhq-1024"))
     segmenter = load_segmenter()
     with torch.inference_mode():

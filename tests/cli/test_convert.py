@@ -18,7 +18,6 @@ from tests.tiny_run import content, write_generator
 
 from labels4free import cli
 from labels4free.checkpoints import native, self_check
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.foreign.formats import read_foreign
 from labels4free.checkpoints.foreign.rosinality import write_rosinality
 from labels4free.checkpoints.loading import (
@@ -28,6 +27,7 @@ from labels4free.checkpoints.loading import (
     load_generator,
 )
 from labels4free.checkpoints.native import read_native_header, write_native
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def test_networks_are_those_of_the_file(name, shared, tmp_path, convert):
     assert info["notes"] == list(found.notes)
     assert info["ignored"] == dict(found.ignored)
     assert info["self_check"]["layers"].keys() == {spec.name for spec in found.generator.feature_specs}
-    fingerprint = state_hash(found.generator)
-    own = {"name": str(out), "family": "stylegan2", "fingerprint": fingerprint}
+    generator_hash = state_hash(found.generator)
+    own = {"name": str(out), "family": "stylegan2", "state_hash": generator_hash}
     assert read_native_header(beside(out, "discriminator")).info["generator"] == own
 
 
@@ -137,7 +137,7 @@ def test_alpha_network_with_its_generator(tmp_path, convert):
     assert names(folder) == ["face.alpha.safetensors", "face.check.png", "face.safetensors"]
     alpha = folder / "face.alpha.safetensors"
     own = read_native_header(alpha).info["generator"]
-    assert own["fingerprint"] == state_hash(load_generator(folder / "face.safetensors"))
+    assert own["state_hash"] == state_hash(load_generator(folder / "face.safetensors"))
     assert out.splitlines()[-1] == f"Next: labels4free sample {alpha} --out DIR --num 16"
     moved = tmp_path / "elsewhere"
     folder.rename(moved)

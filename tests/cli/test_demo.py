@@ -20,7 +20,7 @@ from labels4free.pictures.pixels import write_png
 from labels4free.training.alpha import config as train_config
 from labels4free.training.alpha import monitor
 from labels4free.training.alpha import trainer as alpha_trainer
-from labels4free.training.alpha.config import AlphaConfig, BankConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.config import AlphaConfig, CacheConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,10 +33,10 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_generator: Any, _clock: None) 
 
     def train(generator: Any, name: str, run: Path, minutes: float, seed: int) -> None:
         calls.append(run)
-        entries = [{"attempt": 0, "iteration": k, "loss_discriminator": 1 / (k + 1)} for k in range(20)]
+        entries = [{"restart": 0, "iteration": k, "loss_discriminator": 1 / (k + 1)} for k in range(20)]
         (run / "pictures").mkdir(parents=True, exist_ok=True)
         (run / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-        write_png(run / "pictures" / "attempt_0_step_000019.png", contact_sheet([[torch.zeros(3, 8, 8)]], cell=8))
+        write_png(run / "pictures" / "restart_0_step_000019.png", contact_sheet([[torch.zeros(3, 8, 8)]], cell=8))
         info = {"restarts": 0, "train": {"steps": 20}}
         write_native(run / "alpha.safetensors", kind="alpha_network", family="merge", config={}, state={}, info=info)
 
@@ -141,7 +141,7 @@ def _tiny_config(minutes: float, seconds_per_image: float, *, seed: int) -> Trai
         resolution=16,
         seed=seed,
         picture_interval=3,
-        bank=BankConfig(size=12, calibration_samples=4),
+        cache=CacheConfig(size=12, calibration_samples=4),
         alpha=AlphaConfig(width=4, learning_rate=0.01),
         discriminator=DiscriminatorConfig(warmup_steps=2, channel_base=64, channel_max=8),
         monitor=MonitorConfig(samples=4),

@@ -94,7 +94,7 @@ def test_pairs_are_rendered(alpha_file: Path, generator_file: Path, tmp_path: Pa
     source = read_native_header(run / "segmenter.safetensors", "segmenter").info["source"]
     assert source["name"] == str(alpha_file)
     assert source["generator"]["name"] == str(generator_file)
-    assert source["fingerprint"] == f"{source['generator']['fingerprint']} {source['alpha_network']['fingerprint']}"
+    assert source["state_hash"] == f"{source['generator']['state_hash']} {source['alpha_network']['state_hash']}"
     # Another teacher may not go on with it, and without a word the same one does.
     assert cli.main(["distill", "--out", str(run), "--resume"]) == cli.SUCCESS
 
@@ -167,9 +167,9 @@ def test_what_is_missing_or_wrong(
     )
     assert "There is no run to resume" in refused(capsys, "--out", run, "--pairs", str(pairs), "--resume")
     toml = tmp_path / "own.toml"
-    toml.write_text('recipe = "published"\n')
+    toml.write_text('recipe = "paper"\n')
     said = refused(capsys, "--out", run, "--pairs", str(pairs), "--config", str(toml))
-    assert "settings of an alpha network (recipe published), not of a segmenter: use them with train" in said
+    assert "settings of an alpha network (recipe paper), not of a segmenter: use them with train" in said
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "distill trains in one process" in refused(capsys, "--out", run, "--pairs", str(pairs))
     assert not (tmp_path / "run").exists()

@@ -12,9 +12,9 @@ from tests.foreign_files import write_ir
 from tests.tiny_run import content, write_generator
 
 from labels4free import cli
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.self_check import self_check
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.networks.merge_network import MergeNetwork
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def alpha_file(tmp_path: Path, tiny_generator: Any, generator_file: Path) -> Cal
     def write(**own: Any) -> Path:
         torch.manual_seed(0)
         network = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
-        own = {"name": str(generator_file), "fingerprint": state_hash(tiny_generator)} | own
+        own = {"name": str(generator_file), "state_hash": state_hash(tiny_generator)} | own
         info = {"generator": own, "train": {"steps": 8, "seed": 0, "loss": {"coverage": 5.0}}}
         path = tmp_path / "run" / "alpha.safetensors"
         config, state = network.config(), network.state_dict()
@@ -144,7 +144,7 @@ def test_run_folder_and_its_alpha_network(alpha_file, generator_file, tiny_gener
         (tmp_path / "alpha.inspect.png").unlink()
 
 
-@pytest.mark.parametrize("own", [{"name": "/no/such/file"}, {"name": ""}, {"fingerprint": "another"}])
+@pytest.mark.parametrize("own", [{"name": "/no/such/file"}, {"name": ""}, {"state_hash": "another"}])
 def test_alpha_network_without_its_generator(alpha_file, own, inspect):
     _, out, err = inspect(alpha_file(**own))
     assert "Picture" not in out

@@ -20,7 +20,7 @@ def test_list_as_plain_text(capsys):
     assert heading.split("\t") == ["name", "recipe", "generator", "source"]
     rows = [line.split("\t") for line in lines]
     assert [row[0] for row in rows] == list(PRESETS)
-    assert rows[0][1:3] == ["published", "1024x1024"]
+    assert rows[0][1:3] == ["paper", "1024x1024"]
     assert rows[-1][1:3] == ["replay", "any"]
     assert [row[3] for row in rows] == [preset.source for preset in PRESETS.values()]
 

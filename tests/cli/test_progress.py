@@ -9,13 +9,13 @@ from labels4free.cli.progress import progress_bar
 def test_last_state_is_shown_on_stderr(capsys):
     with progress_bar("Counting") as update:
         update(1, 5)
-        update(4, 5, {"loss_red": 0.128, "coverage": 0.5})
+        update(4, 5, {"loss_red": 0.128, "foreground_ratio": 0.5})
     said = capsys.readouterr()
     assert said.out == ""
     line = " ".join(said.err.split())
     assert line.startswith("Counting ")
     assert " 4/5 " in line
-    assert "red 0.13 coverage 0.50" in line
+    assert "red 0.13 fg ratio 0.50" in line
 
 
 def test_too_many_numbers_leave_the_rest_readable(capsys, monkeypatch):

@@ -16,24 +16,24 @@ from labels4free.cli.sample_flags import (
     Latents,
     Trust,
     Work,
+    parse_augmentations,
     parse_count,
     parse_range,
     parse_shards,
-    parse_views,
     settings_of,
 )
 from labels4free.data.names import MANIFEST
 from labels4free.errors import ConfigError
 from labels4free.sampling import dataset
-from labels4free.sampling.config import PUBLISHED, SampleConfig
+from labels4free.sampling.config import PAPER, SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
-from labels4free.sampling.shards import Share
+from labels4free.sampling.shards import Partition
 from labels4free.sampling.uncertainty import UncertaintyConfig
 
 
 def test_writes_samples_and_says_where(tmp_path, write_alpha, generator_file, tiny_generator, capsys):
-    fingerprint = loading.state_hash(tiny_generator)
-    alpha = write_alpha(generator={"name": str(generator_file), "fingerprint": fingerprint})
+    generator_hash = loading.state_hash(tiny_generator)
+    alpha = write_alpha(generator={"name": str(generator_file), "state_hash": generator_hash})
     out = tmp_path / "out"
     words = ["--num", "2", "--seed", "4", "--truncation-psi", "0.5", "--threshold", "0.8", "--size", "32"]
     assert cli.main(["sample", alpha, "--out", str(out), *words, *KEEP_ALL]) == cli.SUCCESS
@@ -47,7 +47,7 @@ def test_writes_samples_and_says_where(tmp_path, write_alpha, generator_file, ti
     )
     manifest = json.loads((out / MANIFEST).read_text())
     assert manifest["generator"]["name"] == str(generator_file)
-    assert manifest["generator"]["fingerprint"] == fingerprint
+    assert manifest["generator"]["state_hash"] == generator_hash
     assert manifest["alpha_network"]["name"] == alpha
     settings = manifest["settings"]
     names = ("seed", "min_truncation_psi", "max_truncation_psi", "threshold", "size")
@@ -63,22 +63,23 @@ def test_says_what_was_dropped_and_what_is_left_to_others(tmp_path, write_alpha,
     assert not (tmp_path / "out" / "index.html").exists()
     assert cli.main(words) == cli.SUCCESS
     coverages = sorted(
-        one["coverage"] for one in map(json.loads, (tmp_path / "out" / "records.jsonl").read_text().splitlines())
+        one["foreground_ratio"]
+        for one in map(json.loads, (tmp_path / "out" / "records.jsonl").read_text().splitlines())
     )
     assert coverages[0] < coverages[1]
     words[3] = str(tmp_path / "fewer")
-    assert cli.main([*words, "--min-coverage", str(coverages[1])]) == cli.SUCCESS
+    assert cli.main([*words, "--min-foreground-ratio", str(coverages[1])]) == cli.SUCCESS
     said = capsys.readouterr().out
     assert "3 samples in" in said
     assert (
-        f"Dropped 1 of 4: 1 coverage below {coverages[1]:g}; see {tmp_path / 'fewer' / 'contact_sheet_dropped.png'}"
-        in said
+        f"Dropped 1 of 4: 1 foreground ratio below {coverages[1]:g}; see "
+        f"{tmp_path / 'fewer' / 'contact_sheet_dropped.png'}" in said
     )
 
 
 def test_published_preset_writes_pages(tmp_path, write_alpha, generator_file):
     alpha, out = write_alpha(generator={"name": str(generator_file)}), tmp_path / "out"
-    assert cli.main(["sample", alpha, "--out", str(out), "--num", "17", "--preset", "published"]) == cli.SUCCESS
+    assert cli.main(["sample", alpha, "--out", str(out), "--num", "17", "--preset", "paper"]) == cli.SUCCESS
     kinds = ("composite", "alpha_mask", "original", "background", "hard_mask")
     assert sorted(path.name for path in (out / "grids").iterdir()) == sorted(
         f"00000{page}_{kind}.png" for page in (0, 1) for kind in kinds
@@ -92,12 +93,12 @@ def test_published_preset_writes_pages(tmp_path, write_alpha, generator_file):
 
 
 def test_torchrun_says_which_part(monkeypatch):
-    assert sample._share(Work()) == Share()
+    assert sample._partition(Work()) == Partition()
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert sample._share(Work(shards="4-99", workers=2)) == Share(2, 4, 99, 3, 8)
+    assert sample._partition(Work(shards="4-99", workers=2)) == Partition(2, 4, 99, 3, 8)
     monkeypatch.setenv("RANK", "three")
-    refuses(ConfigError, "RANK must be a number, as torchrun sets it; got 'three'", sample._share, Work())
+    refuses(ConfigError, "RANK must be a number, as torchrun sets it; got 'three'", sample._partition, Work())
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert [sample._own_device(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
 
@@ -108,12 +109,14 @@ def flags(preset=None, latents=Latents(), files=Files(), trust=Trust(), work=Wor
 
 def test_flags_become_settings():
     assert flags() == SampleConfig()
-    assert flags("published") == PUBLISHED
+    assert flags("paper") == PAPER
     config = settings_of(
         None,
         Latents(seed=3, truncation_psi="0.5:1", style_mixing=0.25, label=2),
         Files(include="image, cutout", format="webdataset", threshold=0.5, backgrounds="#102030", alpha_bits=16),
-        Trust(max_coverage=0.5, uncertainty="mixing:2,noise:1", ensemble=("a", "b"), max_uncertainty_quantile=0.9),
+        Trust(
+            max_foreground_ratio=0.5, uncertainty="mixing:2,noise:1", ensemble=("a", "b"), max_uncertainty_quantile=0.9
+        ),
         Work(shard_size=7),
     )
     assert config == SampleConfig(
@@ -128,13 +131,13 @@ def test_flags_become_settings():
         backgrounds="#102030",
         alpha_bits=16,
         shard_size=7,
-        filters=FilterConfig(max_coverage=0.5, max_uncertainty_quantile=0.9),
+        filters=FilterConfig(max_foreground_ratio=0.5, max_uncertainty_quantile=0.9),
         uncertainty=UncertaintyConfig(noise=1, mixing=2, ensemble=("a", "b")),
     )
-    assert flags("published", Latents(truncation_psi="1")).min_truncation_psi == 1.0
-    published = flags("published", trust=Trust(min_coverage=0.1))
-    assert published.filters == replace(NO_FILTERS, min_coverage=0.1)
-    refuses(ConfigError, "Unknown preset 'x'; there is one, published", flags, preset="x")
+    assert flags("paper", Latents(truncation_psi="1")).min_truncation_psi == 1.0
+    paper_settings = flags("paper", trust=Trust(min_foreground_ratio=0.1))
+    assert paper_settings.filters == replace(NO_FILTERS, min_foreground_ratio=0.1)
+    refuses(ConfigError, "Unknown preset 'x'; there is one, paper", flags, preset="x")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_counts(word, count):
 def test_words_that_flags_take():
     assert (parse_range("0.7"), parse_range("0.5:1")) == ((0.7, 0.7), (0.5, 1.0))
     assert (parse_shards("7"), parse_shards("0-99")) == ((7, 7), (0, 99))
-    assert (parse_views(None), parse_views("noise:2")) == ({}, {"noise": 2})
+    assert (parse_augmentations(None), parse_augmentations("noise:2")) == ({}, {"noise": 2})
     for parse, word, said in (
         (parse_count, "ten", "num must be a whole number such as 1000, 10k or 10M, got 'ten'"),
         (parse_count, "0.5", "got '0.5'"),
@@ -155,9 +158,13 @@ def test_words_that_flags_take():
         (parse_range, "0.5:1:2", "a range such as 0.5:1, got '0.5:1:2'"),
         (parse_range, "a", "got 'a'"),
         (parse_shards, "0:9", "shards must be a range such as 0-99, got '0:9'"),
-        (parse_views, "flips:2", "uncertainty must be numbers of views such as noise:2,mixing:2, got 'flips:2'"),
-        (parse_views, "noise", "got 'noise'"),
-        (parse_views, "noise:1,noise:2", "got 'noise:1,noise:2'"),
+        (
+            parse_augmentations,
+            "flips:2",
+            "uncertainty must be numbers of augmentations such as noise:2,mixing:2, got 'flips:2'",
+        ),
+        (parse_augmentations, "noise", "got 'noise'"),
+        (parse_augmentations, "noise:1,noise:2", "got 'noise:1,noise:2'"),
     ):
         refuses(ConfigError, said, parse, word)
 
@@ -185,7 +192,7 @@ def test_without_a_generator_it_says_what_to_do(tmp_path, write_alpha, info, sai
 
 
 def test_changed_generator_is_refused_unless_it_is_named(tmp_path, write_alpha, generator_file, capsys):
-    alpha = write_alpha(generator={"name": str(generator_file), "fingerprint": "another"})
+    alpha = write_alpha(generator={"name": str(generator_file), "state_hash": "another"})
     words = ["sample", alpha, "--out", str(tmp_path / "out"), "--num", "1"]
     assert cli.main(words) == cli.FAILURE
     assert "its weights are others" in capsys.readouterr().err
@@ -225,10 +232,10 @@ def test_masks_of_refined_alpha_are_taken_at_half_unless_a_threshold_is_given():
     refined = flags(files=Files(refine="guided"))
     assert (refined.refine, refined.threshold) == ("guided", 0.5)
     assert flags(files=Files(refine="guided", threshold=0.8)).threshold == 0.8
-    assert flags("published", files=Files(refine="guided")).threshold == 0.5
+    assert flags("paper", files=Files(refine="guided")).threshold == 0.5
     said = "refine must be none or one of guided, closed-form, got 'snake'"
     refuses(ConfigError, said, flags, files=Files(refine="snake"))
 
 
-def test_the_binarity_filter_has_its_flag():
-    assert flags(trust=Trust(min_binarity_quantile=0.1)).filters == FilterConfig(min_binarity_quantile=0.1)
+def test_the_sharpness_filter_has_its_flag():
+    assert flags(trust=Trust(min_sharpness_quantile=0.1)).filters == FilterConfig(min_sharpness_quantile=0.1)

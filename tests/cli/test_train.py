@@ -49,7 +49,7 @@ def test_a_run_from_a_native_checkpoint(
     assert re.search(r"cover \d+% of the picture, are \d+% binary, middle minus border [+-]0\.\d\d$", result)
     assert masks == f"Masks: labels4free sample {run} --out DIR --num 16"
     assert f"{TOTAL}/{TOTAL}" in said.err
-    assert "coverage 0." in said.err
+    assert "fg ratio 0." in said.err
     command = shlex.split(masks.removeprefix("Masks: labels4free ").replace("DIR", str(tmp_path / "masks")))
     assert cli.main([*command[:-1], "2", *KEEP_ALL]) == cli.SUCCESS
     assert len(list((tmp_path / "masks" / "masks").iterdir())) == 2

@@ -165,7 +165,7 @@ def test_resumed_with_other_settings(
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "bank.json", "previews.safetensors", "step_000005.pt", "alpha.safetensors"]
+    "name", ["config.json", "cache.json", "previews.safetensors", "step_000005.pt", "alpha.safetensors"]
 )
 def test_no_space_left(
     words: Callable[..., list[str]],

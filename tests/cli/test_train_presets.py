@@ -12,7 +12,7 @@ from tests.tiny_run import as_settings, interrupt_at, tiny_config, write_generat
 from labels4free import cli
 from labels4free.training.alpha import run as alpha_run
 from labels4free.training.alpha.config import LossConfig, TrainConfig
-from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -51,12 +51,23 @@ def test_without_any_the_default(config_of: Callable[..., Any]) -> None:
 
 
 def test_a_preset(config_of: Callable[..., Any]) -> None:
-    assert config_of("--preset", "horse-own") == PRESETS["horse-own"].config
+    assert config_of("--preset", "horse-single-gpu") == PRESETS["horse-single-gpu"].config
 
 
 def test_preset_then_file_then_flags_then_set(config_of: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text("steps = 11\nbatch_size = 11\nseed = 11\n[loss]\nadversarial = 11\n")
-    words = ["--preset", "horse-own", "--config", "my.toml", "--batch-size", "12", "--seed", "12", "--set", "seed=13"]
+    words = [
+        "--preset",
+        "horse-single-gpu",
+        "--config",
+        "my.toml",
+        "--batch-size",
+        "12",
+        "--seed",
+        "12",
+        "--set",
+        "seed=13",
+    ]
     config = config_of(*words)
     assert (config.steps, config.batch_size, config.seed, config.loss.adversarial) == (11, 12, 13, 11.0)
     assert config.loss.background_coverage == 6.0
@@ -65,15 +76,15 @@ def test_preset_then_file_then_flags_then_set(config_of: Callable[..., Any], tmp
 def test_a_file_alone(config_of: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text("[loss]\nbinarization = 3\n")
     assert config_of("--config", "my.toml") == TrainConfig(loss=LossConfig(binarization=3.0))
-    (tmp_path / "my.toml").write_text('recipe = "published"\n')
-    assert config_of("--config", "my.toml") == PublishedConfig()
+    (tmp_path / "my.toml").write_text('recipe = "paper"\n')
+    assert config_of("--config", "my.toml") == PaperConfig()
 
 
 def test_a_discriminator(config_of: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "d.pt").write_text("")
-    config = config_of("--preset", "cat-own", "--discriminator", "d.pt")
+    config = config_of("--preset", "cat-single-gpu", "--discriminator", "d.pt")
     assert config.discriminator.pretrained == str(tmp_path / "d.pt")  # in full: the run may be resumed from elsewhere
-    config = config_of("--preset", "cat-own", "--discriminator", "generator")
+    config = config_of("--preset", "cat-single-gpu", "--discriminator", "generator")
     assert config.discriminator.pretrained == "generator"
 
 
@@ -82,7 +93,7 @@ def test_a_discriminator(config_of: Callable[..., Any], tmp_path: Path) -> None:
     [
         (["--preset", "dogs"], "Unknown preset 'dogs'; the presets are ffhq-paper, "),
         (["--preset", "ffhq-paper"], "is for generators of 1024x1024 pixels, and this one makes 256x256; horse-paper"),
-        (["--discriminator", "d.pt"], "--discriminator is for presets of the published recipe, such as car-paper;"),
+        (["--discriminator", "d.pt"], "--discriminator is for presets of the paper's recipe, such as car-paper;"),
         (["--config", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (
             ["--preset", "auto", "--config", "published.toml"],
@@ -93,15 +104,18 @@ def test_a_discriminator(config_of: Callable[..., Any], tmp_path: Path) -> None:
             "unknown.toml has unknown settings: loss.colour (valid there: loss.binarization,",
         ),
         (
-            ["--preset", "horse-own", "--set", "loss.coverage=1"],
+            ["--preset", "horse-single-gpu", "--set", "loss.coverage=1"],
             "Unknown setting 'loss.coverage'; the valid names there",
         ),
         (
-            ["--preset", "horse-own", "--set", "alpha.network=big"],
+            ["--preset", "horse-single-gpu", "--set", "alpha.network=big"],
             "alpha.network must be one of paper, merge, got 'big'.",
         ),
-        (["--preset", "horse-own", "--discriminator", "none.pt"], "none.pt is neither a file nor a model of the zoo"),
-        (["--preset", "horse-own", "--resolution", "512"], "cannot be averaged to a training resolution of 512"),
+        (
+            ["--preset", "horse-single-gpu", "--discriminator", "none.pt"],
+            "none.pt is neither a file nor a model of the zoo",
+        ),
+        (["--preset", "horse-single-gpu", "--resolution", "512"], "cannot be averaged to a training resolution of 512"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -114,7 +128,7 @@ def test_refusals(
     sentence: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("published.toml").write_text('recipe = "published"\n')
+    Path("published.toml").write_text('recipe = "paper"\n')
     Path("unknown.toml").write_text("[loss]\ncolour = 1\n")
     assert sentence in refused(["train", str(generator_256), "--out", "run", *words])
 

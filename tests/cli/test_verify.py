@@ -10,7 +10,7 @@ from tests.tiny_run import content
 from labels4free import cli
 from labels4free.cli.sample_flags import Files, Latents, Trust, Work, settings_of
 from labels4free.sampling.card import sample_flags
-from labels4free.sampling.config import PUBLISHED, SampleConfig
+from labels4free.sampling.config import PAPER, SampleConfig
 from labels4free.settings import as_json
 
 
@@ -70,12 +70,21 @@ def test_recreates_a_pair(data_set, tmp_path, capsys):
         (
             Latents(label=2),
             Files(backgrounds="#102030", image_format="jpeg", quality=80, alpha_bits=16, threshold=0.5),
-            Trust(max_coverage=0.5, uncertainty="noise:1,mixing:2", ensemble=("a", "b"), max_uncertainty_quantile=0.9),
+            Trust(
+                max_foreground_ratio=0.5,
+                uncertainty="noise:1,mixing:2",
+                ensemble=("a", "b"),
+                max_uncertainty_quantile=0.9,
+            ),
         ),
-        (Latents(), Files(), Trust(min_coverage=0.0, max_components=2, min_realism_quantile=0.1, discriminator="d")),
+        (
+            Latents(),
+            Files(),
+            Trust(min_foreground_ratio=0.0, max_components=2, min_discriminator_score_quantile=0.1, discriminator="d"),
+        ),
     ],
 )
-@pytest.mark.parametrize("preset", [None, "published"])
+@pytest.mark.parametrize("preset", [None, "paper"])
 def test_flags_of_a_manifest_give_its_settings(flags, preset, monkeypatch):
     import tyro
 
@@ -93,7 +102,7 @@ def test_flags_of_a_manifest_give_its_settings(flags, preset, monkeypatch):
 
 def test_defaults_need_no_flags():
     assert sample_flags(as_json(SampleConfig())) == []
-    assert sample_flags(as_json(PUBLISHED)) == ["--preset", "published"]
+    assert sample_flags(as_json(PAPER)) == ["--preset", "paper"]
 
 
 def test_what_is_no_data_set(tmp_path, refused):

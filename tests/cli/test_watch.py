@@ -62,7 +62,7 @@ def test_exit_codes(run, capsys, state, code):
     if state == "finished":
         finish(run)
     if state == "problem":
-        log(run, [{**entries(70, coverage=0.01)[-1], "problem": EMPTY}])
+        log(run, [{**entries(70, foreground_ratio=0.01)[-1], "problem": EMPTY}])
     if state == "stopped":
         checkpoint(run, 60)
     if state == "silent":
@@ -91,7 +91,7 @@ def test_live_until_the_run_is_over(run, capsys, terminal, monkeypatch):
 
 
 def test_ctrl_c_leaves(run, capsys, terminal, monkeypatch):
-    log(run, [*entries(69), {**entries(70, coverage=0.01)[-1], "problem": EMPTY}])
+    log(run, [*entries(69), {**entries(70, foreground_ratio=0.01)[-1], "problem": EMPTY}])
     before = content(run.path)
 
     def sleep(seconds):
@@ -127,7 +127,7 @@ def test_several_runs(run, capsys, tmp_path):
     log(new_run(tmp_path / "other"), [*lost(0, 70), *lost(1, 90)])
     assert cli.main(["watch", str(tmp_path)]) == 3
     headings, first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())
-    assert headings == ["run", "state", "step", "coverage", "score", "last word"]
+    assert headings == ["run", "state", "step", "fg ratio", "score", "last word"]
     assert (first[:2], second[:3]) == (["other", "lost"], ["run", "training", "40/100"])
 
 

@@ -43,7 +43,7 @@ class ImageSourceContract:
 
     def test_a_fingerprint_tells_stores_apart(self, tmp_path):
         first, second = (self.store(tmp_path / str(n), [jpeg(0), jpeg(0, 8 * n)]) for n in (1, 20))
-        prints = [open_source(path).fingerprint() for path in (first, first, second)]
+        prints = [open_source(path).content_hash() for path in (first, first, second)]
         assert prints[0] == prints[1] != prints[2]
         assert len(prints[0]) == 64
 
@@ -101,7 +101,7 @@ class ImageStoreContract(ImageSourceContract):
             assert type(source) is self.source
             assert [source.read(i) for i in range(len(source))] == [jpeg(i, size or sizes[-1]) for i in range(7)]
             assert "00006" in source.label(6)
-        prints = {open_source(tmp_path / "x", size).fingerprint() for size in sizes}
+        prints = {open_source(tmp_path / "x", size).content_hash() for size in sizes}
         assert len(prints) == len(sizes)
 
     @pytest.mark.parametrize("parts", [[2], [3], [6], [7], [1, 1, 1, 1, 1, 1], [0]])

@@ -170,7 +170,7 @@ class PairFormatContract:
         write_shard(self.name, tmp_path, 0, [kind.encode(one, layout())])
         kind.finish(tmp_path, layout(), [(0, [one.record])])
         (read,) = open_pairs(tmp_path)
-        assert (read.record.label, read.record.uncertainty, read.record.realism) == (3, 0.25, None)
+        assert (read.record.label, read.record.uncertainty, read.record.discriminator_score) == (3, 0.25, None)
 
     def test_what_a_format_needs(self):
         kind = self.format
@@ -193,7 +193,7 @@ class PairFormatContract:
         write(self.name, tmp_path)
         for path in tmp_path.rglob("*"):
             if path.is_file():
-                path.write_bytes(path.read_bytes().replace(b'"polarity": ', b'"poverity": '))
+                path.write_bytes(path.read_bytes().replace(b'"center_bias": ', b'"poverity": '))
         pairs = open_pairs(tmp_path)
         assert list(pairs) == []
         assert len(pairs.skipped) == len(INDICES)

@@ -48,16 +48,16 @@ def test_inverted():
 
 
 def test_empty_and_full():
-    share = float(TRUTH.mean())
+    fraction = float(TRUTH.mean())
     empty, full = scored((0 * TRUTH, TRUTH)), scored((0 * TRUTH + 1, TRUTH))
     assert empty.total.pooled["foreground"] == pytest.approx(
-        {"iou": 0, "f1": 0, "precision": 0, "recall": 0, "accuracy": 1 - share}
+        {"iou": 0, "f1": 0, "precision": 0, "recall": 0, "accuracy": 1 - fraction}
     )
-    assert empty.total.pooled["background"]["iou"] == pytest.approx(1 - share)
+    assert empty.total.pooled["background"]["iou"] == pytest.approx(1 - fraction)
     assert full.total.pooled["foreground"] == pytest.approx(
-        {"iou": share, "f1": 2 * share / (1 + share), "precision": share, "recall": 1, "accuracy": share}
+        {"iou": fraction, "f1": 2 * fraction / (1 + fraction), "precision": fraction, "recall": 1, "accuracy": fraction}
     )
-    assert full.total.pooled["mean"]["iou"] == pytest.approx(share / 2)
+    assert full.total.pooled["mean"]["iou"] == pytest.approx(fraction / 2)
     assert values(empty)["boundary_f"] == values(full)["boundary_f"] == 0
 
 

@@ -37,7 +37,7 @@ def cells(sheet, row, rows, abreast=1):
     return [sheet[top : top + CELL, left : left + CELL] for left in lefts]
 
 
-def share(picture, colour):
+def fraction(picture, colour):
     return float((picture == np.array(colour)).all(axis=2).mean())
 
 
@@ -47,14 +47,14 @@ def test_the_worst_come_first_with_their_pictures(tmp_path):
     assert sheet.shape[1] == 6 + 5 * STEP
     for row, shift in enumerate((2, 1, 0)):
         image, laid_over, truth, differences = cells(sheet, row, 3)
-        assert share(image, PHOTO) == 1
+        assert fraction(image, PHOTO) == 1
         np.testing.assert_array_equal(truth[..., 0], disc().repeat(8, 0).repeat(8, 1))
         predicted = disc(shift=shift).repeat(8, 0).repeat(8, 1) > 0
         # The object keeps its colours, but for its outline, and the background does not.
-        assert share(laid_over, PHOTO) > 0
+        assert fraction(laid_over, PHOTO) > 0
         assert not (laid_over[~predicted] == PHOTO).all(axis=1).any()
         off = float(((disc(shift=shift) > 0) & (disc() == 0)).mean())
-        assert share(differences, RED) == share(differences, BLUE) == pytest.approx(off)
+        assert fraction(differences, RED) == fraction(differences, BLUE) == pytest.approx(off)
     assert off == 0  # the last is perfect
 
 
@@ -85,8 +85,8 @@ def test_many_images_are_cut_off_and_stand_two_abreast(tmp_path, monkeypatch):
     assert sheet.shape[1] == 6 + 10 * STEP
     first, second = cells(sheet, 0, 2, 2)[3], cells(sheet, 0, 2, 2)[7]
     third, nothing = cells(sheet, 1, 2, 2)[3], cells(sheet, 1, 2, 2)[7]
-    shares = [share(picture, RED) for picture in (first, second, third)]
-    assert all(one > other > 0 for one, other in pairwise(shares))
+    fractions = [fraction(picture, RED) for picture in (first, second, third)]
+    assert all(one > other > 0 for one, other in pairwise(fractions))
     assert (nothing == 255).all()
 
 
@@ -94,9 +94,9 @@ def test_images_of_other_sizes_than_their_masks(tmp_path):
     report, pairs = scored(tmp_path, 1, size=400)
     write(pairs[0].image, np.full((200, 400, 3), PHOTO, np.uint8))
     image, laid_over, *_ = cells(draw_sheet(report, pairs), 0, 1)
-    assert share(image[:96], PHOTO) == 1
+    assert fraction(image[:96], PHOTO) == 1
     assert (image[96:] == 255).all()
-    assert 0 < share(laid_over[:96], PHOTO) < 1
+    assert 0 < fraction(laid_over[:96], PHOTO) < 1
 
 
 def test_the_sheet_shows_what_the_threshold_makes_of_soft_masks(tmp_path):
@@ -106,7 +106,7 @@ def test_the_sheet_shows_what_the_threshold_makes_of_soft_masks(tmp_path):
     for threshold, found in ((0.9, 0), (0.01, 1)):
         config = EvaluationConfig(bootstrap=0, threshold=threshold)
         laid_over = cells(draw_sheet(evaluate_pairs(pairs, config), pairs), 0, 1)[1]
-        assert share(laid_over, PHOTO) == found
+        assert fraction(laid_over, PHOTO) == found
 
 
 def test_a_file(tmp_path):

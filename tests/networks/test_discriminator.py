@@ -128,7 +128,9 @@ def test_second_order_gradients_with_labels_and_limits():
     for layer in (network.convs[0], network.convs[1].conv1, network.convs[1].conv2, network.final_conv):
         layer.register_forward_hook(lambda layer, _, out: reached.append((out.abs() == layer.limit).double().mean()))
     network(images, labels)
-    assert all(0.02 < share < 0.98 for share in reached), "a limit that nothing or everything reaches tests nothing"
+    assert all(0.02 < fraction < 0.98 for fraction in reached), (
+        "a limit that nothing or everything reaches tests nothing"
+    )
     assert gradcheck(network, (images, labels), atol=1e-5)
     assert gradgradcheck(network, (images, labels), atol=1e-4)
 

@@ -91,9 +91,9 @@ def test_push_pull_fills_any_size(size):
 
 def test_colours_of_a_soft_border_are_the_foregrounds():
     alpha = ramp()
-    share = alpha[..., None] / 255
+    fraction = alpha[..., None] / 255
     red, green = np.array([220, 40, 30]), np.array([20, 180, 60])
-    photo = (share * red + (1 - share) * green).round().astype(np.uint8)
+    photo = (fraction * red + (1 - fraction) * green).round().astype(np.uint8)
     layers = fill_layers(photo, alpha)
     found = foreground_rows(photo, alpha, layers, 0, 64)
     mixed = (alpha > 25) & (alpha < 230)
@@ -109,8 +109,8 @@ def test_detail_of_the_foreground_stays():
     alpha[:, 40:] = 0
     alpha[:, 36:40] = 230
     foreground = rng.integers(100, 200, (64, 64, 3))
-    share = alpha[..., None] / 255
-    photo = (share * foreground + (1 - share) * 20).round().astype(np.uint8)
+    fraction = alpha[..., None] / 255
+    photo = (fraction * foreground + (1 - fraction) * 20).round().astype(np.uint8)
     found = foreground_rows(photo, alpha, fill_layers(photo, alpha), 0, 64)
     before, after = (np.abs(x[:, 36:40].astype(int) - foreground[:, 36:40]).mean() for x in (photo, found))
     assert after < 0.5 * before

@@ -25,7 +25,7 @@ from labels4free.pages.data_set import DOUBTFUL, SAMPLES, Spread, _cell, _cells,
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.dataset import sample_dataset
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
-from labels4free.sampling.shards import Share
+from labels4free.sampling.shards import Partition
 from labels4free.sampling.uncertainty import UncertaintyConfig
 from labels4free.sampling.verify import verify_data_set
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _sample(out: Path, num: int = 4, share: Share | None = None, **changes: Any) -> Path:
+def _sample(out: Path, num: int = 4, partition: Partition | None = None, **changes: Any) -> Path:
     config = SampleConfig(**{"shard_size": 3} | changes)
     layered = LayeredGenerator(tiny_generator(), SoftDisc()).eval()
-    sample_dataset(layered, out, num, config, generator_name="tiny <b>", share=share)
+    sample_dataset(layered, out, num, config, generator_name="tiny <b>", partition=partition)
     return out
 
 
@@ -78,7 +78,7 @@ def test_samples_are_spread_evenly_and_doubtful_ones_come_worst_first(tmp_path: 
     uncertainty = {"uncertainty": UncertaintyConfig(mixing=1)} if measured else {}
     page = _page(out := _sample(tmp_path / "set", 40, filters=NO_FILTERS, **uncertainty))
     records = [record for shard in range(14) for record in read_shard(out, shard).records]
-    worst = sorted(records, key=lambda record: -record.uncertainty if measured else record.binarity)[:DOUBTFUL]
+    worst = sorted(records, key=lambda record: -record.uncertainty if measured else record.sharpness)[:DOUBTFUL]
     samples, doubtful = (_indices(page, title) for title in ("Samples", "Look at these first"))
     assert samples == [round(k * 39 / (SAMPLES - 1)) for k in range(SAMPLES)]
     assert doubtful == [one.index for one in worst]
@@ -89,7 +89,7 @@ def test_samples_are_spread_evenly_and_doubtful_ones_come_worst_first(tmp_path: 
 
 
 def test_dropped_ones_with_their_reasons(tmp_path: Path) -> None:
-    out = _sample(tmp_path / "set", 6, filters=FilterConfig(min_binarity_quantile=0.5, calibration=6))
+    out = _sample(tmp_path / "set", 6, filters=FilterConfig(min_sharpness_quantile=0.5, calibration=6))
     page = _page(out)
     (reason,) = read_manifest(out)["summary"]["dropped"]
     assert f'<th scope="row">{reason}</th><td>3</td>' in page
@@ -147,7 +147,7 @@ def test_only_of_a_finished_data_set(tmp_path: Path) -> None:
 
     out = tmp_path / "set"
     refused(RunError, "is no data set")
-    _sample(out, share=Share(last=0))
+    _sample(out, partition=Partition(last=0))
     refused(RunError, "is unfinished")
     _sample(out)
     (out / "shards" / "000001.json").write_text("{")
@@ -184,7 +184,7 @@ def test_a_large_data_set_needs_little_memory_and_makes_a_small_page(tmp_path: P
 
 def test_the_page_is_small_however_grainy_the_pictures_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = ("image", "alpha", "mask", "composite", "background")
-    out = _sample(tmp_path / "set", 40, parts=parts, filters=FilterConfig(min_binarity_quantile=0.5, calibration=40))
+    out = _sample(tmp_path / "set", 40, parts=parts, filters=FilterConfig(min_sharpness_quantile=0.5, calibration=40))
     rng = np.random.default_rng(0)
     with Image.open(out / "contact_sheet_dropped.png") as sheet:
         grain = rng.integers(80, 176, (sheet.height, sheet.width, 3), dtype=np.uint8)

@@ -32,11 +32,11 @@ def result(tmp_path_factory: pytest.TempPathFactory, tiny_generator: Any) -> Dem
         info={"restarts": 1, "train": {"steps": 700}},
     )
     entries = [
-        {"attempt": 0, "iteration": 1, "coverage": 0.9},
-        {"attempt": 0, "iteration": 1, "lost": "the masks are full"},
-        {"attempt": 1, "iteration": 1, "loss_adversarial": 0.5, "coverage": 0.4},
-        {"attempt": 1, "iteration": 2, "loss_adversarial": None, "coverage": 0.6},
-        {"attempt": 1, "iteration": 4, "loss_adversarial": 0.25, "coverage": True},
+        {"restart": 0, "iteration": 1, "foreground_ratio": 0.9},
+        {"restart": 0, "iteration": 1, "lost": "the masks are full"},
+        {"restart": 1, "iteration": 1, "loss_adversarial": 0.5, "foreground_ratio": 0.4},
+        {"restart": 1, "iteration": 2, "loss_adversarial": None, "foreground_ratio": 0.6},
+        {"restart": 1, "iteration": 4, "loss_adversarial": 0.25, "foreground_ratio": True},
     ]
     (folder / "run" / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     return DemoResult(folder / "run", folder / "samples", "tiny", {"fetch": 2.0, "train": 425.0, "sample": 61.0})
@@ -51,7 +51,7 @@ def test_says_what_was_measured(result: DemoResult) -> None:
     assert ("1", "automatic restarts of training") in report.figures
     rows = dict(next(section.rows for section in report.sections if section.rows))
     assert rows["Masks that cannot be right"] == "of 3: 0 empty, 0 full, 3 inverted"
-    assert rows["Polarity"].startswith("-0.")
+    assert rows["Center bias"].startswith("-0.")
     assert rows["Alpha network"] == "8 weights, 700 steps"
     assert rows["Sampling"] == "1 min 01 s for 3 samples, 64 pixels a side"
     commands = [line for section in report.sections for line in section.commands]
@@ -61,7 +61,7 @@ def test_says_what_was_measured(result: DemoResult) -> None:
 def test_curves_are_those_of_the_log(result: DemoResult) -> None:
     (training,) = [section for section in demo_report(result).sections if section.title == "Training"]
     curves = {curve.title.split(":")[0]: list(curve.points) for curve in training.curves}
-    assert curves == {"Alpha network": [(1, 0.5), (4, 0.25)], "Coverage": [(1, 0.4), (2, 0.6)]}
+    assert curves == {"Alpha network": [(1, 0.5), (4, 0.25)], "Foreground ratio": [(1, 0.4), (2, 0.6)]}
 
 
 def test_page_can_be_written_without_a_log(result: DemoResult, tmp_path: Path) -> None:

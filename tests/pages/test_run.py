@@ -84,13 +84,13 @@ def test_a_lost_run_says_why(run):
     assert "attempt 2 of at most 2" in lines[1]
     assert "✖ Attempt 1 lost after 70 steps: the masks are empty (mean alpha 0.001)" in lines[3]
     assert "✖ Attempt 2 lost after 90 steps: " in lines[4]
-    assert "✖ coverage " in "\n".join(lines)
+    assert "✖ foreground_ratio " in "\n".join(lines)
 
 
 def test_rendering_has_a_bar_of_its_own(run):
-    (run.path / "bank").mkdir()
+    (run.path / "cache").mkdir()
     for start in range(0, 256, 32):
-        (run.path / "bank" / f"samples_{start:06d}.safetensors").write_bytes(b"")
+        (run.path / "cache" / f"samples_{start:06d}.safetensors").write_bytes(b"")
     text = "\n".join(drawn(run_page(look(run), 80), 80))
     assert all(words in text for words in ("RENDERING", "256 of 1,024 samples", " 25%"))
 
@@ -102,7 +102,7 @@ def test_warm_up(run):
 
 def test_a_page_in_ascii(status):
     text = "\n".join(drawn(run_page(status, 80, glyphs=watch_page.ASCII), 80))
-    marked = [line for line in text.splitlines() if "swap_gain" in line or "polarity" in line]
+    marked = [line for line in text.splitlines() if "swap_gain" in line or "center_bias" in line]
     assert [line[2] for line in marked] == ["+", "!"]
     # The bar is rich's own, which knows what the terminal can show.
     assert all(character.isascii() or character in "━╸╺" for character in text if character != "\n")
@@ -133,7 +133,7 @@ def test_the_plain_report(status):
     assert lines[0] == f"{status.path}: training"
     assert lines[1].split() == ["progress", "step", "50", "of", "100"]
     assert any(line.split()[:3] == ["swap_gain", "-1.000", "doubtful"] for line in lines)
-    assert any(line.split()[:3] == ["coverage", "0.500", "good"] for line in lines)
+    assert any(line.split()[:3] == ["foreground_ratio", "0.500", "good"] for line in lines)
     assert not any("problem" in line for line in lines)
 
 

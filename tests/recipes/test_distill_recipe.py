@@ -22,7 +22,7 @@ TEACHER = tiny_config(
     resolution=8,
     checkpoint_interval=3,
     picture_interval=3,
-    bank={"size": 8, "calibration_samples": 2},
+    cache={"size": 8, "calibration_samples": 2},
     discriminator={"warmup_steps": 1},
     background={"filled_from_step": 1, "filled_full_step": 2},
     monitor={"interval": 3, "samples": 2},
@@ -41,7 +41,12 @@ def test_train_sample_distill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     photos = tiny_distillation.write_photos(tmp_path / "photos")
     config = tiny_distillation.changed(
         steps=3,
-        self_training={"unlabelled": str(photos), "min_agreement": 0.0, "min_coverage": 0.0, "max_coverage": 1.0},
+        self_training={
+            "unlabelled": str(photos),
+            "min_agreement": 0.0,
+            "min_foreground_ratio": 0.0,
+            "max_foreground_ratio": 1.0,
+        },
     )
     words = ["distill", "--pairs", str(pairs), "--out", str(run), *as_settings(config)]
     assert cli.main(words) == 0

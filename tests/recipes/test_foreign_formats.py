@@ -12,9 +12,9 @@ from tests.tiny import tiny_generator, tiny_stylegan2
 from tests.tiny_run import any_masks_serve, as_settings, tiny_config, write_generator
 
 from labels4free import cli
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.loading import load_generator
 from labels4free.checkpoints.native import read_native_header
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.data.names import MANIFEST, PARTS
 from labels4free.generators.stylegan2 import StyleGAN2
 
@@ -34,7 +34,7 @@ THREE_STEPS = tiny_config(
     resolution=8,
     checkpoint_interval=3,
     picture_interval=3,
-    bank={"size": 8, "calibration_samples": 2},
+    cache={"size": 8, "calibration_samples": 2},
     discriminator={"warmup_steps": 1},
     background={"filled_from_step": 1, "filled_full_step": 2},
     monitor={"interval": 3, "samples": 2},
@@ -69,8 +69,8 @@ def test_train_and_sample(generator: Path, tmp_path: Path) -> None:
     loaded = load_generator(generator)
     own = read_native_header(run / "alpha.safetensors", "alpha_network").info["generator"]
     assert own["name"] == str(generator)
-    assert own["fingerprint"] == state_hash(loaded)
-    words = ["sample", str(run), "--out", str(out), "--num", "2", "--preset", "published"]  # so few steps: no filters
+    assert own["state_hash"] == state_hash(loaded)
+    words = ["sample", str(run), "--out", str(out), "--num", "2", "--preset", "paper"]  # so few steps: no filters
     words += ["--label", "1"] if loaded.c_dim else []
     assert cli.main(words) == cli.SUCCESS
     parts = ("image", "alpha", "mask", "composite", "background")
@@ -90,7 +90,7 @@ def test_sample_with_an_alpha_network_of_the_original(shared: Path, tmp_path: Pa
     generator = write_generator(tmp_path / "g.safetensors", wide)
     alpha = shared / "fixtures" / "alpha" / "labels4free_checkpoint_256.pt"
     words = ["sample", str(alpha), "--generator", str(generator), "--out", str(tmp_path / "out"), "--num", "1"]
-    assert cli.main([*words, "--size", "64", "--preset", "published"]) == cli.SUCCESS
+    assert cli.main([*words, "--size", "64", "--preset", "paper"]) == cli.SUCCESS
     assert (tmp_path / "out" / "contact_sheet.png").exists()
 
 
@@ -98,11 +98,11 @@ def test_sample_with_a_whole_checkpoint_of_the_original(tmp_path: Path) -> None:
     """It holds its generator, so that nothing else need be named."""
     checkpoint = write_original(tmp_path / "original.pt")
     out = tmp_path / "out"
-    words = ["sample", str(checkpoint), "--out", str(out), "--num", "2", "--size", "32", "--preset", "published"]
+    words = ["sample", str(checkpoint), "--out", str(out), "--num", "2", "--size", "32", "--preset", "paper"]
     assert cli.main(words) == cli.SUCCESS
     manifest = json.loads((out / MANIFEST).read_text())
     assert manifest["generator"]["name"] == str(checkpoint.resolve())
-    assert manifest["generator"]["fingerprint"] == state_hash(load_generator(checkpoint))
+    assert manifest["generator"]["state_hash"] == state_hash(load_generator(checkpoint))
 
 
 def test_an_alpha_network_of_the_original_that_does_not_fit(

@@ -1,4 +1,4 @@
-"""The published recipe from end to end: train, stop, resume bit for bit, start over, sample."""
+"""The paper's recipe from end to end: train, stop, resume bit for bit, start over, sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.tiny import KEEP_ALL, tiny_stylegan2
-from tests.tiny_published import CHANNELS, PUBLISHED, published_config, small_discriminator
+from tests.tiny_paper import CHANNELS, PAPER, paper_config, small_discriminator
 from tests.tiny_run import Killed, any_masks_serve, assert_same, killing, outcome, signalling, write_generator
 
 from labels4free import cli
@@ -23,7 +23,7 @@ from labels4free.networks.merge_network import MergeNetwork
 from labels4free.networks.paper_network import PaperNetwork
 from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.config import TrainConfig
-from labels4free.training.alpha.published_trainer import PublishedTrainer
+from labels4free.training.alpha.paper_trainer import PaperTrainer
 from labels4free.training.alpha.run import train_alpha_network
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from labels4free.networks.discriminator import Discriminator
     from labels4free.runs.contracts import TrainResult
 
-STEPS = PUBLISHED.steps
+STEPS = PAPER.steps
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def train(tmp_path: Path) -> Callable[..., TrainResult]:
     generator = tiny_stylegan2(channels=CHANNELS)
 
-    def train(out: str = "run", config: Any = PUBLISHED, **options: Any) -> TrainResult:
+    def train(out: str = "run", config: Any = PAPER, **options: Any) -> TrainResult:
         options.setdefault("generator_name", "tiny")
         return train_alpha_network(generator, tmp_path / out, config, **options)
 
@@ -58,7 +58,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as monkeypatch:
         any_masks_serve(monkeypatch)
-        result = train_alpha_network(tiny_stylegan2(channels=CHANNELS), path, PUBLISHED, generator_name="tiny")
+        result = train_alpha_network(tiny_stylegan2(channels=CHANNELS), path, PAPER, generator_name="tiny")
     return {"result": result, **outcome(path)}
 
 
@@ -69,15 +69,15 @@ def test_what_a_run_leaves(whole: dict[str, Any]) -> None:
     assert (result.steps, result.total, result.restarts, result.interrupted) == (STEPS, STEPS, 0, None)
     run = result.file.parent
     config = json.loads((run / "config.json").read_text())
-    assert (config["recipe"], config["train"]) == ("published", PUBLISHED.to_json())
+    assert (config["recipe"], config["train"]) == ("paper", PAPER.to_json())
     log = [json.loads(line) for line in whole["log"].splitlines()]
     assert [entry["step"] for entry in log] == list(range(1, STEPS + 1))
-    assert [entry["step"] for entry in log if "check_polarity" in entry] == [2, 4]
+    assert [entry["step"] for entry in log if "check_center_bias" in entry] == [2, 4]
     assert all(math.isfinite(value) for entry in log for value in entry.values())
     network = load_alpha_network(run)
     assert isinstance(network, PaperNetwork)
     info = read_native_header(result.file, "alpha_network").info
-    assert (info["recipe"], info["train"], info["restarts"]) == ("published", PUBLISHED.to_json(), 0)
+    assert (info["recipe"], info["train"], info["restarts"]) == ("paper", PAPER.to_json(), 0)
     picture = np.asarray(Image.open(run / "pictures" / "restart_0_step_000004.png"))
     assert picture.std() > 20
 
@@ -107,14 +107,14 @@ def test_killed_and_resumed(
 def test_a_lost_run_starts_over(
     train: Callable[..., TrainResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
 ) -> None:
-    step = PublishedTrainer.step
+    step = PaperTrainer.step
 
-    def broken(self: PublishedTrainer) -> dict[str, float]:
+    def broken(self: PaperTrainer) -> dict[str, float]:
         if self.restart < broken.lost and self.iteration == 1:  # type: ignore[attr-defined]
             raise FloatingPointError("The discriminator's loss is not finite (nan)")
         return step(self)
 
-    monkeypatch.setattr(PublishedTrainer, "step", broken)
+    monkeypatch.setattr(PaperTrainer, "step", broken)
     broken.lost = 1  # type: ignore[attr-defined]
     with caplog.at_level(logging.WARNING, "labels4free"):
         assert train().restarts == 1
@@ -127,7 +127,7 @@ def test_a_lost_run_starts_over(
 
 
 def test_faithful_and_with_our_own_network(train: Callable[..., TrainResult], whole: dict[str, Any]) -> None:
-    config = published_config(faithful=True, alpha={"network": "merge", "width": 4})
+    config = paper_config(faithful=True, alpha={"network": "merge", "width": 4})
     result = train(config=config)
     assert result.file is not None
     network = load_alpha_network(result.file)
@@ -151,7 +151,7 @@ def photos(folder: Path, count: int) -> Path:
 
 
 def test_a_folder_of_real_images(train: Callable[..., TrainResult], whole: dict[str, Any], tmp_path: Path) -> None:
-    config = published_config(data=str(photos(tmp_path / "photos", 5)))
+    config = paper_config(data=str(photos(tmp_path / "photos", 5)))
     train(config=config)
     found = outcome(tmp_path / "run")
     assert found["alpha"] != whole["alpha"]
@@ -162,7 +162,7 @@ def test_a_folder_of_real_images(train: Callable[..., TrainResult], whole: dict[
 
 def test_fewer_images_than_a_step_needs(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 3 images, but a step needs 4"):
-        train(config=published_config(data=str(photos(tmp_path / "photos", 3))))
+        train(config=paper_config(data=str(photos(tmp_path / "photos", 3))))
     assert not (tmp_path / "run").exists()
 
 
@@ -182,7 +182,7 @@ def write_discriminator(path: Path, discriminator: Discriminator) -> Path:
 
 def test_a_pretrained_discriminator(train: Callable[..., TrainResult], whole: dict[str, Any], tmp_path: Path) -> None:
     file = write_discriminator(tmp_path / "d.safetensors", small_discriminator())
-    config = published_config(discriminator={"pretrained": str(file)})
+    config = paper_config(discriminator={"pretrained": str(file)})
     train(config=config)
     found = outcome(tmp_path / "run")
     assert found["checkpoint"] != whole["checkpoint"]
@@ -197,7 +197,7 @@ def test_a_pretrained_discriminator(train: Callable[..., TrainResult], whole: di
 
 def test_the_generators_own_discriminator(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     file = write_generator(tmp_path / "g.safetensors", tiny_stylegan2(channels=CHANNELS))
-    config = published_config(discriminator={"pretrained": "generator"})
+    config = paper_config(discriminator={"pretrained": "generator"})
     with pytest.raises(CheckpointError, match="is a generator without a discriminator"):
         train(config=config, generator_name=str(file))
     write_discriminator(beside(file, "discriminator"), small_discriminator())
@@ -218,7 +218,7 @@ def test_a_discriminator_that_does_not_fit(
 ) -> None:
     file = write_discriminator(tmp_path / "d.safetensors", discriminator)
     with pytest.raises(ConfigError, match=sentence):
-        train(config=published_config(discriminator={"pretrained": str(file)}))
+        train(config=paper_config(discriminator={"pretrained": str(file)}))
     assert not (tmp_path / "run").exists()
 
 
@@ -240,16 +240,16 @@ def test_settings_that_the_generator_cannot_serve(
     train: Callable[..., TrainResult], tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        train(config=published_config(**changes))
+        train(config=paper_config(**changes))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_resumed_run_keeps_its_recipe_and_settings(train: Callable[..., TrainResult], tmp_path: Path) -> None:
     train(progress=signalling(signal.SIGINT, iteration=1))
-    with pytest.raises(ConfigError, match=r"has recipe=published \(asked for: replay\)\. Start a new run"):
+    with pytest.raises(ConfigError, match=r"has recipe=paper \(asked for: replay\)\. Start a new run"):
         train(config=TrainConfig(), resume=True)
     with pytest.raises(ConfigError, match=r"has samples\.truncation_psi=0\.7 \(asked for: 0\.5\)\. Start a new run"):
-        train(config=published_config(samples={"truncation_psi": 0.5}), resume=True)
+        train(config=paper_config(samples={"truncation_psi": 0.5}), resume=True)
 
 
 # By command line
@@ -257,7 +257,7 @@ def test_a_resumed_run_keeps_its_recipe_and_settings(train: Callable[..., TrainR
 
 def test_from_a_file_of_settings_to_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator, run = write_generator(tmp_path / "g.safetensors", tiny_stylegan2(channels=CHANNELS)), tmp_path / "run"
-    assert cli.main(["presets", "ffhq-own"]) == cli.SUCCESS
+    assert cli.main(["presets", "ffhq-single-gpu"]) == cli.SUCCESS
     file = tmp_path / "my.toml"
     file.write_text(capsys.readouterr().out)
     words = ["train", str(generator), "--out", str(run), "--config", str(file), "--steps", "2", "--seed", "5"]

@@ -15,7 +15,7 @@ CONFIG = MonitorConfig(interval=100, grace_steps=300, margin=0.01)
 
 
 def health(score: float, problem: str | None = None) -> Check:
-    return Check({"coverage": 0.4, "score": score}, problem)
+    return Check({"foreground_ratio": 0.4, "score": score}, problem)
 
 
 def network(value: float) -> nn.Linear:

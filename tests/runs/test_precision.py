@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from tests.tiny import tiny_stylegan2
-from tests.tiny_published import CHANNELS, published_trainer
+from tests.tiny_paper import CHANNELS, paper_trainer
 from tests.tiny_run import tiny_config
 
 from labels4free import losses
@@ -18,28 +18,28 @@ from labels4free.networks.merge_network import MergeNetwork
 from labels4free.runs import precision as precision_module
 from labels4free.runs.precision import Precision
 from labels4free.runs.run_dir import state_digest
-from labels4free.training.alpha.bank import build_bank
+from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture(scope="module")
-def bank(tiny_generator, tmp_path_factory):
+def cache(tiny_generator, tmp_path_factory):
     levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
-    return build_bank(tiny_generator, levels, tiny_config(), tmp_path_factory.mktemp("bank"))[0]
+    return build_cache(tiny_generator, levels, tiny_config(), tmp_path_factory.mktemp("cache"))[0]
 
 
-@pytest.fixture(params=["replay", "published"])
-def make(request, bank, tiny_generator):
+@pytest.fixture(params=["replay", "paper"])
+def make(request, cache, tiny_generator):
     """Start a trainer of either recipe in a precision."""
 
     def make(precision):
-        if request.param == "published":
-            return published_trainer(tiny_stylegan2(channels=CHANNELS), precision=precision)
+        if request.param == "paper":
+            return paper_trainer(tiny_stylegan2(channels=CHANNELS), precision=precision)
         config = tiny_config(precision=precision, discriminator={"warmup_steps": 1})
-        network = MergeNetwork(bank.projection.specs(tiny_generator.feature_specs), 64, width=config.alpha.width)
-        return AlphaTrainer(bank, network, config)
+        network = MergeNetwork(cache.projection.specs(tiny_generator.feature_specs), 64, width=config.alpha.width)
+        return AlphaTrainer(cache, network, config)
 
     return make
 

@@ -66,8 +66,8 @@ def test_its_programs_read_it(name, parts, tmp_path, monkeypatch):
             mask_of_coco = name == "coco" and part == "mask" and pixels.max() == 1
             assert np.array_equal(pixels * 255 if mask_of_coco else pixels, last.pictures[part]), part
         assert {"image", "mask"} <= found.keys()
-        if "coverage" in found:
-            assert found["coverage"] == last.record.coverage
+        if "foreground_ratio" in found:
+            assert found["foreground_ratio"] == last.record.foreground_ratio
     assert all(np.array_equal(found["latents"][key], last.latents[key]) for key in last.latents)
 
 
@@ -81,7 +81,7 @@ def test_numbers_and_origin(tmp_path):
         tmp_path / "some",
         num=6,
         uncertainty=UncertaintyConfig(mixing=1),
-        filters=FilterConfig(min_binarity_quantile=0.5, calibration=6),
+        filters=FilterConfig(min_sharpness_quantile=0.5, calibration=6),
     )
     manifest = read_manifest(tmp_path / "some")
     summary = manifest["summary"]
@@ -90,13 +90,16 @@ def test_numbers_and_origin(tmp_path):
         "| candidates | 6 |",
         "| kept | 3 (50.0%) |",
         f"| - {reason} | 3 |",
-        f"| coverage of the pairs, mean (sd) | {summary['coverage_mean']:.4f} ({summary['coverage_sd']:.4f}) |",
-        f"| uncertainty, mean (0: all views agree) | {summary['uncertainty']:.4f} |",
+        (
+            f"| foreground ratio of the pairs, mean (sd) | {summary['foreground_ratio_mean']:.4f} "
+            f"({summary['foreground_ratio_sd']:.4f}) |"
+        ),
+        f"| uncertainty, mean (0: all augmentations agree) | {summary['uncertainty']:.4f} |",
         "| licence of its weights | unknown to labels4free |",
         "| `mask` | hard mask, 0 or 255: 255 where alpha exceeds 0.9 |",
     ):
         assert line in card.splitlines()
-    assert manifest["generator"]["fingerprint"] in card
+    assert manifest["generator"]["state_hash"] in card
     assert manifest["versions"]["torch"] in card
     assert "3 pairs of a generated image" in card
     assert "uncertainty, mean" not in _sample(tmp_path / "plain")

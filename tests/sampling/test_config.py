@@ -7,7 +7,7 @@ from tests.refusals import refuses
 
 from labels4free.data.pairs.formats import PAIR_FORMATS
 from labels4free.errors import ConfigError
-from labels4free.sampling.config import PUBLISHED, Format, SampleConfig
+from labels4free.sampling.config import PAPER, Format, SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.uncertainty import UncertaintyConfig
 from labels4free.settings import as_json
@@ -37,7 +37,10 @@ from labels4free.settings import as_json
         ({"backgrounds": "#12345"}, "backgrounds must be 'generated', a folder of pictures or a colour .*'#12345'"),
         ({"backgrounds": ""}, "backgrounds must be"),
         ({"filters": FilterConfig(max_uncertainty_quantile=0.9)}, "max_uncertainty_quantile needs an uncertainty"),
-        ({"filters": FilterConfig(min_realism_quantile=0.1)}, "min_realism_quantile needs a discriminator"),
+        (
+            {"filters": FilterConfig(min_discriminator_score_quantile=0.1)},
+            "min_discriminator_score_quantile needs a discriminator",
+        ),
     ],
 )
 def test_refuses_values_out_of_range(settings, said):
@@ -70,6 +73,6 @@ def test_layout_and_what_needs_a_background():
 
 
 def test_published():
-    assert (PUBLISHED.min_truncation_psi, PUBLISHED.max_truncation_psi, PUBLISHED.threshold) == (0.5, 0.5, 0.9)
-    assert PUBLISHED.filters == NO_FILTERS
-    assert PUBLISHED.parts == ("image", "alpha", "mask", "composite", "background")
+    assert (PAPER.min_truncation_psi, PAPER.max_truncation_psi, PAPER.threshold) == (0.5, 0.5, 0.9)
+    assert PAPER.filters == NO_FILTERS
+    assert PAPER.parts == ("image", "alpha", "mask", "composite", "background")

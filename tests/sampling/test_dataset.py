@@ -16,7 +16,7 @@ from labels4free.data.pairs.shard_records import shard_path
 from labels4free.errors import DataError
 from labels4free.files import write_failure
 from labels4free.sampling.pair import PairRenderer
-from labels4free.sampling.shards import Share
+from labels4free.sampling.shards import Partition
 
 # One data set, however it is made
 
@@ -60,13 +60,13 @@ def test_an_accelerator_makes_the_same_pairs_in_the_same_order(tmp_path, whole, 
     expected = [json.loads(line) for line in whole["records.jsonl"].splitlines()]
     assert [one["index"] for one in records] == list(range(5))
     for one, other in zip(records, expected, strict=True):
-        assert one["coverage"] == pytest.approx(other["coverage"], abs=0.01)
+        assert one["foreground_ratio"] == pytest.approx(other["foreground_ratio"], abs=0.01)
 
 
 def test_processes_change_no_byte(tmp_path, whole):
     seen = []
-    share, progress = Share(workers=2), lambda *numbers: seen.append(numbers)
-    summary = sample(tmp_path / "out", 5, share=share, progress=progress, seed=5)
+    partition, progress = Partition(workers=2), lambda *numbers: seen.append(numbers)
+    summary = sample(tmp_path / "out", 5, partition=partition, progress=progress, seed=5)
     assert (summary.rendered, summary.kept, summary.complete) == (5, 5, True)
     assert (seen[0], seen[-1]) == ((0, 5), (5, 5))
     assert content(tmp_path / "out") == whole
@@ -77,7 +77,7 @@ def test_ranks_change_no_byte(tmp_path, whole, world):
     out = tmp_path / "out"
     for rank in range(world):
         assert not (out / "records.jsonl").exists()
-        summary = sample(out, 5, share=Share(rank=rank, world=world), seed=5)
+        summary = sample(out, 5, partition=Partition(rank=rank, world=world), seed=5)
         assert summary.complete == (rank == world - 1 or (world > 3 and rank >= 2))
         if summary.complete:
             break
@@ -86,9 +86,9 @@ def test_ranks_change_no_byte(tmp_path, whole, world):
 
 
 def test_job_array_changes_no_byte(tmp_path, whole):
-    first = sample(tmp_path / "out", 5, share=Share(first=1, last=2), seed=5)
+    first = sample(tmp_path / "out", 5, partition=Partition(first=1, last=2), seed=5)
     assert (first.done, first.rendered, first.complete) == (3, 3, False)
-    assert sample(tmp_path / "out", 5, share=Share(last=0), seed=5).rendered == 2
+    assert sample(tmp_path / "out", 5, partition=Partition(last=0), seed=5).rendered == 2
     assert content(tmp_path / "out") == whole
 
 

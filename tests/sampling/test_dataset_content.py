@@ -20,7 +20,7 @@ from labels4free.layered import LayeredGenerator, composite
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
-from labels4free.sampling.shards import Share
+from labels4free.sampling.shards import Partition
 
 
 def _grey(path):
@@ -72,8 +72,8 @@ def test_summary_and_manifest(tmp_path):
     summary = sample(out, 3, seed=9, shard_size=100, progress=lambda *numbers: seen.append(numbers), **names)
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     coverages = [_grey(out / "masks" / f"0000{i}.png").mean() / 255 for i in range(3)]
-    assert summary.coverage_mean == pytest.approx(np.mean(coverages), abs=1e-6)
-    assert summary.coverage_sd == pytest.approx(np.std(coverages), abs=1e-6)
+    assert summary.foreground_ratio_mean == pytest.approx(np.mean(coverages), abs=1e-6)
+    assert summary.foreground_ratio_sd == pytest.approx(np.std(coverages), abs=1e-6)
     assert (summary.num, summary.rendered, summary.kept, summary.dropped) == (3, 3, 3, {})
     assert summary.contact_sheet.is_file()
     assert not summary.dropped_sheet.exists()
@@ -81,7 +81,7 @@ def test_summary_and_manifest(tmp_path):
     assert manifest["complete"]
     settings = manifest["settings"]
     assert settings["parts"] == ["image", "alpha", "mask"]
-    assert settings["filters"]["min_coverage"] == 0.02
+    assert settings["filters"]["min_foreground_ratio"] == 0.02
     assert [settings[k] for k in ("seed", "min_truncation_psi", "size", "background", "noise", "label")] == [
         9,
         0.7,
@@ -97,7 +97,7 @@ def test_summary_and_manifest(tmp_path):
     assert set(manifest["versions"]) == {"python", "labels4free", "torch", "pillow"}
     shard = read_shard(out, 0)
     assert shard is not None
-    assert [record.coverage for record in shard.records] == pytest.approx(coverages, abs=1e-6)
+    assert [record.foreground_ratio for record in shard.records] == pytest.approx(coverages, abs=1e-6)
     assert manifest["shards"][0][2:] == [3, sum(entry.bytes for entry in shard.files.values())]
 
 
@@ -108,11 +108,11 @@ def test_filters_drop_and_say_why(tmp_path):
     out = tmp_path / "out"
     sample(out / "all", 6)
     records = [r for s in range(3) for r in read_shard(out / "all", s).records]
-    limit = sorted(record.coverage for record in records)[2]
-    small = [record.index for record in records if record.coverage < limit]
+    limit = sorted(record.foreground_ratio for record in records)[2]
+    small = [record.index for record in records if record.foreground_ratio < limit]
     assert len(small) == 2
-    summary = sample(out / "some", 6, filters=FilterConfig(min_coverage=limit))
-    assert (summary.kept, summary.dropped) == (4, {f"coverage below {limit:g}": 2})
+    summary = sample(out / "some", 6, filters=FilterConfig(min_foreground_ratio=limit))
+    assert (summary.kept, summary.dropped) == (4, {f"foreground ratio below {limit:g}": 2})
     assert summary.dropped_sheet.is_file()
     assert not any((out / "some" / "images" / f"{index:05d}.png").exists() for index in small)
     dropped = [one.index for s in range(3) for one, _ in read_shard(out / "some", s).dropped]
@@ -122,10 +122,10 @@ def test_filters_drop_and_say_why(tmp_path):
 
 
 def test_nothing_left_is_an_error_that_says_so(tmp_path, caplog):
-    said = r"None of the 3 candidates passed the filters \(3 coverage below 0.9\).*contact_sheet_dropped.png"
+    said = r"None of the 3 candidates passed the filters \(3 foreground ratio below 0.9\).*contact_sheet_dropped.png"
     for _ in range(2):
         with pytest.raises(RunError, match=said):
-            sample(tmp_path / "out", 3, filters=FilterConfig(min_coverage=0.9))
+            sample(tmp_path / "out", 3, filters=FilterConfig(min_foreground_ratio=0.9))
     assert (tmp_path / "out" / "contact_sheet_dropped.png").is_file()
     assert not (tmp_path / "out" / "contact_sheet.png").exists()
 
@@ -156,7 +156,7 @@ def test_warns_of_masks_that_cannot_be_right(tmp_path, caplog, settings, kind, s
         ({"seed": 1}, "made with seed 0, asked for was 1"),
         ({"threshold": 0.5}, "made with threshold 0.9, asked for was 0.5"),
         ({"background": "zero_constant"}, "background zero_first_conv, asked for was zero_constant"),
-        ({"filters": NO_FILTERS}, "made with filters.max_coverage 0.98, asked for was 1.0"),
+        ({"filters": NO_FILTERS}, "made with filters.max_foreground_ratio 0.98, asked for was 1.0"),
         ({"shard_size": 3}, "made with shard_size 2, asked for was 3"),
         ({"format": "coco"}, "made with format folder, asked for was coco"),
     ],
@@ -191,7 +191,7 @@ def test_refuses_foreign_folders(tmp_path):
         (1, {"size": 48}, "size must divide the generator's resolution 64, got 48"),
         (1, {"background": "none"}, "Unknown background mode 'none'; mobile_stylegan has"),
         (1, {"format": "coco", "parts": ("image",)}, "mask was not asked for"),
-        (5, {"share": Share(first=1, last=3)}, "shards 1-3 were asked for, the data set has 0-2"),
+        (5, {"fraction": Partition(first=1, last=3)}, "shards 1-3 were asked for, the data set has 0-2"),
     ],
 )
 def test_refuses_before_it_makes_a_folder(tmp_path, num, settings, said):

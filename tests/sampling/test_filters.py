@@ -14,15 +14,15 @@ from labels4free.settings import as_json
 
 GOOD = PairRecord(
     index=0,
-    coverage=0.5,
+    foreground_ratio=0.5,
     alpha_mean=0.5,
-    binarity=0.9,
-    polarity=0.6,
+    sharpness=0.9,
+    center_bias=0.6,
     components=1,
-    largest_share=1.0,
+    largest_component_fraction=1.0,
     truncation_psi=0.7,
     uncertainty=0.1,
-    realism=0.0,
+    discriminator_score=0.0,
 )
 
 
@@ -34,13 +34,13 @@ def _reason(config, **changes):
     ("changes", "reason"),
     [
         ({}, None),
-        ({"coverage": 0.0, "components": 0, "largest_share": 0.0}, "coverage below 0.02"),
-        ({"coverage": 0.0199}, "coverage below 0.02"),
-        ({"coverage": 0.02}, None),
-        ({"coverage": 0.98}, None),
-        ({"coverage": 0.99}, "coverage above 0.98"),
-        ({"components": 40, "largest_share": 0.5}, None),
-        ({"components": 3, "largest_share": 0.49}, "largest component below 0.5 of the mask"),
+        ({"foreground_ratio": 0.0, "components": 0, "largest_component_fraction": 0.0}, "foreground ratio below 0.02"),
+        ({"foreground_ratio": 0.0199}, "foreground ratio below 0.02"),
+        ({"foreground_ratio": 0.02}, None),
+        ({"foreground_ratio": 0.98}, None),
+        ({"foreground_ratio": 0.99}, "foreground ratio above 0.98"),
+        ({"components": 40, "largest_component_fraction": 0.5}, None),
+        ({"components": 3, "largest_component_fraction": 0.49}, "largest component below 0.5 of the mask"),
     ],
 )
 def test_what_is_dropped_by_default(changes, reason):
@@ -55,42 +55,53 @@ def test_components_may_be_limited():
 
 
 def test_no_filters_keep_everything():
-    for coverage, components in ((0.0, 0), (1.0, 1), (0.4, 90)):
-        assert _reason(NO_FILTERS, coverage=coverage, components=components, largest_share=0.0) is None
+    for foreground_ratio, components in ((0.0, 0), (1.0, 1), (0.4, 90)):
+        assert (
+            _reason(
+                NO_FILTERS, foreground_ratio=foreground_ratio, components=components, largest_component_fraction=0.0
+            )
+            is None
+        )
 
 
 def test_an_empty_mask_is_only_a_matter_of_coverage():
-    config = FilterConfig(min_coverage=0.0)
-    assert _reason(config, coverage=0.0, components=0, largest_share=0.0) is None
+    config = FilterConfig(min_foreground_ratio=0.0)
+    assert _reason(config, foreground_ratio=0.0, components=0, largest_component_fraction=0.0) is None
 
 
 def test_the_first_reason_counts():
     config = FilterConfig(max_components=1)
-    assert _reason(config, coverage=0.01, components=9, largest_share=0.1) == "coverage below 0.02"
-    assert _reason(config, components=9, largest_share=0.1) == "more than 1 component"
+    assert (
+        _reason(config, foreground_ratio=0.01, components=9, largest_component_fraction=0.1)
+        == "foreground ratio below 0.02"
+    )
+    assert _reason(config, components=9, largest_component_fraction=0.1) == "more than 1 component"
 
 
 def test_quantiles_are_numbers_of_the_pairs_that_pass_the_rest():
-    records = [replace(GOOD, index=i, uncertainty=i / 10, realism=float(-i)) for i in range(11)]
-    empty = [replace(GOOD, index=11 + i, coverage=0.0, uncertainty=0.99, realism=-99.0) for i in range(20)]
-    config = FilterConfig(max_uncertainty_quantile=0.85, min_realism_quantile=0.25)
+    records = [replace(GOOD, index=i, uncertainty=i / 10, discriminator_score=float(-i)) for i in range(11)]
+    empty = [
+        replace(GOOD, index=11 + i, foreground_ratio=0.0, uncertainty=0.99, discriminator_score=-99.0)
+        for i in range(20)
+    ]
+    config = FilterConfig(max_uncertainty_quantile=0.85, min_discriminator_score_quantile=0.25)
     found = calibrate(empty + records, config)
     assert found.max_uncertainty == pytest.approx(0.85)  # 0, 0.1, ..., 1: quantile q is q
-    assert found.min_realism == pytest.approx(-7.5)
+    assert found.min_discriminator_score == pytest.approx(-7.5)
     assert found.calibrated_on == 11
     assert found == calibrate(reversed(records + empty), config)
     reasons = [drop_reason(record, found) for record in records]
-    assert reasons == [None] * 8 + ["realism below -7.5"] + ["uncertainty above 0.85"] * 2
+    assert reasons == [None] * 8 + ["discriminator score below -7.5"] + ["uncertainty above 0.85"] * 2
 
 
 def test_the_least_decided_are_dropped():
-    records = [replace(GOOD, index=i, binarity=1 - i / 100, uncertainty=None) for i in range(11)]
-    config = FilterConfig(min_binarity_quantile=0.15)
+    records = [replace(GOOD, index=i, sharpness=1 - i / 100, uncertainty=None) for i in range(11)]
+    config = FilterConfig(min_sharpness_quantile=0.15)
     assert config.needs_calibration
     thresholds = calibrate(records, config)
-    assert thresholds.min_binarity == pytest.approx(0.915)
+    assert thresholds.min_sharpness == pytest.approx(0.915)
     reasons = [drop_reason(record, thresholds) for record in records]
-    assert reasons == [None] * 9 + ["binarity below 0.915"] * 2
+    assert reasons == [None] * 9 + ["sharpness below 0.915"] * 2
 
 
 def test_a_quantile_keeps_about_its_share():
@@ -116,18 +127,18 @@ def test_without_quantiles_no_candidate_is_looked_at():
 
 
 def test_what_was_not_measured_cannot_be_limited():
-    bare = [replace(GOOD, uncertainty=None, realism=None)]
+    bare = [replace(GOOD, uncertainty=None, discriminator_score=None)]
     with pytest.raises(ConfigError, match="no uncertainty was measured: ask for noise or mixing"):
         calibrate(bare, FilterConfig(max_uncertainty_quantile=0.9))
-    with pytest.raises(ConfigError, match="no realism was measured: give a discriminator"):
-        calibrate(bare, FilterConfig(min_realism_quantile=0.1))
+    with pytest.raises(ConfigError, match="no discriminator_score was measured: give a discriminator"):
+        calibrate(bare, FilterConfig(min_discriminator_score_quantile=0.1))
     with pytest.raises(DataError, match="Pair 0 has no uncertainty"):
         drop_reason(bare[0], Thresholds(0.0, 1.0, None, None, max_uncertainty=0.1))
 
 
 def test_nothing_to_calibrate_on():
     with pytest.raises(ConfigError, match="None of the first 2 pairs passes"):
-        calibrate([replace(GOOD, coverage=0.0)] * 2, FilterConfig(max_uncertainty_quantile=0.9))
+        calibrate([replace(GOOD, foreground_ratio=0.0)] * 2, FilterConfig(max_uncertainty_quantile=0.9))
 
 
 def test_thresholds_survive_json():
@@ -142,7 +153,7 @@ def test_thresholds_survive_json():
 @pytest.mark.parametrize(
     "change",
     [
-        {"min_coverage": None},
+        {"min_foreground_ratio": None},
         {"max_components": 1.5},
         {"max_uncertainty": "0.1"},
         {"extra": 1},
@@ -151,7 +162,7 @@ def test_thresholds_survive_json():
 )
 def test_broken_thresholds_are_refused(change):
     values = as_json(Thresholds(0.0, 1.0, 2, None)) | change
-    for broken in (values, {"min_coverage": 0.1}, [0.1]):
+    for broken in (values, {"min_foreground_ratio": 0.1}, [0.1]):
         with pytest.raises(ConfigError, match=next(iter(change)) if broken is values else "no thresholds of filters"):
             Thresholds.from_json(broken)
 
@@ -159,15 +170,18 @@ def test_broken_thresholds_are_refused(change):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_coverage": -0.1}, r"min_coverage must lie in \[0, 1\]"),
-        ({"max_coverage": 1.1}, r"max_coverage must lie in \[0, 1\]"),
-        ({"min_coverage": 0.6, "max_coverage": 0.5}, "no mask could pass"),
+        ({"min_foreground_ratio": -0.1}, r"min_foreground_ratio must lie in \[0, 1\]"),
+        ({"max_foreground_ratio": 1.1}, r"max_foreground_ratio must lie in \[0, 1\]"),
+        ({"min_foreground_ratio": 0.6, "max_foreground_ratio": 0.5}, "no mask could pass"),
         ({"max_components": 0}, "max_components must be at least 1"),
-        ({"min_largest_share": 2.0}, "min_largest_share"),
+        ({"min_largest_component_fraction": 2.0}, "min_largest_component_fraction"),
         ({"max_uncertainty_quantile": 0.0}, r"\(0, 1\], got 0.0"),
-        ({"min_realism_quantile": 1.0}, r"min_realism_quantile must lie in \[0, 1\), got 1.0; .* least real tenth"),
-        ({"min_binarity_quantile": -0.1}, r"min_binarity_quantile must lie in \[0, 1\), got -0.1; .* least decided"),
-        ({"min_coverage": float("nan")}, "min_coverage"),
+        (
+            {"min_discriminator_score_quantile": 1.0},
+            r"min_discriminator_score_quantile must lie in \[0, 1\), got 1.0; .* least real tenth",
+        ),
+        ({"min_sharpness_quantile": -0.1}, r"min_sharpness_quantile must lie in \[0, 1\), got -0.1; .* least decided"),
+        ({"min_foreground_ratio": float("nan")}, "min_foreground_ratio"),
         ({"calibration": 0}, "calibration must be at least 1"),
     ],
 )

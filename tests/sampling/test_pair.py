@@ -21,9 +21,9 @@ from labels4free.ops.refine import refine_alpha
 from labels4free.pictures.pixels import to_uint8
 from labels4free.sampling import pair as pair_module
 from labels4free.sampling.config import SampleConfig
+from labels4free.sampling.discriminator_score import measure_discriminator_score
 from labels4free.sampling.filters import FilterConfig
 from labels4free.sampling.pair import PairRenderer, single_thread
-from labels4free.sampling.realism import measure_realism
 from labels4free.sampling.uncertainty import UncertaintyConfig
 from labels4free.seeds import MIXED_STYLES, draw, series
 
@@ -214,27 +214,27 @@ def test_a_folder_without_a_picture_is_refused(layered, tmp_path):
 # What is measured
 
 
-def test_uncertainty_and_realism_are_those_of_the_meter_and_the_discriminator(layered, monkeypatch):
+def test_uncertainty_and_discriminator_score_are_those_of_the_meter_and_the_discriminator(layered, monkeypatch):
     torch.manual_seed(0)
     discriminator = Discriminator(32, channel_base=64, channel_max=8).eval()
     asked = []
     monkeypatch.setattr(
         pair_module, "load_discriminator", lambda source, device: (asked.append(source), discriminator)[1]
     )
-    filters, uncertainty = FilterConfig(min_realism_quantile=0.5), UncertaintyConfig(noise=2)
+    filters, uncertainty = FilterConfig(min_discriminator_score_quantile=0.5), UncertaintyConfig(noise=2)
     record = render(layered, 1, discriminator="d.pt", filters=filters, uncertainty=uncertainty).record
     assert asked == ["d.pt"]
     assert record.uncertainty is not None
     assert 0 < record.uncertainty < 1
     with single_thread(), torch.inference_mode():
         image = layered.foreground(layered.generator.draw_ws(0, 2, 0.7)).image
-        assert record.realism == pytest.approx(measure_realism(discriminator, image), abs=1e-6)
+        assert record.discriminator_score == pytest.approx(measure_discriminator_score(discriminator, image), abs=1e-6)
     plain = render(layered, 1).record
-    assert (plain.uncertainty, plain.realism, plain.label) == (None, None, None)
+    assert (plain.uncertainty, plain.discriminator_score, plain.label) == (None, None, None)
 
 
 def test_refined_alpha_follows_the_written_image(layered):
-    """Alpha, mask, composite and cut-out are of the refined alpha; image, uncertainty and binarity are not touched."""
+    """Alpha, mask, composite and cut-out are of the refined alpha; image, uncertainty and sharpness are not touched."""
     settings = {"size": 16, "threshold": 0.5, "alpha_bits": 16, "uncertainty": UncertaintyConfig(noise=1)}
     pair, before = (render(layered, 3, parts=ALL, refine=refine, **settings) for refine in ("guided", None))
     with single_thread(), torch.inference_mode():
@@ -249,5 +249,5 @@ def test_refined_alpha_follows_the_written_image(layered):
     assert not np.array_equal(pair.pictures["alpha"], before.pictures["alpha"])
     assert np.array_equal(pair.pictures["image"], before.pictures["image"])
     assert pair.record.uncertainty == before.record.uncertainty
-    assert pair.record.binarity == pytest.approx(before.record.binarity, abs=1e-4)  # that is of 65,536 steps
-    assert pair.record.binarity != measure(3, pair.pictures["alpha"], pair.pictures["mask"]).binarity
+    assert pair.record.sharpness == pytest.approx(before.record.sharpness, abs=1e-4)  # that is of 65,536 steps
+    assert pair.record.sharpness != measure(3, pair.pictures["alpha"], pair.pictures["mask"]).sharpness

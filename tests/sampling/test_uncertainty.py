@@ -58,7 +58,7 @@ def test_disagreement_about_nothing():
     assert disagreement(empty, [empty]) == 0
     assert disagreement(full, [full]) == 0
     assert disagreement(empty, [full]) == 1
-    refuses(ConfigError, "needs views", disagreement, empty, [])
+    refuses(ConfigError, "needs augmentations", disagreement, empty, [])
 
 
 def test_views_are_what_they_are_called(layered):
@@ -66,12 +66,13 @@ def test_views_are_what_they_are_called(layered):
     member = _network(generator, 1)
     config = UncertaintyConfig(noise=1, mixing=1, ensemble=("other",), mixing_psi=0.3)
     ws, features, alpha = _pair(layered, 5)
-    noise, mixing, other = UncertaintyMeter(layered, config, 0, [member]).views(ws, features, 5)
+    noise, mixing, other = UncertaintyMeter(layered, config, 0, [member]).augmentations(ws, features, 5)
     torch.testing.assert_close(other, member(features))
     assert not torch.equal(noise, alpha)
     assert not torch.equal(mixing, alpha)
     still = UncertaintyMeter(layered, UncertaintyConfig(mixing=1, mixing_psi=0.0), 0)
-    (averaged,) = still.views(ws, features, 5)  # at psi 0 the other sample is the average one, whatever was drawn
+    # at psi 0 the other sample is the average one, whatever was drawn
+    (averaged,) = still.augmentations(ws, features, 5)
     average = generator.w_avg.expand(1, generator.num_ws, -1)
     expected = network(generator.synthesize(mix_styles(ws, average, 7)).features)  # 0.6 of 11 rows
     torch.testing.assert_close(averaged, expected)
@@ -80,16 +81,16 @@ def test_views_are_what_they_are_called(layered):
 def test_noise_is_drawn_anew(layered):
     ws, features, _ = _pair(layered, 0)
     meter = UncertaintyMeter(layered, UncertaintyConfig(noise=3), 0)
-    views = list(meter.views(ws, features, 0))
-    assert not torch.equal(views[0], views[1])
-    assert not torch.equal(views[1], views[2])
+    augmentations = list(meter.augmentations(ws, features, 0))
+    assert not torch.equal(augmentations[0], augmentations[1])
+    assert not torch.equal(augmentations[1], augmentations[2])
 
 
 def test_mixing_from_chooses_the_rows(layered):
     ws, features, alpha = _pair(layered, 0)
     values = [
-        UncertaintyMeter(layered, UncertaintyConfig(mixing=2, mixing_from=share), 0).measure(ws, features, alpha, 0)
-        for share in (0.99, 0.6, 0.0)
+        UncertaintyMeter(layered, UncertaintyConfig(mixing=2, mixing_from=fraction), 0).measure(ws, features, alpha, 0)
+        for fraction in (0.99, 0.6, 0.0)
     ]
     assert 0 == values[0] < values[1] < values[2]  # row 11 of 11: nothing is mixed; row 0: another image
 
@@ -111,8 +112,8 @@ def test_a_pairs_uncertainty_depends_on_seed_and_index_alone(layered, config):
 
 def test_more_views_of_a_kind_keep_the_first_ones(layered):
     ws, features, _ = _pair(layered, 0)
-    few = list(UncertaintyMeter(layered, UncertaintyConfig(mixing=1), 0).views(ws, features, 0))
-    many = list(UncertaintyMeter(layered, UncertaintyConfig(noise=1, mixing=2), 0).views(ws, features, 0))
+    few = list(UncertaintyMeter(layered, UncertaintyConfig(mixing=1), 0).augmentations(ws, features, 0))
+    many = list(UncertaintyMeter(layered, UncertaintyConfig(noise=1, mixing=2), 0).augmentations(ws, features, 0))
     assert torch.equal(few[0], many[1])
 
 
@@ -158,10 +159,10 @@ def test_members_are_loaded_and_must_fit(layered, tmp_path):
 
 def test_bad_settings_are_refused(layered):
     assert not UncertaintyConfig().enabled
-    refuses(ConfigError, "needs views", UncertaintyMeter, layered, UncertaintyConfig(), 0)
+    refuses(ConfigError, "needs augmentations", UncertaintyMeter, layered, UncertaintyConfig(), 0)
     for settings, message in (
-        ({"noise": -1}, "noise views must be at least 0"),
-        ({"mixing": -1}, "mixing views must be at least 0"),
+        ({"noise": -1}, "noise augmentations must be at least 0"),
+        ({"mixing": -1}, "mixing augmentations must be at least 0"),
         ({"mixing_psi": 2.5}, "mixing_psi must lie in"),
         ({"mixing_from": 1.0}, "mixing_from must lie in"),
     ):

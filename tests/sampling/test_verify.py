@@ -10,7 +10,7 @@ from labels4free.data.pairs.formats import PAIR_FORMATS
 from labels4free.data.pairs.shard_records import shard_path
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.sampling.filters import FilterConfig
-from labels4free.sampling.shards import Share
+from labels4free.sampling.shards import Partition
 from labels4free.sampling.verify import recreate_pair, verify_data_set, write_recreation
 
 
@@ -55,7 +55,7 @@ def test_records_and_files_over_all_shards_are_checked_too(make):
     out = make()
     shard_path(out, 1).write_bytes(b"{")
     record = shard_path(out, 0).read_bytes()
-    shard_path(out, 0).write_bytes(record.replace(b'"polarity":0.', b'"polarity":0.1', 1))
+    shard_path(out, 0).write_bytes(record.replace(b'"center_bias":0.', b'"center_bias":0.1', 1))
     (out / "records.jsonl").write_bytes(b"")
     found = verify_data_set(out)
     assert found.damaged == {0: {"shards/000000.json": "other content"}, 1: {"shards/000001.json": "damaged"}}
@@ -64,7 +64,7 @@ def test_records_and_files_over_all_shards_are_checked_too(make):
 
 def test_unfinished_shards_and_foreign_files(tmp_path):
     out = tmp_path / "out"
-    sample(out, 5, share=Share(first=1, last=1))
+    sample(out, 5, partition=Partition(first=1, last=1))
     found = verify_data_set(out)
     assert (found.missing, found.damaged, found.sound) == ((0, 2), {}, False)
     sample(out, 5)
@@ -104,10 +104,10 @@ def test_a_pair_that_differs_is_noticed(make, kind):
 
 
 def test_a_candidate_that_was_left_out(make):
-    out = make(filters=FilterConfig(min_coverage=0.1))
+    out = make(filters=FilterConfig(min_foreground_ratio=0.1))
     reasons = [recreate_pair(out, index, discs()).reason for index in range(5)]
-    assert 0 < reasons.count("coverage below 0.1") < 5
-    assert set(reasons) == {None, "coverage below 0.1"}
+    assert 0 < reasons.count("foreground ratio below 0.1") < 5
+    assert set(reasons) == {None, "foreground ratio below 0.1"}
 
 
 def test_what_cannot_be_verified_or_made_again(make, tmp_path):

@@ -21,15 +21,15 @@ def cutout():
     alpha = np.zeros((60, 80), dtype=np.uint8)
     alpha[10:50, 20:60] = 255
     alpha[10:50, 60:64] = 128
-    share = alpha[..., None] / 255
-    photo = (share * np.array(RED) + (1 - share) * np.array(GREEN)).round().astype(np.uint8)
+    fraction = alpha[..., None] / 255
+    photo = (fraction * np.array(RED) + (1 - fraction) * np.array(GREEN)).round().astype(np.uint8)
     return Cutout(photo, alpha, icc_profile=b"profile")
 
 
 def test_mask_and_coverage(cutout):
     assert cutout.mask().sum() == 40 * 44
     assert cutout.mask(0.6).sum() == 40 * 40
-    assert cutout.coverage == 40 * 44 / (60 * 80)
+    assert cutout.foreground_ratio == 40 * 44 / (60 * 80)
     assert cutout.found
     assert not Cutout(cutout.photo, np.where(cutout.alpha == 255, 0, cutout.alpha - (cutout.alpha > 0))).found
     refuses(ConfigError, r"from 0 to below 1, such as 0\.5; got 1", cutout.mask, 1)
@@ -37,9 +37,9 @@ def test_mask_and_coverage(cutout):
 
 def test_certainty_by_hand(cutout):
     full, half, all_ = 40 * 40, 40 * 4, 60 * 80
-    share = 128 / 255
-    foreground = (full + half * share) / (full + half)
-    background = (all_ - full - half) / (all_ - full - half * share)
+    fraction = 128 / 255
+    foreground = (full + half * fraction) / (full + half)
+    background = (all_ - full - half) / (all_ - full - half * fraction)
     assert cutout.certainty == pytest.approx((foreground + background) / 2)
     # What lies outside the mask without being background lowers both.
     grey = np.where(cutout.alpha == 128, 127, cutout.alpha).astype(np.uint8)

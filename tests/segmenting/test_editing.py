@@ -23,8 +23,8 @@ def cutout(colour, left, right, background, **options):
     alpha = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     alpha[20:, left:right] = 255
     alpha[20:, [left - 1, right]] = 128
-    share = alpha[..., None] / 255
-    photo = share * np.array(colour) + (1 - share) * background
+    fraction = alpha[..., None] / 255
+    photo = fraction * np.array(colour) + (1 - fraction) * background
     return Cutout(photo.round().astype(np.uint8), alpha, **options)
 
 
@@ -53,7 +53,7 @@ def test_outside_of_both_objects_the_original_stays_bit_for_bit(front, back, fil
     outside = (front.alpha == 0) & ~covered
     np.testing.assert_array_equal(result.pixels[outside], back.photo[outside])
     np.testing.assert_array_equal(result.filled, covered & (front.alpha < 255))
-    assert result.filled_share == result.filled.mean() > 0.1
+    assert result.filled_fraction == result.filled.mean() > 0.1
     assert result.icc_profile == b"original's"
 
 

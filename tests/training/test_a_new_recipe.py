@@ -126,7 +126,7 @@ def train_line(out, config=None, *, resume=False, progress=None):
     if begun.result:
         return begun.result
     recipe = RECIPES["line"].start(begun.config)
-    info = {"source": {"name": "3x + 1", "fingerprint": "31"}, **to_run_json(begun.config)}
+    info = {"source": {"name": "3x + 1", "state_hash": "31"}, **to_run_json(begun.config)}
     run = begun.run or RunDir.create(out, info)
     with Loop(run, recipe, info, progress) as loop:
         for trainer in loop.trainers(lambda restart: LineTrainer(begun.config, restart)):

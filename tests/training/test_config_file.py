@@ -7,7 +7,7 @@ import pytest
 from labels4free.errors import ConfigError
 from labels4free.settings import change
 from labels4free.training.alpha.config import TrainConfig
-from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.config_file import as_toml, assemble, field_docs, read_config_file
 from labels4free.training.presets import PRESETS
 from labels4free.training.recipes import RECIPES
@@ -53,19 +53,19 @@ def test_what_counts_more(toml):
     base = TrainConfig(steps=3, batch_size=3, seed=3)
     config = assemble(base, file, ["batch_size=9"])
     assert (config.seed, config.steps, config.batch_size, config.loss.coverage) == (3, 5, 9, 5.0)
-    assert config.loss.separation == base.loss.separation
+    assert config.loss.inpainting_error == base.loss.inpainting_error
     assert assemble(base) == base
     assert assemble(None) == TrainConfig()
 
 
 def test_a_file_names_its_recipe(toml):
-    file = toml('recipe = "published"\nsteps = 5\n')
-    assert assemble(None, file) == PublishedConfig(steps=5)
-    assert assemble(PublishedConfig(seed=3), file) == PublishedConfig(steps=5, seed=3)
+    file = toml('recipe = "paper"\nsteps = 5\n')
+    assert assemble(None, file) == PaperConfig(steps=5)
+    assert assemble(PaperConfig(seed=3), file) == PaperConfig(steps=5, seed=3)
     with pytest.raises(ConfigError) as caught:
         assemble(TrainConfig(), file)
     assert str(caught.value).startswith(
-        f"{file.path} has settings of the recipe published, but the preset or run that it shall change follows replay;"
+        f"{file.path} has settings of the recipe paper, but the preset or run that it shall change follows replay;"
     )
 
 
@@ -88,9 +88,7 @@ def test_all_unknown_names_are_listed(toml):
 
 
 def test_names_of_the_other_recipe_are_known_to_it(toml):
-    with pytest.raises(
-        ConfigError, match=r'The recipe published has them all: write recipe = "published" at its top\.$'
-    ):
+    with pytest.raises(ConfigError, match=r'The recipe paper has them all: write recipe = "paper" at its top\.$'):
         assemble(None, toml("accumulation = 2\n[samples]\ntruncation_psi = 0.5\n"))
 
 
@@ -117,8 +115,8 @@ def test_values_that_do_not_fit(toml, text, sentence):
         ("steps: 3", r"my\.toml is no TOML file: "),
         ("steps = 1\nsteps = 2", r"my\.toml is no TOML file: Cannot overwrite"),
         ("a = " + "[" * 100_000, r"my\.toml is no TOML file: "),
-        ('recipe = "magic"', r"^recipe must be one of replay, published, segmenter, got 'magic'\.$"),
-        ("recipe = 3", r"^recipe must be one of replay, published, segmenter, got 3\.$"),
+        ('recipe = "magic"', r"^recipe must be one of replay, paper, segmenter, got 'magic'\.$"),
+        ("recipe = 3", r"^recipe must be one of replay, paper, segmenter, got 3\.$"),
     ],
     ids=lambda value: value[:20],
 )

@@ -4,33 +4,33 @@ import pytest
 
 from labels4free.errors import ConfigError
 from labels4free.training.alpha.config import TrainConfig
-from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.presets import AUTO, PRESETS, preset_named
 
 # loss_multiplier, iterations, trunc, lr, sat_weight, background coverage weight and value, size, processes
-PUBLISHED = {
+PAPER = {
     "ffhq-paper": (1.2, 1200, 1.0, 0.0002, 1.0, 0.0, 0.75, 1024, 4),
     "horse-paper": (3.0, 500, 1.0, 0.0002, 1.0, 0.0, 0.75, 256, 4),
     "cat-paper": (3.0, 900, 0.5, 0.0002, 1.0, 0.0, 0.75, 256, 4),
     "car-paper": (10.0, 50, 0.3, 0.002, 1.0, 0.0, 0.75, 512, 1),
-    "ffhq-own": (1.2, 2000, 1.0, 0.0002, 1.0, 3.0, 0.40, 1024, 1),
-    "horse-own": (3.0, 2000, 1.0, 0.0002, 1.0, 6.0, 0.60, 256, 1),
-    "cat-own": (3.0, 2000, 0.5, 0.0002, 1.0, 4.0, 0.35, 256, 1),
-    "car-own": (20.0, 750, 0.3, 0.0008, 0.1, 40.0, 0.75, 512, 1),
+    "ffhq-single-gpu": (1.2, 2000, 1.0, 0.0002, 1.0, 3.0, 0.40, 1024, 1),
+    "horse-single-gpu": (3.0, 2000, 1.0, 0.0002, 1.0, 6.0, 0.60, 256, 1),
+    "cat-single-gpu": (3.0, 2000, 0.5, 0.0002, 1.0, 4.0, 0.35, 256, 1),
+    "car-single-gpu": (20.0, 750, 0.3, 0.0008, 0.1, 40.0, 0.75, 512, 1),
 }
 
 
 def test_names():
-    assert set(PRESETS) == {*PUBLISHED, AUTO}
+    assert set(PRESETS) == {*PAPER, AUTO}
     assert all(preset.name == name for name, preset in PRESETS.items())
     assert all(preset.source.endswith(".") and len(preset.source) > 30 for preset in PRESETS.values())
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PAPER)
 def test_published_settings(name):
     preset = preset_named(name)
     config, loss = preset.config, preset.config.loss
-    assert isinstance(config, PublishedConfig)
+    assert isinstance(config, PaperConfig)
     assert config.alpha.learning_rate == config.discriminator.learning_rate
     assert loss.binarization == loss.foreground_coverage
     assert (
@@ -43,8 +43,8 @@ def test_published_settings(name):
         loss.min_background_coverage,
         preset.resolution,
         config.accumulation,
-    ) == PUBLISHED[name]
-    assert (config.batch_size, config.faithful, preset.recipe) == (2, False, "published")
+    ) == PAPER[name]
+    assert (config.batch_size, config.faithful, preset.recipe) == (2, False, "paper")
     assert config.discriminator.pretrained == ("generator" if name == "car-paper" else None)
 
 
@@ -67,8 +67,8 @@ def test_a_preset_for_another_resolution_says_what_would_do():
         preset_named("horse-paper").check_fits(1024)
     assert str(caught.value) == (
         "The preset horse-paper is for generators of 256x256 pixels, and this one makes 1024x1024; ffhq-paper and "
-        "ffhq-own and auto would do. To use its settings all the same, write them to a file: labels4free presets "
-        "horse-paper > my.toml, then train with --config my.toml."
+        "ffhq-single-gpu and auto would do. To use its settings all the same, write them to a file: labels4free "
+        "presets horse-paper > my.toml, then train with --config my.toml."
     )
     with pytest.raises(ConfigError, match="makes 64x64; auto would do"):
-        preset_named("car-own").check_fits(64)
+        preset_named("car-single-gpu").check_fits(64)

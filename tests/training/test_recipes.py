@@ -6,11 +6,11 @@ from labels4free.errors import ConfigError, RunError
 from labels4free.runs.resume import own_settings, to_run_json
 from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.config import TrainConfig
-from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.recipes import RECIPES, check_verb, recipe_named
 from labels4free.training.segmenter.config import SegmenterConfig
 
-CONFIGS = [TrainConfig(steps=7), PublishedConfig(seed=3), SegmenterConfig(seed=5)]
+CONFIGS = [TrainConfig(steps=7), PaperConfig(seed=3), SegmenterConfig(seed=5)]
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -32,7 +32,7 @@ def test_every_recipe_is_looked_up_by_the_name_that_its_settings_have():
         (
             {"recipe": "alchemy", "train": {}},
             ConfigError,
-            "run: recipe must be one of replay, published, segmenter, got 'alchemy'",
+            "run: recipe must be one of replay, paper, segmenter, got 'alchemy'",
         ),
         ({"recipe": "replay", "train": {"monitor": 3}}, ConfigError, "monitor"),
         ({"recipe": "replay", "train": {"stepz": 3}}, ConfigError, "stepz"),
@@ -48,7 +48,7 @@ def test_a_damaged_note_is_refused(stored, error, said, tmp_path):
 
 @pytest.mark.parametrize("name", ["alchemy", None, 3])
 def test_a_recipe_that_there_is_not(name):
-    with pytest.raises(ConfigError, match="recipe must be one of replay, published, segmenter, got"):
+    with pytest.raises(ConfigError, match="recipe must be one of replay, paper, segmenter, got"):
         recipe_named(name)
 
 

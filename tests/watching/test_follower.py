@@ -78,7 +78,7 @@ def test_what_is_new_is_told_once(run, follower, recorder):
     entry = recorder.told[44]
     assert (entry.member, entry.restart, entry.iteration, entry.problem, entry.lost) == (0, 0, 45, None, None)
     assert entry.numbers["loss_discriminator"] == 0.45
-    assert entry.numbers["check_separation"] == 0.4
+    assert entry.numbers["check_inpainting_error"] == 0.4
     assert "step" not in entry.numbers
 
 
@@ -129,8 +129,8 @@ def test_a_picture_may_come_later_than_its_entry(run, follower, recorder):
 
 def test_pictures_of_each_attempt_come_with_it_or_not_at_all(run, follower, recorder):
     log(run, [*lost(0, 70), *entries(50, restart=1)])
-    for attempt in (0, 1):
-        picture(run, 0, attempt)
+    for restart in (0, 1):
+        picture(run, 0, restart)
     follower.catch_up()
     picture(run, 25)  # of an attempt that is over
     follower.catch_up()

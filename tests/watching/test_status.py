@@ -11,8 +11,8 @@ from tests.run_folders import EMPTY, STEPS, WARMUP, checkpoint, cut_log, entries
 from tests.tiny_run import content
 
 from labels4free.errors import RunError
-from labels4free.training.alpha.config import BankConfig
-from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.config import CacheConfig
+from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.watching import status as watching
 from labels4free.watching.status import RunWatcher, State, runs_in
 from labels4free.watching.verdicts import Verdict
@@ -31,8 +31,8 @@ def age(run, seconds):
             os.utime(path, (written, written))
 
 
-def bank(run, *starts, folder=None):
-    folder = folder or run.path / "bank"
+def cache(run, *starts, folder=None):
+    folder = folder or run.path / "cache"
     folder.mkdir(exist_ok=True)
     for start in starts:
         (folder / f"samples_{start:06d}.safetensors").write_bytes(b"")
@@ -47,14 +47,14 @@ def test_a_run_that_has_just_begun(run):
     assert status.progress == (0, 1, 0, 2, 0, WARMUP + STEPS, WARMUP)
     assert (status.checked, status.checks, status.steps, status.files) == (None, (), (), {})
     assert status.rendered == (0, 1024)
-    bank(run, 0, 32, 64)
+    cache(run, 0, 32, 64)
     assert look(run).rendered == (96, 1024)
 
 
 def test_the_last_chunk_may_be_smaller_and_the_folder_another(tmp_path):
-    config = dataclasses.replace(run_folders.SETTINGS, bank=BankConfig(size=70, folder=str(tmp_path / "shared")))
+    config = dataclasses.replace(run_folders.SETTINGS, cache=CacheConfig(size=70, folder=str(tmp_path / "shared")))
     run = new_run(tmp_path / "run", config)
-    bank(run, 0, 32, 64, folder=tmp_path / "shared")
+    cache(run, 0, 32, 64, folder=tmp_path / "shared")
     status = look(run)
     assert status.rendered == (70, 70)
     assert status.state is State.STARTING
@@ -72,7 +72,7 @@ def test_numbers_of_a_run_that_goes_on(run):
     drawn, saved = picture(run, 50), checkpoint(run, 50)
     status = look(run)
     assert status.checked == 50
-    assert {one.name: one.value for one in status.checks}["separation"] == 0.4
+    assert {one.name: one.value for one in status.checks}["inpainting_error"] == 0.4
     assert status.steps[0].name == "accuracy"
     assert {kind: note.path for kind, note in status.files.items()} == {"picture": drawn, "checkpoint": saved}
     assert status.verdict is Verdict.GOOD
@@ -91,7 +91,7 @@ def test_a_finished_run(run):
 
 
 def test_a_problem_that_the_last_check_found(run):
-    log(run, [*entries(44), {**entries(45, coverage=0.01)[-1], "problem": "the masks are empty"}])
+    log(run, [*entries(44), {**entries(45, foreground_ratio=0.01)[-1], "problem": "the masks are empty"}])
     status = look(run)
     assert (status.problem, status.checked, status.verdict) == ("the masks are empty", 25, Verdict.BAD)
     log(run, entries(70, start=45))
@@ -163,14 +163,14 @@ def test_silence_is_measured_in_steps(run):
 def test_rendering_is_a_sign_of_life(run):
     age(run, 1e5)
     assert look(run).state is State.SILENT
-    bank(run, 0)
+    cache(run, 0)
     assert look(run).state is State.RENDERING
 
 
 def test_a_resumed_run_may_have_to_render_again(run):
     log(run, entries(60))
     age(run, 1e5)
-    bank(run, 0, 32)
+    cache(run, 0, 32)
     status = look(run)
     assert (status.state, status.rendered) == (State.RENDERING, (64, 1024))
 
@@ -292,18 +292,18 @@ def test_nothing_is_ever_written(run, tmp_path):
 
 
 def test_the_published_recipe(tmp_path):
-    run = new_run(tmp_path / "run", PublishedConfig(steps=50, checkpoint_interval=10), name=None)
+    run = new_run(tmp_path / "run", PaperConfig(steps=50, checkpoint_interval=10), name=None)
     status = look(run)
     assert (status.recipe, status.state, status.progress.total, status.rendered) == (
-        "published",
+        "paper",
         State.STARTING,
         50,
         None,
     )
     assert status.generator == "ab" * 6
     log(run, [{**entry, "step": entry["iteration"]} for entry in entries(45)])
-    (coverage,) = [one for one in look(run).checks if one.name == "coverage"]
-    assert coverage.expected == "at least 0.25 of the picture"
+    (foreground_ratio,) = [one for one in look(run).checks if one.name == "foreground_ratio"]
+    assert foreground_ratio.expected == "at least 0.25 of the picture"
 
 
 # what is no run

@@ -75,7 +75,7 @@ def test_tensorboard_shows_the_numbers(run, shown):
     (_, what_json_lacks), *finite = scalars(events, "loss/discriminator")
     assert math.isnan(what_json_lacks)
     assert finite == [(i, pytest.approx(i / 100)) for i in range(2, 71)]
-    assert scalars(events, "check/separation") == [(45, pytest.approx(0.4)), (70, pytest.approx(0.4))]
+    assert scalars(events, "check/inpainting_error") == [(45, pytest.approx(0.4)), (70, pytest.approx(0.4))]
     assert len(scalars(events, "train/accuracy")) == 70
 
 
@@ -267,7 +267,7 @@ def test_the_package_itself_without_a_network(run, tmp_path):
         steps += [int(row["_step"]) for row in rows]
         names |= {name for row in rows for name in row}
     assert steps == list(range(1, 67))
-    assert {"loss/discriminator", "train/accuracy", "check/separation", "masks/path"} <= names
+    assert {"loss/discriminator", "train/accuracy", "check/inpainting_error", "masks/path"} <= names
 
 
 def offline_rows(path):

@@ -28,23 +28,23 @@ def test_healthy_numbers_are_good():
 @pytest.mark.parametrize(
     ("name", "value", "verdict"),
     [
-        ("coverage", 0.3, GOOD),
-        ("coverage", 0.2, DOUBTFUL),
-        ("coverage", 0.75, DOUBTFUL),
-        ("coverage", 0.02, BAD),
-        ("coverage", 0.98, BAD),
+        ("foreground_ratio", 0.3, GOOD),
+        ("foreground_ratio", 0.2, DOUBTFUL),
+        ("foreground_ratio", 0.75, DOUBTFUL),
+        ("foreground_ratio", 0.02, BAD),
+        ("foreground_ratio", 0.98, BAD),
         ("contrast", 0.07, DOUBTFUL),
         ("contrast", 0.01, BAD),
-        ("polarity", -0.1, DOUBTFUL),
-        ("polarity", -0.6, BAD),
+        ("center_bias", -0.1, DOUBTFUL),
+        ("center_bias", -0.6, BAD),
         ("swap_gain", -1.0, DOUBTFUL),
-        ("coverage_sd", 0.001, DOUBTFUL),
-        ("binarity", 0.5, DOUBTFUL),
+        ("foreground_ratio_sd", 0.001, DOUBTFUL),
+        ("sharpness", 0.5, DOUBTFUL),
         ("agreement_mixing", 0.95, GOOD),
         ("agreement_mixing", 0.5, DOUBTFUL),
         ("something_new", 0.5, OPEN),
         ("something_new", math.nan, BAD),
-        ("coverage", math.nan, BAD),
+        ("foreground_ratio", math.nan, BAD),
     ],
 )
 def test_one_number_that_is_not_well(name, value, verdict):
@@ -55,27 +55,28 @@ def test_one_number_that_is_not_well(name, value, verdict):
 
 def test_bad_is_what_the_monitor_objects_to():
     for hundredth in range(101):
-        numbers = {"coverage": hundredth / 100, "contrast": 0.4, "polarity": 0.5, "swap_gain": 3.0}
-        found = checked(coverage=hundredth / 100)["coverage"].verdict
+        numbers = {"foreground_ratio": hundredth / 100, "contrast": 0.4, "center_bias": 0.5, "swap_gain": 3.0}
+        found = checked(foreground_ratio=hundredth / 100)["foreground_ratio"].verdict
         assert (found is BAD) == (monitor.find_problem(**numbers) is not None)
 
 
-def test_polarity_and_swap_gain_are_bad_together():
-    found = checked(polarity=-0.1, swap_gain=-0.1)
-    assert found["polarity"].verdict is found["swap_gain"].verdict is BAD
+def test_center_bias_and_swap_gain_are_bad_together():
+    found = checked(center_bias=-0.1, swap_gain=-0.1)
+    assert found["center_bias"].verdict is found["swap_gain"].verdict is BAD
 
 
 def test_the_settings_say_how_much_the_masks_should_cover():
-    assert checked()["coverage"].expected == "0.25 to 0.70 of the picture"
-    assert checked(Bounds(0.25))["coverage"].expected == "at least 0.25 of the picture"
-    assert checked(Bounds(), coverage=0.92)["coverage"].verdict is DOUBTFUL  # nearly full, whatever the settings say
-    assert checked(Bounds(), coverage=0.75)["coverage"].verdict is GOOD
+    assert checked()["foreground_ratio"].expected == "0.25 to 0.70 of the picture"
+    assert checked(Bounds(0.25))["foreground_ratio"].expected == "at least 0.25 of the picture"
+    # nearly full, whatever the settings say
+    assert checked(Bounds(), foreground_ratio=0.92)["foreground_ratio"].verdict is DOUBTFUL
+    assert checked(Bounds(), foreground_ratio=0.75)["foreground_ratio"].verdict is GOOD
 
 
 def test_what_rises_slowly_is_not_judged_early():
     early = Bounds(0.25, 0.7, settled=False)
-    assert checked(early, binarity=0.2)["binarity"].verdict is OPEN
-    assert checked(early, binarity=0.9)["binarity"].verdict is GOOD
+    assert checked(early, sharpness=0.2)["sharpness"].verdict is OPEN
+    assert checked(early, sharpness=0.9)["sharpness"].verdict is GOOD
 
 
 def test_a_score_is_compared_with_the_best():
@@ -89,11 +90,11 @@ def test_a_score_is_compared_with_the_best():
 
 
 def test_the_order_is_that_of_importance_and_unknown_names_come_last():
-    assert list(checked(a_new_one=1.0, score=0.5)) == ["score", "separation", *list(HEALTHY)[:-1], "a_new_one"]
+    assert list(checked(a_new_one=1.0, score=0.5)) == ["score", "inpainting_error", *list(HEALTHY)[:-1], "a_new_one"]
 
 
 def test_numbers_of_every_step():
-    series = {name: Series() for name in ("loss_discriminator", "accuracy", "zeta", "check_coverage")}
+    series = {name: Series() for name in ("loss_discriminator", "accuracy", "zeta", "check_foreground_ratio")}
     for i in range(100):
         series["loss_discriminator"].add(float(i))
         series["accuracy"].add(1.0 if i > 50 else 0.5)

@@ -11,9 +11,9 @@ from torch import nn
 
 from labels4free.checkpoints import model_zoo
 from labels4free.checkpoints.contents import NATIVE, Checkpoint
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.foreign.formats import read_foreign
 from labels4free.checkpoints.native import FORMAT, is_native, read_native_header, read_tensors
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.generators import FAMILIES
 from labels4free.layered import LayeredGenerator
@@ -167,7 +167,7 @@ def load_layered(
             f"{source} was trained on {own}, which is not there; name its generator with --generator."
         )
     loaded = load_generator(name)
-    if alpha.made_for.get("fingerprint") not in (None, state_hash(loaded)):
+    if alpha.made_for.get("state_hash") not in (None, state_hash(loaded)):
         if generator is None:
             raise CheckpointError(
                 f"{name} is not the generator that {source} was trained on: its weights are others. Name the right one "

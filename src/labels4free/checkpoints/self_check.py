@@ -62,12 +62,12 @@ MAX_LAYER_STEP = 20.0
 IMAGE_DEVIATION = (0.15, 1.0)
 """Standard deviation of the pixels. FFHQ 0.51, photos 0.4 to 0.6; above 1 they cannot all lie in [-1, 1]."""
 MAX_OUTSIDE = 0.25
-"""Share of values outside [-1, 1]. FFHQ 0.0002; pictures with white backgrounds overshoot somewhat more often."""
+"""Fraction of values outside [-1, 1]. FFHQ 0.0002; pictures with white backgrounds overshoot somewhat more often."""
 MIN_VARIETY = 0.1
 """Deviation between samples over that of the pixels. FFHQ 0.9, random 0.4 to 0.6, equal samples 0."""
-MAX_FINE_SHARE = 0.25
-"""Share of the image's variance in the finest Haar bands. FFHQ 0.005, random 0.05 to 0.09 at 64² and 32², white noise
-0.75."""
+MAX_FINE_FRACTION = 0.25
+"""Fraction of the image's variance in the finest Haar bands. FFHQ 0.005, random 0.05 to 0.09 at 64² and 32², white
+noise 0.75."""
 MAX_KERNEL_GAIN = 1.35
 """How much larger the feature maps would be with flipped or transposed kernels, on average over the layers. Trained:
 0.6 to 0.7 (FFHQ; a StyleGAN2 fitted to its images); the same converted wrongly, so that the change mends it: 1.4 to
@@ -83,7 +83,7 @@ class SelfCheck:
     """What a self-check found.
 
     Attributes:
-        numbers: Measurements by name; shares in [0, 1], image values in units of the image range [-1, 1].
+        numbers: Measurements by name; fractions in [0, 1], image values in units of the image range [-1, 1].
         layers: Root mean square of each feature map, coarse to fine.
         warnings: What lies outside the range of trained generators, one sentence each; empty if nothing does.
         picture: [H, W, 3], uint8: samples, the same without their objects and, with an alpha network, their alpha.
@@ -246,9 +246,9 @@ class _Samples:
             "image_deviation": deviation,
             "image_min": float(images.min()),
             "image_max": float(images.max()),
-            "outside_share": float((images.abs() > 1).float().mean()),
+            "outside_fraction": float((images.abs() > 1).float().mean()),
             "variety": float(images.std(dim=0).mean()) / max(deviation, tiny),
-            "fine_share": (rows + columns + diagonal) / max(deviation**2, tiny),
+            "fine_fraction": (rows + columns + diagonal) / max(deviation**2, tiny),
             "checkerboard": 2 * diagonal / max(rows + columns, tiny),
         }
 
@@ -330,7 +330,7 @@ def _steps(layers: Iterable[tuple[str, float]]) -> list[tuple[float, str, str]]:
 
 def _image_warnings(numbers: dict[str, float], resolution: int) -> list[str]:
     warnings = []
-    deviation, outside = numbers["image_deviation"], numbers["outside_share"]
+    deviation, outside = numbers["image_deviation"], numbers["outside_fraction"]
     if not IMAGE_DEVIATION[0] <= deviation <= IMAGE_DEVIATION[1] or outside > MAX_OUTSIDE:
         warnings.append(
             f"The pixels have a standard deviation of {deviation:.2g} and {outside:.0%} of them lie outside [-1, 1], "
@@ -342,10 +342,10 @@ def _image_warnings(numbers: dict[str, float], resolution: int) -> list[str]:
             f"The samples hardly differ (by {numbers['variety']:.2g} of the pixels' deviation): the mapping network "
             "or the layers' styles may be wrong."
         )
-    if resolution > 4 and (numbers["fine_share"] > MAX_FINE_SHARE or numbers["checkerboard"] > MAX_CHECKERBOARD):
+    if resolution > 4 and (numbers["fine_fraction"] > MAX_FINE_FRACTION or numbers["checkerboard"] > MAX_CHECKERBOARD):
         warnings.append(
-            f"The finest details carry {numbers['fine_share']:.0%} of the images' variance, the diagonal ones "
-            f"{numbers['checkerboard']:.1f} times as much as the others, expected at most {MAX_FINE_SHARE:.0%} and "
+            f"The finest details carry {numbers['fine_fraction']:.0%} of the images' variance, the diagonal ones "
+            f"{numbers['checkerboard']:.1f} times as much as the others, expected at most {MAX_FINE_FRACTION:.0%} and "
             f"{MAX_CHECKERBOARD:g} times: noise or checkerboards, as wrong noise or resampling makes them."
         )
     return warnings

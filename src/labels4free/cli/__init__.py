@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from labels4free import __version__
-from labels4free.errors import Labels4FreeError
+from labels4free.errors import ConfigError, Labels4FreeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +58,17 @@ VERBS = {
     "prepare": Verb("labels4free.cli.prepare", "crop and resize images for training, into a store that reads fast"),
     "models": Verb("labels4free.cli.models", "list the generators that can be fetched by name, and fetch one"),
 }
+
+RENAMED_FLAGS = {
+    "sample": {
+        "--min-coverage": "--min-foreground-ratio",
+        "--max-coverage": "--max-foreground-ratio",
+        "--min-largest-share": "--min-largest-component-fraction",
+        "--min-binarity-quantile": "--min-sharpness-quantile",
+        "--min-realism-quantile": "--min-discriminator-score-quantile",
+    },
+}
+"""Verb -> flags that had another name before -> what they are called now."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,6 +128,10 @@ options:
 def _call(verb: str, arguments: list[str]) -> int | None:
     import tyro
 
+    for word in arguments:
+        flag = word.partition("=")[0].replace("_", "-")
+        if now := RENAMED_FLAGS.get(verb, {}).get(flag):
+            raise ConfigError(f"{flag} is called {now} now.")
     return tyro.cli(VERBS[verb].function(), prog=f"labels4free {verb}", args=arguments)
 
 

@@ -68,7 +68,7 @@ def run(
     result.save(out)
     for note in result.notes:
         print(f"labels4free: {note}.", file=sys.stderr)
-    print(f"{out}: {result.filled_share:.1%} of its pixels had been covered and were filled")
+    print(f"{out}: {result.filled_fraction:.1%} of its pixels had been covered and were filled")
 
 
 def _check(out: Path, sources: tuple[Path | None, ...], *, overwrite: bool) -> None:

@@ -144,8 +144,8 @@ def _native_writers(
     checkpoint: Checkpoint, check: SelfCheck | None, destination: Path
 ) -> dict[str, tuple[str, Callable[[Path], None]]]:
     """For each network its file's key in the plan, what it is, and what writes it; the main one last."""
-    from labels4free.checkpoints.fingerprint import state_hash
     from labels4free.checkpoints.native import write_native
+    from labels4free.checkpoints.state_hash import state_hash
 
     info: dict[str, Any] = {
         "source": checkpoint.path.name,
@@ -158,8 +158,8 @@ def _native_writers(
         info["self_check"] = {"numbers": check.numbers, "layers": check.layers, "warnings": list(check.warnings)}
     own: dict[str, Any] = {}
     if checkpoint.generator is not None:
-        family, fingerprint = checkpoint.generator.family, state_hash(checkpoint.generator)
-        own = {"generator": {"name": str(destination), "family": family, "fingerprint": fingerprint}}
+        family, generator_hash = checkpoint.generator.family, state_hash(checkpoint.generator)
+        own = {"generator": {"name": str(destination), "family": family, "state_hash": generator_hash}}
 
     def writer(network: Any, kind: str, family: str, more: dict[str, Any]) -> Callable[[Path], None]:
         def write(path: Path) -> None:

@@ -123,14 +123,14 @@ class _Teacher(NamedTuple):
 
     def note(self) -> dict[str, Any]:
         """What the run notes of it."""
-        from labels4free.checkpoints.fingerprint import state_hash
+        from labels4free.checkpoints.state_hash import state_hash
 
         of_generator, of_alpha = map(state_hash, (self.layered.generator, self.layered.alpha_network))
         return {
             "name": self.source,
-            "fingerprint": f"{of_generator} {of_alpha}",
-            "generator": {"name": self.generator, "family": self.layered.generator.family, "fingerprint": of_generator},
-            "alpha_network": {"name": self.source, "fingerprint": of_alpha},
+            "state_hash": f"{of_generator} {of_alpha}",
+            "generator": {"name": self.generator, "family": self.layered.generator.family, "state_hash": of_generator},
+            "alpha_network": {"name": self.source, "state_hash": of_alpha},
         }
 
     def renderer(self, again: str) -> Callable[[Path, SegmenterConfig], None]:

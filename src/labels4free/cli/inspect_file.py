@@ -70,8 +70,8 @@ def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 def _generator_of(checkpoint: Checkpoint) -> Generator | None:
     """The generator that an alpha network was trained on, if it is at hand and has the right weights."""
     from labels4free.checkpoints import model_zoo
-    from labels4free.checkpoints.fingerprint import state_hash
     from labels4free.checkpoints.loading import generator_name_of, load_generator
+    from labels4free.checkpoints.state_hash import state_hash
 
     if checkpoint.alpha_network is None:
         return None
@@ -79,7 +79,7 @@ def _generator_of(checkpoint: Checkpoint) -> Generator | None:
     if name is None or (name in model_zoo.MODELS and not model_zoo.is_fetched(name)):
         return None
     generator = load_generator(name)
-    return generator if state_hash(generator) == checkpoint.made_for.get("fingerprint") else None
+    return generator if state_hash(generator) == checkpoint.made_for.get("state_hash") else None
 
 
 def _draw(checkpoint: Checkpoint, generator: Generator, picture: Path) -> None:

@@ -57,7 +57,7 @@ def progress_bar(
     def update(done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
         nonlocal state
         state = (done, total)
-        shown = "  ".join(f"{name.removeprefix('loss_')} {value:.2f}" for name, value in (numbers or {}).items())
+        shown = "  ".join(f"{_short(name)} {value:.2f}" for name, value in (numbers or {}).items())
         word = before if before and numbers is None else label
         bar.update(task, description=word, completed=done, total=total, numbers=shown)
         bar.start()  # not earlier: an error in what comes before the first step stands alone
@@ -72,3 +72,8 @@ def progress_bar(
         if stopped is not None:
             print(stopped(*state), file=sys.stderr)
         raise
+
+
+def _short(name: str) -> str:
+    """A number's name as a narrow terminal has room for it."""
+    return name.removeprefix("loss_").replace("foreground_ratio", "fg ratio")

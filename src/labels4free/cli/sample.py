@@ -17,7 +17,7 @@ from labels4free.files import in_full
 if TYPE_CHECKING:
     from labels4free.layered import LayeredGenerator
     from labels4free.sampling.config import SampleConfig
-    from labels4free.sampling.shards import Share
+    from labels4free.sampling.shards import Partition
     from labels4free.sampling.summary import SampleSummary
 
 
@@ -43,7 +43,7 @@ def run(
             or name of a generator that one ships for.
         out: Folder to write to.
         num: Number of candidates, such as 1000, 10k or 10M; what the filters drop is among them.
-        preset: "published": truncation 0.5, masks at 0.9, composites and backgrounds too, no filters, and pages of
+        preset: "paper": truncation 0.5, masks at 0.9, composites and backgrounds too, no filters, and pages of
             sixteen pictures in grids/, as test_sample.py of the original writes them.
         generator: Generator to use instead of the one that the alpha network was trained on.
             Like that of "train", a name of the zoo or a file.
@@ -52,18 +52,18 @@ def run(
         trust: What is left out.
         work: How it is done.
     """
-    count, share = parse_count(num), _share(work)
+    count, partition = parse_count(num), _partition(work)
     files = dataclasses.replace(files, backgrounds=in_full(files.backgrounds))
     trust = dataclasses.replace(trust, ensemble=tuple(map(in_full, trust.ensemble)))
-    if trust.min_realism_quantile is not None:
+    if trust.min_discriminator_score_quantile is not None:
         trust = dataclasses.replace(trust, discriminator=in_full(trust.discriminator or generator or source))
     config = settings_of(preset, latents, files, trust, work)
     from labels4free.checkpoints.loading import load_layered
 
     layered, name = load_layered(source, generator, _own_device(work.device))
-    summary = sample_with_bar(layered, out, count, config, name, alpha_name=in_full(source), share=share)
+    summary = sample_with_bar(layered, out, count, config, name, alpha_name=in_full(source), partition=partition)
     if preset is not None and summary.complete:
-        from labels4free.sampling.published import write_grids
+        from labels4free.sampling.paper_grids import write_grids
 
         write_grids(out)
     if summary.complete:
@@ -80,7 +80,7 @@ def _say(summary: SampleSummary) -> None:
             f"the last part writes what spans all of them."
         )
         return
-    print(f"{summary.kept} samples in {summary.out}, masks cover {describe_coverage(summary)} of the picture")
+    print(f"{summary.kept} samples in {summary.out}, masks cover {describe_foreground_ratio(summary)} of the picture")
     if summary.dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.dropped.items())
         print(f"Dropped {sum(summary.dropped.values())} of {summary.num}: {reasons}; see {summary.dropped_sheet}")
@@ -88,9 +88,9 @@ def _say(summary: SampleSummary) -> None:
     print(f"How to read it: {summary.card}; to look at: {summary.page}")
 
 
-def _share(work: Work) -> Share:
+def _partition(work: Work) -> Partition:
     """What of the data set this process makes: torchrun says which of how many it is."""
-    from labels4free.sampling.shards import Share
+    from labels4free.sampling.shards import Partition
 
     numbers = {"RANK": 0, "WORLD_SIZE": 1}
     for name, usual in numbers.items():
@@ -99,7 +99,7 @@ def _share(work: Work) -> Share:
             raise ConfigError(f"{name} must be a number, as torchrun sets it; got {value!r}.")
         numbers[name] = int(value)
     first, last = parse_shards(work.shards) if work.shards is not None else (0, None)
-    return Share(work.workers, first, last, numbers["RANK"], numbers["WORLD_SIZE"])
+    return Partition(work.workers, first, last, numbers["RANK"], numbers["WORLD_SIZE"])
 
 
 def _own_device(device: str) -> str:
@@ -116,7 +116,7 @@ def sample_with_bar(
     generator_name: str,
     *,
     alpha_name: str | None = None,
-    share: Share | None = None,
+    partition: Partition | None = None,
 ) -> SampleSummary:
     """Sample with a progress bar on stderr; after Ctrl-C say how to go on."""
     from labels4free.sampling.dataset import sample_dataset
@@ -135,11 +135,11 @@ def sample_with_bar(
             config,
             generator_name=in_full(generator_name),
             alpha_name=alpha_name,
-            share=share,
+            partition=partition,
             progress=update,
         )
 
 
-def describe_coverage(summary: SampleSummary) -> str:
-    """Mean and standard deviation of the masks' foreground share, in per cent."""
-    return f"{100 * summary.coverage_mean:.0f} % (sd {100 * summary.coverage_sd:.0f})"
+def describe_foreground_ratio(summary: SampleSummary) -> str:
+    """Mean and standard deviation of the masks' foreground ratio, in per cent."""
+    return f"{100 * summary.foreground_ratio_mean:.0f} % (sd {100 * summary.foreground_ratio_sd:.0f})"

@@ -28,8 +28,8 @@ class Latents:
     """Sample i depends on the seed and i alone."""
     truncation_psi: Annotated[str | None, arg(metavar="PSI|MIN:MAX", help_behavior_hint="(default: 0.7)")] = None
     """From 1, the generator's full variety, towards 0, its average image; 0.5:1 draws it anew for each sample."""
-    style_mixing: Annotated[float, arg(metavar="SHARE")] = 0.0
-    """Share of the samples whose finer styles are another latent's."""
+    style_mixing: Annotated[float, arg(metavar="FRACTION")] = 0.0
+    """Fraction of the samples whose finer styles are another latent's."""
     label: Annotated[int | None, arg(metavar="K", help_behavior_hint="")] = None
     """Class of the samples, for generators with classes; without it each sample draws its own."""
 
@@ -71,28 +71,30 @@ class Files:
 class Trust:
     """Which samples are left out."""
 
-    min_coverage: Annotated[float | None, arg(metavar="SHARE", help_behavior_hint="(default: 0.02)")] = None
+    min_foreground_ratio: Annotated[float | None, arg(metavar="FRACTION", help_behavior_hint="(default: 0.02)")] = None
     """Masks that cover less of the picture are dropped."""
-    max_coverage: Annotated[float | None, arg(metavar="SHARE", help_behavior_hint="(default: 0.98)")] = None
+    max_foreground_ratio: Annotated[float | None, arg(metavar="FRACTION", help_behavior_hint="(default: 0.98)")] = None
     """Masks that cover more are dropped."""
     max_components: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
     """Masks of more separate parts are dropped."""
-    min_largest_share: Annotated[float | None, arg(metavar="SHARE", help_behavior_hint="(default: 0.5)")] = None
+    min_largest_component_fraction: Annotated[
+        float | None, arg(metavar="FRACTION", help_behavior_hint="(default: 0.5)")
+    ] = None
     """Masks whose largest part has less of their pixels are dropped."""
     uncertainty: Annotated[str | None, arg(metavar="noise:N,mixing:N", help_behavior_hint="")] = None
     """Measure how much alpha changes in so many more renderings with other noise, and with other fine styles."""
     ensemble: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="ALPHA")] = ()
     """Another alpha network for the same generator, to measure how far they agree; may be given several times."""
-    max_uncertainty_quantile: Annotated[float | None, arg(metavar="SHARE", help_behavior_hint="")] = None
-    """Keep this share of the samples, those of lowest uncertainty."""
-    min_binarity_quantile: Annotated[float | None, arg(metavar="SHARE", help_behavior_hint="")] = None
-    """Drop this share of the samples, those whose alpha is least clearly 0 or 1. It costs nothing to measure."""
-    min_realism_quantile: Annotated[float | None, arg(metavar="SHARE", help_behavior_hint="")] = None
-    """Drop this share of the samples, those that look least real to the discriminator."""
+    max_uncertainty_quantile: Annotated[float | None, arg(metavar="FRACTION", help_behavior_hint="")] = None
+    """Keep this fraction of the samples, those of lowest uncertainty."""
+    min_sharpness_quantile: Annotated[float | None, arg(metavar="FRACTION", help_behavior_hint="")] = None
+    """Drop this fraction of the samples, those whose alpha is least clearly 0 or 1. It costs nothing to measure."""
+    min_discriminator_score_quantile: Annotated[float | None, arg(metavar="FRACTION", help_behavior_hint="")] = None
+    """Drop this fraction of the samples, those that look least real to the discriminator."""
     discriminator: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """File of the discriminator; by default the one in, or beside, the generator's own."""
     calibration: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 256)")] = None
-    """Samples on which the shares above are turned into numbers, once."""
+    """Samples on which the fractions above are turned into numbers, once."""
 
     def filters(self, base: FilterConfig) -> FilterConfig:
         """The filters, with ``base`` where nothing was given."""
@@ -100,12 +102,12 @@ class Trust:
         given = {name: value for name, value in vars(self).items() if name in names and value is not None}
         return dataclasses.replace(base, **given)
 
-    def views(self) -> UncertaintyConfig:
-        """The views that an uncertainty is measured by."""
+    def uncertainty_config(self) -> UncertaintyConfig:
+        """The augmentations that an uncertainty is measured by."""
         from labels4free.sampling.uncertainty import UncertaintyConfig
 
-        views: dict[str, Any] = dict(parse_views(self.uncertainty))
-        return UncertaintyConfig(**views, ensemble=self.ensemble)
+        augmentations: dict[str, Any] = dict(parse_augmentations(self.uncertainty))
+        return UncertaintyConfig(**augmentations, ensemble=self.ensemble)
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ def settings_of(preset: str | None, latents: Latents, files: Files, trust: Trust
     Raises:
         ConfigError: If a value is out of range or there is no such preset.
     """
-    from labels4free.sampling.config import PUBLISHED, SampleConfig
+    from labels4free.sampling.config import PAPER, SampleConfig
 
-    if preset not in (None, "published"):
-        raise ConfigError(f"Unknown preset {preset!r}; there is one, published.")
-    base = PUBLISHED if preset else SampleConfig()
+    if preset not in (None, "paper"):
+        raise ConfigError(f"Unknown preset {preset!r}; there is one, paper.")
+    base = PAPER if preset else SampleConfig()
     low, high = parse_range(latents.truncation_psi) if latents.truncation_psi is not None else (None, None)
     parts = parse_parts(files.include) if files.include is not None else None
     given = {**vars(latents), **vars(files), **vars(work), "discriminator": trust.discriminator}
@@ -143,7 +145,9 @@ def settings_of(preset: str | None, latents: Latents, files: Files, trust: Trust
     given |= {"min_truncation_psi": low, "max_truncation_psi": high, "parts": parts}
     names = {f.name for f in dataclasses.fields(base)}
     given = {name: value for name, value in given.items() if name in names and value is not None}
-    return dataclasses.replace(base, **given, filters=trust.filters(base.filters), uncertainty=trust.views())
+    return dataclasses.replace(
+        base, **given, filters=trust.filters(base.filters), uncertainty=trust.uncertainty_config()
+    )
 
 
 def parse_count(word: str) -> int:
@@ -179,19 +183,19 @@ def parse_parts(word: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in word.split(",") if part.strip())
 
 
-def parse_views(word: str | None) -> dict[str, int]:
-    """Numbers of views by kind: ``noise:2,mixing:2``.
+def parse_augmentations(word: str | None) -> dict[str, int]:
+    """Numbers of augmentations by kind: ``noise:2,mixing:2``.
 
     Raises:
         ConfigError: If it is something else.
     """
-    views: dict[str, int] = {}
+    augmentations: dict[str, int] = {}
     for item in parse_parts(word or ""):
         kind, _, count = item.partition(":")
-        if kind not in ("noise", "mixing") or not count.isdecimal() or kind in views:
-            raise ConfigError(f"uncertainty must be numbers of views such as noise:2,mixing:2, got {word!r}.")
-        views[kind] = int(count)
-    return views
+        if kind not in ("noise", "mixing") or not count.isdecimal() or kind in augmentations:
+            raise ConfigError(f"uncertainty must be numbers of augmentations such as noise:2,mixing:2, got {word!r}.")
+        augmentations[kind] = int(count)
+    return augmentations
 
 
 def parse_shards(word: str) -> tuple[int, int]:

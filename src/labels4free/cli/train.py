@@ -12,7 +12,10 @@ from labels4free.cli.progress import progress_bar
 from labels4free.cli.runs import as_settings, exit_code, report_end, resume_of
 from labels4free.files import in_full
 
-_FOUND = "; masks cover {coverage:.0%} of the picture, are {binarity:.0%} binary, middle minus border {polarity:+.2f}"
+_FOUND = (
+    "; masks cover {foreground_ratio:.0%} of the picture, are {sharpness:.0%} binary, middle minus border "
+    "{center_bias:+.2f}"
+)
 
 
 def run(
@@ -51,7 +54,7 @@ def run(
         batch_size: Images a step.
         resolution: Side in pixels of the composites that are judged; masks come at full size all the same.
         seed: Decides the latents, the first weights and every draw.
-        discriminator: Discriminator to begin with, for presets of the published recipe: its file, or "generator" for
+        discriminator: Discriminator to begin with, for presets of the paper's recipe: its file, or "generator" for
             the one in, or beside, the generator's own.
         settings: Any other setting, for example loss.binarization=0.5; may be given several times. An unknown name
             lists the valid ones.

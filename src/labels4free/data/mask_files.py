@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COLOUR_SPREAD = 32  # of 255, between the channels of a pixel: a grey JPEG stays far below
-_COLOURED_SHARE = 0.01
+_COLOURED_FRACTION = 0.01
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 are those that swap height and width
 
 
@@ -115,16 +115,16 @@ def _decode(image: Image.Image) -> MaskFile | str:
     if image.has_transparency_data:
         layer = np.asarray(image.convert("RGBA"))
         opacity = layer[:, :, 3]
-        if (opacity < 255).any() and _coloured_share(layer[:, :, :3], opacity > 0) > _COLOURED_SHARE:
+        if (opacity < 255).any() and _coloured_fraction(layer[:, :, :3], opacity > 0) > _COLOURED_FRACTION:
             return MaskFile(_unit(opacity), opacity)
         image = Image.composite(
             image.convert("RGB"), Image.new("RGB", image.size), Image.fromarray(np.ascontiguousarray(opacity))
         )
     if image.mode not in ("1", "L"):
         rgb = image.convert("RGB")
-        share = _coloured_share(np.asarray(rgb))
-        if share > _COLOURED_SHARE:
-            return f"{share:.0%} of its pixels are coloured; give masks that are white on black, or cut-outs"
+        fraction = _coloured_fraction(np.asarray(rgb))
+        if fraction > _COLOURED_FRACTION:
+            return f"{fraction:.0%} of its pixels are coloured; give masks that are white on black, or cut-outs"
         image = rgb
     grey = np.asarray(image.convert("L"))
     return MaskFile(_unit(grey), grey)
@@ -136,8 +136,8 @@ def _has_coloured_palette(image: Image.Image) -> bool:
     return bool((np.ptp(palette[used].astype(np.int16), axis=1) > _COLOUR_SPREAD).any())
 
 
-def _coloured_share(rgb: NDArray[np.uint8], where: NDArray[np.bool_] | None = None) -> float:
-    """Share of the pixels [H, W, 3], of those at ``where``, whose channels differ."""
+def _coloured_fraction(rgb: NDArray[np.uint8], where: NDArray[np.bool_] | None = None) -> float:
+    """Fraction of the pixels [H, W, 3], of those at ``where``, whose channels differ."""
     red, green, blue = rgb[:, :, 0], rgb[:, :, 1], rgb[:, :, 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     coloured = spread > _COLOUR_SPREAD

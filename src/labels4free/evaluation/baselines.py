@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _GRID = 128
-_RADII = tuple(step / 20 for step in range(2, 30))  # of an ellipse, as shares of half the height and half the width
+_RADII = tuple(step / 20 for step in range(2, 30))  # of an ellipse, as fractions of half the height and half the width
 
 
 class TruthMap:
@@ -44,10 +44,10 @@ class TruthMap:
         """
         for cells, pixels in ((self.foreground, truth), (self.background, ~truth)):
             counted = pixels if valid is None else pixels & valid
-            shares = F.interpolate(counted[None, None].float(), size=(_GRID, _GRID), mode="area")[0, 0].double()
+            fractions = F.interpolate(counted[None, None].float(), size=(_GRID, _GRID), mode="area")[0, 0].double()
             # The cells overlap where the sides are no multiples of the grid: the sum is what it must be.
-            total = shares.sum()
-            cells += shares * (counted.sum() / total if total > 0 else 0.0)
+            total = fractions.sum()
+            cells += fractions * (counted.sum() / total if total > 0 else 0.0)
 
     def __iadd__(self, other: TruthMap) -> Self:
         self.foreground += other.foreground
@@ -95,7 +95,7 @@ def score_baselines(truth: TruthMap) -> dict[str, Baseline]:
 
 
 def _best_ellipse(truth: TruthMap) -> tuple[Tensor, float, float]:
-    """The mask with the highest mIoU, its height and width as shares of the image's."""
+    """The mask with the highest mIoU, its height and width as fractions of the image's."""
     centres = (torch.arange(_GRID, dtype=torch.float64) + 0.5) * (2 / _GRID) - 1
 
     def ellipse(height: float, width: float) -> Tensor:

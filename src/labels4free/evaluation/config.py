@@ -22,7 +22,7 @@ class EvaluationConfig:
         resize: Resize predictions of another size to the truth's: hard ones by the nearest pixel, soft ones bilinearly.
         bootstrap: Resamplings of the images for the 95 % intervals; 0 means no intervals.
         seed: Of the resampling.
-        boundary_tolerance: How far contours may lie apart, as a share of the diagonal.
+        boundary_tolerance: How far contours may lie apart, as a fraction of the diagonal.
 
     Raises:
         ConfigError: If a value is out of range.

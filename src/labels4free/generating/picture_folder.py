@@ -13,7 +13,7 @@ import torch
 from PIL import Image, features
 
 from labels4free import __version__
-from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.files import failing_as, remove_leftovers, write_atomically
 from labels4free.folders import claim, read_json, write_json
@@ -111,7 +111,7 @@ def _identity(manifest: dict[str, Any]) -> dict[str, Any]:
     settings = dict(manifest["settings"])
     of_latents = (settings.pop("latents", None), settings.pop("latents_psi", None))
     return {
-        "generator": manifest["generator"].get("fingerprint"),
+        "generator": manifest["generator"].get("state_hash"),
         **settings,
         **dict(zip(_OF_LATENTS, of_latents, strict=True)),
     }
@@ -146,7 +146,7 @@ def _describe(
             "name": generator_name,
             "family": generator.family,
             "resolution": generator.resolution,
-            "fingerprint": state_hash(generator),
+            "state_hash": state_hash(generator),
         },
         "seeds": "seed s: generator.draw_ws(s, 0)",
         "versions": {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from labels4free.generators.base import Generator
     from labels4free.types import GeneratorOutput
 
-VIEWS = ("noise", "mixing")
+AUGMENTATIONS = ("noise", "mixing")
 """Ways of rendering a sample again: with other noise, and with another sample's fine styles."""
 
 COARSE_SHARE = 0.6
@@ -45,18 +45,20 @@ def first_fine_row(num_ws: int) -> int:
 
 
 @torch.no_grad()
-def render_again(generator: Generator, view: str, ws: Tensor, seed: int, index: int, psi: float) -> GeneratorOutput:
-    """Render a sample as one of :data:`VIEWS`; the result depends on the arguments alone.
+def render_again(
+    generator: Generator, augmentation: str, ws: Tensor, seed: int, index: int, psi: float
+) -> GeneratorOutput:
+    """Render an augmented sample, as one of :data:`AUGMENTATIONS`; the result depends on the arguments alone.
 
     Args:
         generator: The generator.
-        view: Which.
+        augmentation: Which.
         ws: The sample's styles, [1, num_ws, w_dim].
         seed: Seed of the series that the sample is from.
         index: Its number there.
         psi: Truncation of the other sample, whose fine styles are taken.
     """
-    if view == "noise":
+    if augmentation == "noise":
         return with_other_noise(generator, ws, derive_seed(seed, OTHER_NOISE, index))
     other = generator.draw_ws(series(seed, OTHER_STYLES), index, psi)
     return with_other_styles(generator, ws, other, first_fine_row(generator.num_ws))

@@ -13,25 +13,25 @@ _BORDER = 1 / 8  # of the image's width
 
 
 def mask_numbers(alpha: Tensor) -> dict[str, float]:
-    """What masks [N, 1, R, R], in [0, 1], look like.
+    """Metrics of masks [N, 1, R, R], in [0, 1]: foreground ratio, sharpness, contrast, center bias.
 
     Returns:
-        ``coverage``, mean alpha, in [0, 1]; ``coverage_sd``, its standard deviation over the images; ``coverage_min``
-        and ``coverage_max``, mean alpha of the images that have least and most; ``binarity``, 1 where every alpha is 0
-        or 1, 0 where all are 0.5; ``contrast``, standard deviation of alpha over the pixels of an image, mean over the
-        images, in [0, 0.5]; ``polarity``, mean alpha of the middle minus that of the border, in [-1, 1]: objects sit in
-        the middle.
+        ``foreground_ratio``, mean alpha, in [0, 1]; ``foreground_ratio_sd``, its standard deviation over the images;
+        ``foreground_ratio_min`` and ``foreground_ratio_max``, mean alpha of the images that have least and most;
+        ``sharpness``, 1 where every alpha is 0 or 1, 0 where all are 0.5; ``contrast``, standard deviation of alpha
+        over the pixels of an image, mean over the images, in [0, 0.5]; ``center_bias``, mean alpha of the middle minus
+        that of the border, in [-1, 1]: objects sit in the middle.
     """
-    coverage = alpha.mean(dim=(1, 2, 3))
+    foreground_ratio = alpha.mean(dim=(1, 2, 3))
     middle, border = _middle_and_border(alpha)
     return {
-        "coverage": float(coverage.mean()),
-        "coverage_sd": float(coverage.std(correction=0)),
-        "binarity": 1 - 2 * float(torch.minimum(alpha, 1 - alpha).mean()),
+        "foreground_ratio": float(foreground_ratio.mean()),
+        "foreground_ratio_sd": float(foreground_ratio.std(correction=0)),
+        "sharpness": 1 - 2 * float(torch.minimum(alpha, 1 - alpha).mean()),
         "contrast": float(alpha.flatten(1).std(dim=1, correction=0).mean()),
-        "polarity": float(middle - border),
-        "coverage_min": float(coverage.min()),
-        "coverage_max": float(coverage.max()),
+        "center_bias": float(middle - border),
+        "foreground_ratio_min": float(foreground_ratio.min()),
+        "foreground_ratio_max": float(foreground_ratio.max()),
     }
 
 

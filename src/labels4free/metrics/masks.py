@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 BOUNDARY_TOLERANCE = 0.0075
-"""How far contours may lie apart, as a share of the image's diagonal (Csurka et al., BMVC 2013)."""
+"""How far contours may lie apart, as a fraction of the image's diagonal (Csurka et al., BMVC 2013)."""
 
 
 class Counts(NamedTuple):
-    """Pixels by what was predicted and what is true; int64 (or floats: shares of pixels), [N] or [].
+    """Pixels by what was predicted and what is true; int64 (or floats: fractions of pixels), [N] or [].
 
     Attributes:
         tp: Foreground in both.
@@ -103,12 +103,12 @@ def mean_iou(counts: Counts) -> Tensor:
 
 
 def precision(counts: Counts) -> Tensor:
-    """Share of the predicted foreground that is right: tp / (tp + fp)."""
+    """Fraction of the predicted foreground that is right: tp / (tp + fp)."""
     return _ratio(counts.tp, counts.tp + counts.fp, counts)
 
 
 def recall(counts: Counts) -> Tensor:
-    """Share of the true foreground that was found: tp / (tp + fn)."""
+    """Fraction of the true foreground that was found: tp / (tp + fn)."""
     return _ratio(counts.tp, counts.tp + counts.fn, counts)
 
 
@@ -118,7 +118,7 @@ def f1(counts: Counts) -> Tensor:
 
 
 def accuracy(counts: Counts) -> Tensor:
-    """Share of the pixels that are right: (tp + tn) / all."""
+    """Fraction of the pixels that are right: (tp + tn) / all."""
     return _ratio(counts.tp + counts.tn, counts.tp + counts.fp + counts.fn + counts.tn, counts)
 
 
@@ -179,7 +179,7 @@ def e_measure(counts: Counts) -> Tensor:
         a, b = p - mean_p, t - mean_t
         alignment = 2 * a * b / (a.square() + b.square()).clamp(min=torch.finfo(torch.float64).tiny)
         aligned += number * (1 + alignment).square() / 4
-    # A truth of one class has no deviations: there the share of the pixels that are right.
+    # A truth of one class has no deviations: there the fraction of the pixels that are right.
     return torch.where((mean_t == 0) | (mean_t == 1), tp + tn, aligned) / total
 
 
@@ -255,10 +255,10 @@ def s_measure(alpha: Tensor, truth: Tensor, balance: float = 0.5) -> float:
         In [0, 1]. If the truth is all background or all foreground: one minus alpha's mean, or that mean.
     """
     _check_one_image(alpha, truth, None)
-    share = float(truth.double().mean())
+    fraction = float(truth.double().mean())
     mean = float(alpha.mean(dtype=torch.float64))
-    if share in (0.0, 1.0):
-        return mean if share else 1 - mean
+    if fraction in (0.0, 1.0):
+        return mean if fraction else 1 - mean
     rows, columns = truth.nonzero(as_tuple=True)
     # The centroid's own row and column belong to the upper left region.
     y, x = (int(torch.round(where.double().mean())) + 1 for where in (rows, columns))
@@ -268,7 +268,7 @@ def s_measure(alpha: Tensor, truth: Tensor, balance: float = 0.5) -> float:
     _, s, ss, n1, s1, ss1 = sums.sum(dim=0).tolist()
     n0, s0, ss0 = truth.numel() - n1, s - s1, ss - ss1
     # 1 - alpha in the background: n - s is the sum of 1 - alpha, n - 2 s + ss that of its squares.
-    object_aware = share * _object(n1, s1, ss1) + (1 - share) * _object(n0, n0 - s0, n0 - 2 * s0 + ss0)
+    object_aware = fraction * _object(n1, s1, ss1) + (1 - fraction) * _object(n0, n0 - s0, n0 - 2 * s0 + ss0)
     return max(0.0, balance * object_aware + (1 - balance) * region_aware)
 
 
@@ -277,14 +277,14 @@ def boundary_f(
 ) -> float:
     """F1 of the contours (Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013).
 
-    Precision is the share of the predicted contour that lies within the tolerance of the true one, recall the reverse.
-    A contour is the object's pixels beside the background (four neighbours); the image's border is none.
+    Precision is the fraction of the predicted contour that lies within the tolerance of the true one, recall the
+    reverse. A contour is the object's pixels beside the background (four neighbours); the image's border is none.
 
     Args:
         prediction: boolean [H, W], True is foreground.
         truth: boolean [H, W].
         valid: boolean [H, W]: which pixels count; contours beside the others are left out. None means all.
-        tolerance: Share of the image's diagonal.
+        tolerance: Fraction of the image's diagonal.
 
     Returns:
         In [0, 1]. Without any contour: 1 if the masks are equal, else 0.

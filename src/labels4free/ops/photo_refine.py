@@ -134,8 +134,8 @@ def foreground_rows(
     """Colours of the foreground alone in some rows, so that its border does not carry the old background.
 
     With F, B the filled layers, the estimate is ``F + alpha (photo - alpha F - (1 - alpha) B)``: the layer, and of what
-    it leaves unexplained the share that is the foreground's (Forte 2021, Approximate Fast Foreground Colour Estimation,
-    equation 7). Where alpha is 1 it is the photo.
+    it leaves unexplained the fraction that is the foreground's (Forte 2021, Approximate Fast Foreground Colour
+    Estimation, equation 7). Where alpha is 1 it is the photo.
 
     Args:
         photo: [H, W, 3].
@@ -154,9 +154,9 @@ def foreground_rows(
     foreground, background = (picture_rows(layer, width, height, top, bottom) for layer in layers)
     result = np.where((rows == 255)[..., None], pixels, foreground)
     mixed = (rows > 0) & (rows < 255)
-    share = rows[mixed].astype(np.float32)[:, None] * np.float32(1 / 255)
+    fraction = rows[mixed].astype(np.float32)[:, None] * np.float32(1 / 255)
     f, b = foreground[mixed].astype(np.float32), background[mixed].astype(np.float32)
-    estimate = f + share * (pixels[mixed] - share * f - (1 - share) * b)
+    estimate = f + fraction * (pixels[mixed] - fraction * f - (1 - fraction) * b)
     result[mixed] = to_bytes(estimate * np.float32(1 / 255))
     return result
 

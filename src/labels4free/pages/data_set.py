@@ -57,10 +57,10 @@ class _Measure(NamedTuple):
 
 
 _MEASURED = {
-    "coverage": _Measure("Coverage: share of the picture that the mask covers", 0.001, 0, 1),
-    "binarity": _Measure("Binarity: 1 where every alpha is 0 or 1", 0.0001, None, 1),
-    "uncertainty": _Measure("Uncertainty: 0 where all views of a latent agree", 0.0001, 0),
-    "realism": _Measure("Realism: the discriminator's logit, larger looks more real", 0.01),
+    "foreground_ratio": _Measure("Foreground ratio: fraction of the picture that the mask covers", 0.001, 0, 1),
+    "sharpness": _Measure("Sharpness: 1 where every alpha is 0 or 1", 0.0001, None, 1),
+    "uncertainty": _Measure("Uncertainty: 0 where all augmentations of a latent agree", 0.0001, 0),
+    "discriminator_score": _Measure("Discriminator score: its logit, larger looks more real", 0.01),
 }
 
 
@@ -127,7 +127,7 @@ class _Overview:
         wanted = {round(k * (kept - 1) / max(number - 1, 1)) for k in range(number)}
         self.spreads = {name: Spread(measure.step) for name, measure in _MEASURED.items()}
         self.samples: list[_Shown] = []
-        self.certain = "uncertainty" if manifest["summary"]["uncertainty"] is not None else "binarity"
+        self.certain = "uncertainty" if manifest["summary"]["uncertainty"] is not None else "sharpness"
         doubtful: list[tuple[float, int, int, PairRecord]] = []
         place = 0
         for record, shard, is_kept in _records(out, manifest["shard_count"]):
@@ -139,7 +139,7 @@ class _Overview:
             if place in wanted:
                 self.samples.append(_Shown(record, shard))
             place += 1
-            doubt = record.uncertainty if self.certain == "uncertainty" else 1 - record.binarity
+            doubt = record.uncertainty if self.certain == "uncertainty" else 1 - record.sharpness
             heapq.heappush(doubtful, (doubt or 0.0, -record.index, shard, record))
             if len(doubtful) > DOUBTFUL:
                 heapq.heappop(doubtful)
@@ -190,8 +190,8 @@ def _report(out: Path, manifest: Mapping[str, Any], overview: _Overview, shown: 
     figures = [
         (f"{summary['kept']}", "pairs"),
         (f"{manifest['num'] - summary['kept']}", f"of {manifest['num']} candidates dropped"),
-        (f"{100 * summary['coverage_mean']:.0f} %", "of the picture is foreground, on average"),
-        (f"{100 * summary['binarity']:.1f} %", "binarity: 100 % where every alpha is 0 or 1"),
+        (f"{100 * summary['foreground_ratio_mean']:.0f} %", "of the picture is foreground, on average"),
+        (f"{100 * summary['sharpness']:.1f} %", "sharpness: 100 % where every alpha is 0 or 1"),
     ]
     if summary["uncertainty"] is not None:
         figures.append((f"{summary['uncertainty']:.4f}", "mean uncertainty"))
@@ -251,9 +251,9 @@ def _settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     generator, alpha = manifest["generator"], manifest["alpha_network"]
     rows = [
         ("generator", f"{generator['name']} ({generator['family']}, {generator['resolution']} pixels)"),
-        ("generator's fingerprint", generator["fingerprint"]),
+        ("generator's state hash", generator["state_hash"]),
         ("alpha network", f"{alpha['name']} ({alpha['parameters']} weights)"),
-        ("alpha network's fingerprint", alpha["fingerprint"]),
+        ("alpha network's state hash", alpha["state_hash"]),
     ]
     for name, value in flat(manifest["settings"]).items():
         if value is not None and value != []:
@@ -292,7 +292,7 @@ class _Pictures:
 
 
 def _caption(record: PairRecord) -> str:
-    words = f"{record.index:05d}: coverage {record.coverage:.3f}, binarity {record.binarity:.3f}"
+    words = f"{record.index:05d}: foreground ratio {record.foreground_ratio:.3f}, sharpness {record.sharpness:.3f}"
     return words if record.uncertainty is None else f"{words}, uncertainty {record.uncertainty:.4f}"
 
 
@@ -321,8 +321,8 @@ def _cell(name: str, pictures: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
     side = max(1, round(_CHECK * max(height, width) / _CELL))
     y, x = np.ogrid[:height, :width]
     board = np.where((y // side + x // side) % 2 == 0, *_CHECKS)[..., None]
-    share = opacity[..., None] / 255
-    return np.rint(colours * share + board * (1 - share)).astype(np.uint8)
+    fraction = opacity[..., None] / 255
+    return np.rint(colours * fraction + board * (1 - fraction)).astype(np.uint8)
 
 
 def _eight_bits(picture: NDArray[Any]) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CURVES = {
     "loss_discriminator": "Discriminator loss",
     "loss_adversarial": "Alpha network: adversarial loss",
-    "coverage": "Coverage: mean alpha",
+    "foreground_ratio": "Foreground ratio: mean alpha",
 }
 """Numbers of the training log that are drawn, with their titles; a log may lack some."""
 
@@ -51,7 +51,10 @@ def demo_report(result: DemoResult) -> Report:
     training = read_native_header(result.run / "alpha.safetensors", "alpha_network").info
     manifest = read_manifest(result.samples)
     summary, settings, versions = manifest["summary"], manifest["settings"], manifest["versions"]
-    coverage, binarity = f"{100 * summary['coverage_mean']:.0f} %", f"{100 * summary['binarity']:.1f} %"
+    foreground_ratio, sharpness = (
+        f"{100 * summary['foreground_ratio_mean']:.0f} %",
+        f"{100 * summary['sharpness']:.1f} %",
+    )
     sections = [
         Section(
             "Samples",
@@ -75,8 +78,8 @@ def demo_report(result: DemoResult) -> Report:
         "with no label and no training image.",
         figures=[
             (duration(sum(result.seconds.values())), "in all"),
-            (coverage, "of the picture is foreground, on average"),
-            (binarity, "binarity: 100 % where every alpha is 0 or 1"),
+            (foreground_ratio, "of the picture is foreground, on average"),
+            (sharpness, "sharpness: 100 % where every alpha is 0 or 1"),
             (str(training["restarts"]), "automatic restarts of training"),
         ],
         sections=sections,
@@ -105,9 +108,12 @@ def _rows(result: DemoResult, manifest: Mapping[str, Any], training: Mapping[str
         ("Fetching", duration(result.seconds["fetch"])),
         ("Training", duration(result.seconds["train"])),
         ("Sampling", f"{duration(result.seconds['sample'])} for {num} samples, {settings['size']} pixels a side"),
-        ("Coverage", f"mean {summary['coverage_mean']:.3f}, sd {summary['coverage_sd']:.3f} over the samples"),
-        ("Binarity", f"{summary['binarity']:.3f} (1: every alpha is 0 or 1; 0: all are 0.5)"),
-        ("Polarity", f"{summary['polarity']:.3f} (mean alpha of the middle minus that of the border)"),
+        (
+            "Foreground ratio",
+            f"mean {summary['foreground_ratio_mean']:.3f}, sd {summary['foreground_ratio_sd']:.3f} over the samples",
+        ),
+        ("Sharpness", f"{summary['sharpness']:.3f} (1: every alpha is 0 or 1; 0: all are 0.5)"),
+        ("Center bias", f"{summary['center_bias']:.3f} (mean alpha of the middle minus that of the border)"),
         ("Masks that cannot be right", f"of {num}: {wrong}"),
         ("Automatic restarts of training", str(training["restarts"])),
         ("Seed", f"{settings['seed']}, truncation psi {settings['min_truncation_psi']:g}"),

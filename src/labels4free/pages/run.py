@@ -32,7 +32,7 @@ _WORDS = {Verdict.OPEN: "", Verdict.GOOD: "good", Verdict.DOUBTFUL: "doubtful", 
 _STATES = {State.FINISHED: "green", State.LOST: "red", State.STOPPED: "yellow", State.SILENT: "yellow"}
 _GOING = "cyan"
 
-HEADINGS = ("run", "state", "step", "coverage", "score", "last word")
+HEADINGS = ("run", "state", "step", "fg ratio", "score", "last word")
 """What is shown of each of several runs: words, numbers, and words that give way in a narrow terminal."""
 
 
@@ -274,8 +274,8 @@ def _cells(status: RunStatus) -> tuple[str, ...]:
     doubtful = [one for one in status.checks if one.verdict >= Verdict.DOUBTFUL]
     last = ", ".join(f"{one.name} {_number(one.value)} ({one.expected})" for one in doubtful)
     last = status.reason or status.problem or last or _speed_words(status) or ago(status.quiet)
-    coverage, score = values.get("coverage", ""), values.get("score", "")
-    return status.path.name, str(status.state), _steps_words(status), coverage, score, last
+    foreground_ratio, score = values.get("foreground_ratio", ""), values.get("score", "")
+    return status.path.name, str(status.state), _steps_words(status), foreground_ratio, score, last
 
 
 def _number(value: float) -> str:

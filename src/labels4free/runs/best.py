@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Best:
-    """Remembers the network of the latest check whose score is within a margin of the highest.
+    """Keeps the best checkpoint: the latest whose score is within a margin of the highest. Early stopping.
 
     Args:
         config: Margin, grace and patience.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrainProgress(Protocol):
-    """Told how far a run is."""
+    """A progress callback of training."""
 
     def __call__(self, done: int, total: int, numbers: Mapping[str, float] | None = None, /) -> None:
         """``done`` of ``total`` samples are rendered, or steps are done; then with the numbers that matter."""
@@ -24,7 +24,7 @@ class TrainProgress(Protocol):
 
 @dataclass(frozen=True)
 class Check:
-    """What a check of a network found, without labels.
+    """The quality metrics of masks without labels: what a check found.
 
     Attributes:
         numbers: All that was measured, by name; what the recipe's ``check`` says they mean. ``score`` is among them: to
@@ -48,7 +48,7 @@ class Check:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended.
+    """The result of a training run.
 
     Attributes:
         file: The finished network, as the recipe's :class:`Product` has it; None if the run was interrupted.
@@ -70,7 +70,7 @@ class TrainResult:
 
 
 class Trainer(Protocol):
-    """The state of a training, and the step that changes it; the same in every process of a run.
+    """What every trainer does: training steps, checks, a state dict; the same in every process of a run.
 
     Attributes:
         restart: 0 at first; each automatic restart adds 1.
@@ -164,7 +164,7 @@ class LoopMonitor(Protocol):
 
 
 class LoopConfig(Protocol):
-    """Settings that the loop itself reads."""
+    """The configuration that the training loop itself reads."""
 
     @property
     def recipe(self) -> str:
@@ -205,7 +205,7 @@ _T_contra = TypeVar("_T_contra", bound=Trainer, contravariant=True)
 
 
 class Recipe(Protocol[_T_contra]):
-    """What the loop asks of a way of training; how the trainers follow one another its run says.
+    """A training recipe: what the training loop needs of a way of training.
 
     Attributes:
         product: What it makes.

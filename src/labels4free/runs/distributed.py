@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 MEETING_SECONDS = 120.0
 """How long processes wait for each other to come."""
 _STEP = timedelta(minutes=30)  # between steps the first process checks, draws and writes
-_WORK = timedelta(days=2)  # shares of the rendering differ; a process that ends is noticed at once all the same
+_WORK = timedelta(days=2)  # fractions of the rendering differ; a process that ends is noticed at once all the same
 _PAUSE = 0.02
 _SAID = "said/"
 

@@ -20,7 +20,7 @@ class Stopped(Exception):  # noqa: N818  not an error: somebody asked for it
 
 
 class Interrupts:
-    """While the context is open, Ctrl-C (SIGINT) and SIGTERM only set :attr:`requested`.
+    """Signal handler: while the context is open, Ctrl-C (SIGINT) and SIGTERM only set :attr:`requested`.
 
     The loop looks at it and stops in order::
 

@@ -91,7 +91,7 @@ class LogEntry(NamedTuple):
 
 
 class LogTail:
-    """Where one reader is in a log.
+    """Reads a training log incrementally: where one reader is in it.
 
     Args:
         path: The log; it need not exist yet.

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SCRATCH = "bank"
+_SCRATCH = "cache"
 # The first ones fit into a narrow terminal.
-_SHOWN = ("coverage", "accuracy", "loss_discriminator", "loss_adversarial", "loss")
+_SHOWN = ("foreground_ratio", "accuracy", "loss_discriminator", "loss_adversarial", "loss")
 
 
 def finished_run(run: RunDir, product: Product) -> TrainResult | None:
@@ -315,8 +315,8 @@ class Loop(Generic[T]):
             )
         self.trainer = start(restart + 1)
         self.best = Best(self.config.monitor)
-        guards = self.config.hardening(restart + 1)
-        _log.warning("Step %d: %s. Starting over (%d of %d), with %s.", step, problem, restart + 1, most, guards)
+        hardening = self.config.hardening(restart + 1)
+        _log.warning("Step %d: %s. Starting over (%d of %d), with %s.", step, problem, restart + 1, most, hardening)
 
     def _saved_position(self) -> tuple[int, int]:
         return (self.saved["iteration"], self.saved["restart"]) if self.saved else (0, 0)

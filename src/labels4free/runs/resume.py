@@ -26,7 +26,7 @@ class Begun(NamedTuple):
         run: The earlier run; None where a new one begins.
         config: Its settings, or those of the new one.
         stored: All of its config.json; empty for a new one.
-        source: What it was started on, by ``name`` and ``fingerprint``; None for a new one.
+        source: What it was started on, by ``name`` and ``state_hash``; None for a new one.
         result: How it ended, if it has.
     """
 
@@ -66,7 +66,7 @@ def begin(out: str | Path, resume: Resume, asked: Any, recipes: Mapping[str, Rec
     run = RunDir.open(out)
     own, stored = own_settings(run, recipes), run.config()
     try:
-        started_on = {name: stored[source][name] for name in ("name", "fingerprint")}
+        started_on = {name: stored[source][name] for name in ("name", "state_hash")}
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.path / 'config.json'} lacks {error}; restore it, or start a new run.") from error
     _check_same_settings(run.path, own, asked)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from labels4free.checkpoints.model_zoo import MODELS
 from labels4free.data.names import PARTS
 from labels4free.data.pairs.files import LATENTS, suffix_of
-from labels4free.sampling.config import PUBLISHED, SampleConfig
+from labels4free.sampling.config import PAPER, SampleConfig
 from labels4free.settings import as_json
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def reading_programs(name: str, layout: PairLayout, shards: int) -> list[str]:
                 f"    {part} = " + ("pair.latents" if part == LATENTS else f'pair.pictures["{part}"]')
                 for part in layout.parts
             ),
-            "    coverage = pair.record.coverage",
+            "    foreground_ratio = pair.record.foreground_ratio",
         ]
     )
     theirs: Mapping[str, Callable[[PairLayout, Sequence[str], int], str]] = {
@@ -140,7 +140,7 @@ def _read_webdataset(layout: PairLayout, pictures: Sequence[str], shards: int) -
         f'decode = webdataset.handle_extension("{endings}", lambda data: Image.open(io.BytesIO(data)))\n'
         f'pairs = webdataset.WebDataset("{url}", shardshuffle=False).decode(decode)\n'
         f'for {", ".join([*pictures, "record"])} in pairs.to_tuple({names}, "json"):\n'
-        '    coverage = record["coverage"]'
+        '    foreground_ratio = record["foreground_ratio"]'
     )
 
 
@@ -162,7 +162,7 @@ def _read_huggingface(_: PairLayout, pictures: Sequence[str], __: int) -> str:
             "from datasets import load_dataset\n",
             f'for row in load_dataset("imagefolder", data_dir="{DATA_SET}", split="train"):',
             *lines,
-            '    coverage = row["coverage"]',
+            '    foreground_ratio = row["foreground_ratio"]',
         ]
     )
 
@@ -178,9 +178,9 @@ def _parts(config: SampleConfig) -> str:
     more = "" if config.image_format == "png" else f" Colour pictures are {config.image_format.upper()} files."
     more += f" Alpha was refined at the border ({config.refine})." if config.refine else ""
     return _table(["part", "what it is"], rows) + (
-        f"\n\nFormat: `{config.format}`.{more} Of each pair its measurements are kept as well: coverage (share of the "
-        "picture that is foreground), components, binarity, the latent's truncation, and uncertainty where it was "
-        "measured. `manifest.json` has all settings, `shards/` every file's checksum."
+        f"\n\nFormat: `{config.format}`.{more} Of each pair its measurements are kept as well: foreground ratio "
+        "(fraction of the picture that is foreground), components, sharpness, the latent's truncation, and uncertainty "
+        "where it was measured. `manifest.json` has all settings, `shards/` every file's checksum."
     )
 
 
@@ -191,10 +191,10 @@ def _origin(manifest: Mapping[str, Any]) -> str:
     rows = [
         ["generator", _code(generator["name"] or "not named")],
         ["family, resolution", f"{_text(generator['family'])}, {generator['resolution']} x {generator['resolution']}"],
-        ["fingerprint of its weights", _code(generator["fingerprint"])],
+        ["hash of its weights", _code(generator["state_hash"])],
         ["licence of its weights", _text(licence)],
         ["alpha network", f"{_code(alpha['name'] or 'not named')}, {alpha['parameters']} weights"],
-        ["fingerprint of its weights", _code(alpha["fingerprint"])],
+        ["hash of its weights", _code(alpha["state_hash"])],
         ["versions", _text(", ".join(f"{name} {version}" for name, version in versions.items()))],
         ["device", _text(manifest["device"])],
     ]
@@ -212,12 +212,15 @@ def _numbers(manifest: Mapping[str, Any]) -> str:
         ["kept", f"{summary['kept']} ({summary['kept'] / num:.1%})"],
         ["left out", f"{dropped} ({dropped / num:.1%})"],
         *([f"- {_text(reason)}", f"{count}"] for reason, count in summary["dropped"].items()),
-        ["coverage of the pairs, mean (sd)", f"{summary['coverage_mean']:.4f} ({summary['coverage_sd']:.4f})"],
-        ["binarity, mean (1: every alpha is 0 or 1)", f"{summary['binarity']:.4f}"],
-        ["polarity, mean (middle minus border, -1 to 1)", f"{summary['polarity']:.4f}"],
+        [
+            "foreground ratio of the pairs, mean (sd)",
+            f"{summary['foreground_ratio_mean']:.4f} ({summary['foreground_ratio_sd']:.4f})",
+        ],
+        ["sharpness, mean (1: every alpha is 0 or 1)", f"{summary['sharpness']:.4f}"],
+        ["center bias, mean (middle minus border, -1 to 1)", f"{summary['center_bias']:.4f}"],
     ]
     if summary["uncertainty"] is not None:
-        rows.append(["uncertainty, mean (0: all views agree)", f"{summary['uncertainty']:.4f}"])
+        rows.append(["uncertainty, mean (0: all augmentations agree)", f"{summary['uncertainty']:.4f}"])
     rows += [
         [f"candidates whose mask is {words}", f"{summary[kind]['count']}"]
         for kind, words in (("empty", "empty"), ("full", "full"), ("inverted", "probably inverted"))
@@ -237,7 +240,7 @@ def _again(manifest: Mapping[str, Any]) -> str:
     ]
     return (
         "Pair i is a function of the two networks, the settings and i alone. Names of files are given without their "
-        "folders; the fingerprints above tell whether they are the right ones.\n\n" + _block("sh", "\n".join(commands))
+        "folders; the state hashes above tell whether they are the right ones.\n\n" + _block("sh", "\n".join(commands))
     )
 
 
@@ -259,17 +262,17 @@ def sample_flags(settings: Mapping[str, Any]) -> list[str]:
     """The flags of ``labels4free sample`` for the settings of a manifest, but for those that are the defaults."""
     config = SampleConfig.from_json(settings)
     # Filters that are off altogether cannot be asked for by flags one by one.
-    preset = config.filters.min_largest_share is None
-    usual, values = as_json(PUBLISHED if preset else SampleConfig()), as_json(config)
-    words = ["--preset", "published"] if preset else []
+    preset = config.filters.min_largest_component_fraction is None
+    usual, values = as_json(PAPER if preset else SampleConfig()), as_json(config)
+    words = ["--preset", "paper"] if preset else []
     (low, high), usually = ((v["min_truncation_psi"], v["max_truncation_psi"]) for v in (values, usual))
     if (low, high) != usually:
         words += ["--truncation-psi", f"{low:g}" if low == high else f"{low:g}:{high:g}"]
     if values["parts"] != usual["parts"]:
         words += ["--include", ",".join(values["parts"])]
     uncertainty = values["uncertainty"]
-    if views := [f"{kind}:{uncertainty[kind]}" for kind in ("noise", "mixing") if uncertainty[kind]]:
-        words += ["--uncertainty", ",".join(views)]
+    if augmentations := [f"{kind}:{uncertainty[kind]}" for kind in ("noise", "mixing") if uncertainty[kind]]:
+        words += ["--uncertainty", ",".join(augmentations)]
     for member in uncertainty["ensemble"]:
         words += ["--ensemble", member]
     flags = {**values, **values["filters"]}

@@ -33,7 +33,7 @@ class SampleConfig:
         seed: Pair i depends on (seed, i), see :func:`labels4free.generators.base.sample_z`.
         min_truncation_psi: Truncation of the latents is drawn for each pair, evenly, from here, in [-2, 2] ...
         max_truncation_psi: ... to here; equal by default. 1 is the generator's full variety, 0 its average image.
-        style_mixing: Share of the pairs whose finer rows of styles are another latent's, in [0, 1].
+        style_mixing: Fraction of the pairs whose finer rows of styles are another latent's, in [0, 1].
         label: Class of every pair, for class-conditional generators; None draws one for each.
         background: One of the generator's background modes; None for its default.
         backgrounds: What a composite's background is: ``generated`` (another latent's image without its object), a
@@ -55,8 +55,8 @@ class SampleConfig:
         batch_size: Pairs rendered at once on an accelerator, where it decides about the last bits. On a CPU each pair
             is rendered alone, on one thread, several at a time: there it changes nothing.
         filters: Which pairs are left out.
-        uncertainty: Which views measure a pair's uncertainty.
-        discriminator: File of the discriminator that measures realism, for the filter that asks for it.
+        uncertainty: Which augmentations measure a pair's uncertainty.
+        discriminator: File of the discriminator that gives the discriminator score, for the filter that asks for it.
 
     Raises:
         ConfigError: If a value is out of range or two do not fit each other.
@@ -110,10 +110,13 @@ class SampleConfig:
             )
         if self.filters.max_uncertainty_quantile is not None and not self.uncertainty.enabled:
             raise ConfigError(
-                "max_uncertainty_quantile needs an uncertainty: ask for noise or mixing views, or give an ensemble."
+                "max_uncertainty_quantile needs an uncertainty: ask for noise or mixing augmentations, or give an "
+                "ensemble."
             )
-        if self.filters.min_realism_quantile is not None and self.discriminator is None:
-            raise ConfigError("min_realism_quantile needs a discriminator: give the file of the generator's.")
+        if self.filters.min_discriminator_score_quantile is not None and self.discriminator is None:
+            raise ConfigError(
+                "min_discriminator_score_quantile needs a discriminator: give the file of the generator's."
+            )
 
     @property
     def colour(self) -> tuple[int, int, int] | None:
@@ -151,7 +154,7 @@ class SampleConfig:
         return build(cls, {name: value for name, value in values.items() if name not in _DERIVED})
 
 
-PUBLISHED = SampleConfig(
+PAPER = SampleConfig(
     min_truncation_psi=0.5,
     max_truncation_psi=0.5,
     threshold=0.9,

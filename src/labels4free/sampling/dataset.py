@@ -18,7 +18,7 @@ import PIL
 import torch
 
 from labels4free import __version__
-from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.data.names import KIND, MANIFEST
 from labels4free.data.pairs.formats import PAIR_FORMATS
 from labels4free.data.pairs.manifest import FORMAT, read_manifest
@@ -30,7 +30,7 @@ from labels4free.sampling.calibration import find_thresholds
 from labels4free.sampling.card import data_card
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.pair import PairRenderer
-from labels4free.sampling.shards import Share, check_shards, finished_shard, shard_count, shard_range, write_shards
+from labels4free.sampling.shards import Partition, check_shards, finished_shard, shard_count, shard_range, write_shards
 from labels4free.sampling.sheets import Previews, write_sheets
 from labels4free.sampling.summary import SampleSummary, Tally
 from labels4free.sampling.workers import write_shards_in_processes
@@ -57,7 +57,7 @@ def sample_dataset(
     *,
     generator_name: str | None = None,
     alpha_name: str | None = None,
-    share: Share | None = None,
+    partition: Partition | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSummary:
     """Render pairs into a data set, or finish what an earlier call with equal settings left.
@@ -74,8 +74,8 @@ def sample_dataset(
         config: See :class:`SampleConfig`; None for its defaults.
         generator_name: Name or file of the generator for the manifest, from which pairs can be made again.
         alpha_name: The same of the alpha network.
-        share: What of it this call makes, and with how many processes; None: all of it, in this one.
-        progress: Called as ``progress(candidates done, candidates of this call's share)``.
+        partition: What of it this call makes, and with how many processes; None: all of it, in this one.
+        progress: Called as ``progress(candidates done, candidates of this call's shards)``.
 
     Returns:
         The numbers of all finished shards; ``complete`` says whether these are all.
@@ -86,10 +86,10 @@ def sample_dataset(
         CheckpointError: If a discriminator or a network of an ensemble cannot be read.
         DataError: If a file cannot be written, for example because no space is left; or backgrounds cannot be read.
     """
-    config, share, out = config or SampleConfig(), share or Share(), Path(out)
+    config, partition, out = config or SampleConfig(), partition or Partition(), Path(out)
     if num < 1:
         raise ConfigError(f"num must be at least 1 sample, got {num}.")
-    mine = share.shards(shard_count(num, config.shard_size))
+    mine = partition.shards(shard_count(num, config.shard_size))
     renderer = PairRenderer(layered, config)
     PAIR_FORMATS[config.format].check(config.layout(renderer.size))
     data_set = _DataSet(renderer, out, num)
@@ -97,7 +97,7 @@ def sample_dataset(
     start = time.monotonic()
     _claim(out, manifest)
     remove_leftovers(out)
-    rendered = data_set.make(mine, share.workers, progress)
+    rendered = data_set.make(mine, partition.workers, progress)
     return data_set.finish(manifest, rendered, start)
 
 
@@ -189,7 +189,7 @@ class _DataSet:
         return ((shard.shard, shard.records) for shard in self.records())
 
     def describe(self, generator_name: str | None, alpha_name: str | None) -> dict[str, Any]:
-        """The manifest of an unfinished data set. ``settings`` and the fingerprints say which data set it is."""
+        """The manifest of an unfinished data set. ``settings`` and the state hashes say which data set it is."""
         generator = self.renderer.layered.generator
         alpha_network = self.renderer.layered.alpha_network
         latents = _LATENTS
@@ -205,12 +205,12 @@ class _DataSet:
                 "name": generator_name,
                 "family": generator.family,
                 "resolution": generator.resolution,
-                "fingerprint": state_hash(generator),
+                "state_hash": state_hash(generator),
             },
             "alpha_network": {
                 "name": alpha_name,
                 "parameters": sum(p.numel() for p in alpha_network.parameters()),
-                "fingerprint": state_hash(alpha_network),
+                "state_hash": state_hash(alpha_network),
             },
             "latents": latents,
             "versions": {
@@ -254,7 +254,7 @@ def _claim(out: Path, manifest: Mapping[str, Any]) -> None:
 
 def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What tells a data set from another, however many pairs it has so far."""
-    networks = {name.replace("_", " "): manifest[name].get("fingerprint") for name in ("generator", "alpha_network")}
+    networks = {name.replace("_", " "): manifest[name].get("state_hash") for name in ("generator", "alpha_network")}
     return networks | dict(sorted(flat(manifest["settings"]).items()))
 
 

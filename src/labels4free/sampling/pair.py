@@ -18,7 +18,7 @@ from labels4free.ops.refine import refine_alpha
 from labels4free.pictures.pixels import to_uint8
 from labels4free.sampling.backgrounds import PictureBackgrounds, solid_background
 from labels4free.sampling.config import GENERATED, SampleConfig
-from labels4free.sampling.realism import measure_realism
+from labels4free.sampling.discriminator_score import measure_discriminator_score
 from labels4free.sampling.uncertainty import UncertaintyMeter, load_members
 from labels4free.seeds import MIXED_STYLES, draw, series
 
@@ -95,7 +95,7 @@ class PairRenderer:
             members = load_members(config.uncertainty, device)
             self._meter = UncertaintyMeter(layered, config.uncertainty, config.seed, members)
         self._discriminator = None
-        if config.filters.min_realism_quantile is not None and config.discriminator is not None:
+        if config.filters.min_discriminator_score_quantile is not None and config.discriminator is not None:
             self._discriminator = load_discriminator(config.discriminator, device).eval().requires_grad_(False)
 
     @property
@@ -156,8 +156,8 @@ class PairRenderer:
                 truncation_psi=rows.truncations[k],
                 label=rows.labels[k],
                 uncertainty=self._uncertainty(rows, front, k, index),
-                realism=self._realism(rows, front, k),
-                binarity=decided[k],
+                discriminator_score=self._discriminator_score(rows, front, k),
+                sharpness=decided[k],
             )
             chosen = {part: pictures[part] for part in config.parts if part in pictures}
             candidates.append(Candidate(Pair(record, chosen, self._latents(rows, k)), skipped[k]))
@@ -214,11 +214,11 @@ class PairRenderer:
         features = [maps[one] for maps in front.features]
         return self._meter.measure(rows.ws[one], features, front.alpha[one], index, label=rows.labels[k])
 
-    def _realism(self, rows: _Rows, front: Foreground, k: int) -> float | None:
+    def _discriminator_score(self, rows: _Rows, front: Foreground, k: int) -> float | None:
         if self._discriminator is None:
             return None
         label = rows.labels[k] if self._discriminator.c_dim else None
-        return measure_realism(self._discriminator, front.image[k : k + 1], label)
+        return measure_discriminator_score(self._discriminator, front.image[k : k + 1], label)
 
     def _latents(self, rows: _Rows, k: int) -> Mapping[str, NDArray[np.float32]]:
         if "latents" not in self.config.parts:

@@ -36,12 +36,12 @@ _CHECKERS = 4  # checksums run outside the interpreter lock
 
 
 @dataclass(frozen=True)
-class Share:
-    """What of a data set a call makes.
+class Partition:
+    """The partition of a data set that one call makes: a range of shards, a rank, worker processes.
 
     Attributes:
         workers: Processes that this call starts; 1 does the work in this one.
-        first: The first shard of the share.
+        first: The first shard of the partition.
         last: Its last shard; None for the last one there is.
         rank: Of several calls that share the work, this one's number, from 0: it takes every ``world``-th shard.
         world: How many calls share it.
@@ -65,7 +65,7 @@ class Share:
             raise ConfigError(f"rank must lie in [0, {self.world - 1}] for a world of {self.world}, got {self.rank}.")
 
     def shards(self, count: int) -> list[int]:
-        """The shards of the share, of a data set of ``count``.
+        """The shards of the partition, of a data set of ``count``.
 
         Raises:
             ConfigError: If there are no such shards.

@@ -25,9 +25,9 @@ SHEET_ROWS = 8
 _log = logging.getLogger(__name__)
 
 _NAMED = 20
-_MEASURED = ("coverage", "binarity", "polarity", "uncertainty")
+_MEASURED = ("foreground_ratio", "sharpness", "center_bias", "uncertainty")
 _FAULTS = ("empty", "full", "inverted")
-_EMPTY, _FULL = 0.005, 0.995  # share of the pixels
+_EMPTY, _FULL = 0.005, 0.995  # fraction of the pixels
 
 
 class Flagged(NamedTuple):
@@ -39,7 +39,7 @@ class Flagged(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What :func:`labels4free.sampling.dataset.sample_dataset` made. Shares are in [0, 1], from the pixels as written.
+    """Summary of what :func:`labels4free.sampling.dataset.sample_dataset` made. Fractions are in [0, 1].
 
     Attributes:
         out: The data set's folder.
@@ -49,14 +49,14 @@ class SampleSummary:
         kept: Pairs that the data set holds.
         dropped: Reason -> how many candidates were left out for it.
         seconds: Duration of this call.
-        coverage_mean: Mean over the pairs of the mask's foreground share; 0 if there is no pair.
-        coverage_sd: Its standard deviation over the pairs.
-        binarity: Mean over the pairs of theirs, see :class:`labels4free.data.pairs.record.PairRecord`.
-        polarity: Mean over the pairs of theirs, in [-1, 1].
+        foreground_ratio_mean: Mean over the pairs of the mask's foreground ratio; 0 if there is no pair.
+        foreground_ratio_sd: Its standard deviation over the pairs.
+        sharpness: Mean over the pairs of theirs, see :class:`labels4free.data.pairs.record.PairRecord`.
+        center_bias: Mean over the pairs of theirs, in [-1, 1].
         uncertainty: Mean over the pairs of theirs, where it was measured.
         empty: Candidates whose mask covers less than 0.5 % of the picture.
         full: Candidates whose mask covers more than 99.5 % of the picture.
-        inverted: Other candidates whose polarity is below 0: probably background taken for object.
+        inverted: Other candidates whose center bias is below 0: probably background taken for object.
         skipped_backgrounds: Background pictures that could not be read.
     """
 
@@ -67,10 +67,10 @@ class SampleSummary:
     kept: int
     dropped: Mapping[str, int]
     seconds: float
-    coverage_mean: float
-    coverage_sd: float
-    binarity: float
-    polarity: float
+    foreground_ratio_mean: float
+    foreground_ratio_sd: float
+    sharpness: float
+    center_bias: float
     uncertainty: float | None
     empty: Flagged
     full: Flagged
@@ -174,21 +174,21 @@ class Tally:
             kept=self.kept,
             dropped=dict(sorted(self.dropped.items())),
             seconds=seconds,
-            coverage_mean=means["coverage"],
-            coverage_sd=_deviation(self._numbers["coverage"]),
-            binarity=means["binarity"],
-            polarity=means["polarity"],
+            foreground_ratio_mean=means["foreground_ratio"],
+            foreground_ratio_sd=_deviation(self._numbers["foreground_ratio"]),
+            sharpness=means["sharpness"],
+            center_bias=means["center_bias"],
             uncertainty=means["uncertainty"] if self._numbers["uncertainty"] else None,
             **self._flags,
             skipped_backgrounds=tuple(sorted(self._skipped)),
         )
 
     def _flag(self, record: PairRecord) -> None:
-        if record.coverage < _EMPTY:
+        if record.foreground_ratio < _EMPTY:
             name = "empty"
-        elif record.coverage > _FULL:
+        elif record.foreground_ratio > _FULL:
             name = "full"
-        elif record.polarity < 0:
+        elif record.center_bias < 0:
             name = "inverted"
         else:
             return

@@ -1,8 +1,8 @@
 """How sure a mask is: whether alpha stays the same where the object does.
 
 A mask that follows re-drawn noise or another sample's fine styles (:mod:`labels4free.generators.views`) is not to be
-trusted. Other alpha networks, trained with other seeds, look at the very same features. Each such view gives one more
-alpha; the uncertainty is how far they are from the pair's own alpha.
+trusted. Other alpha networks, trained with other seeds, look at the very same features. Each such augmentation gives
+one more alpha; the uncertainty is how far they are from the pair's own alpha.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UncertaintyConfig:
-    """Which views an uncertainty is made of; all off: none is measured.
+    """Which augmentations an uncertainty is made of; all off: none is measured.
 
     Attributes:
-        noise: Views with re-drawn noise. Each costs one more rendering.
-        mixing: Views whose finer rows of ws are another sample's. Each costs one more rendering.
+        noise: Augmentations by re-drawn noise. Each costs one more rendering.
+        mixing: Augmentations whose finer rows of ws are another sample's. Each costs one more rendering.
         ensemble: Files of other alpha networks for the same generator, zoo names or folders of runs. They read the
             features that are there already, which costs next to nothing.
-        mixing_from: Share of the rows of ws, from the coarsest, that a mixing view leaves as they are, in [0, 1).
+        mixing_from: Fraction of the rows of ws, from the coarsest, that a mixing augmentation leaves as they are, in
+            [0, 1).
         mixing_psi: Truncation of the other samples, in [-2, 2]; the same for all pairs, so that their uncertainties
             can be compared.
 
@@ -53,7 +54,7 @@ class UncertaintyConfig:
     def __post_init__(self) -> None:
         for name in ("noise", "mixing"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"The number of {name} views must be at least 0, got {getattr(self, name)}.")
+                raise ConfigError(f"The number of {name} augmentations must be at least 0, got {getattr(self, name)}.")
         if not 0.0 <= self.mixing_from < 1.0:
             raise ConfigError(
                 f"mixing_from must lie in [0, 1), got {self.mixing_from}; 0.6 changes the fine rows only."
@@ -72,19 +73,19 @@ class UncertaintyMeter:
 
     Args:
         layered: Generator and alpha network of the pairs.
-        config: Which views.
-        seed: Seed of the data set: a pair's views depend on (seed, index) alone.
+        config: Which augmentations.
+        seed: Seed of the data set: a pair's augmentations depend on (seed, index) alone.
         members: The networks of ``config.ensemble``, see :func:`load_members`.
 
     Raises:
-        ConfigError: If there is no view, or members are missing or do not fit the generator.
+        ConfigError: If there is no augmentation, or members are missing or do not fit the generator.
     """
 
     def __init__(
         self, layered: LayeredGenerator, config: UncertaintyConfig, seed: int, members: Sequence[AlphaNetwork] = ()
     ) -> None:
         if not config.enabled:
-            raise ConfigError("An uncertainty needs views: ask for noise or mixing, or give an ensemble.")
+            raise ConfigError("An uncertainty needs augmentations: ask for noise or mixing, or give an ensemble.")
         if len(members) != len(config.ensemble):
             raise ConfigError(f"The ensemble has {len(config.ensemble)} files, got {len(members)} alpha networks.")
         for member in members:
@@ -97,7 +98,7 @@ class UncertaintyMeter:
     def measure(
         self, ws: Tensor, features: Sequence[Tensor], alpha: Tensor, index: int, *, label: int | None = None
     ) -> float:
-        """The uncertainty of one pair: the mean over its views of :func:`disagreement`.
+        """The uncertainty of one pair: the mean over its augmentations of :func:`disagreement`.
 
         Args:
             ws: [1, num_ws, w_dim], the styles of its image.
@@ -107,21 +108,21 @@ class UncertaintyMeter:
             label: Its class, for class-conditional generators: styles are mixed with another sample of it.
 
         Returns:
-            In [0, 1]; 0 where all views agree to the last bit.
+            In [0, 1]; 0 where all augmentations agree to the last bit.
         """
-        return disagreement(alpha, self.views(ws, features, index, label=label))
+        return disagreement(alpha, self.augmentations(ws, features, index, label=label))
 
     @torch.inference_mode()
-    def views(
+    def augmentations(
         self, ws: Tensor, features: Sequence[Tensor], index: int, *, label: int | None = None
     ) -> Iterator[Tensor]:
-        """Alpha of every view, [1, 1, R, R] each: noise first, then mixing, then the ensemble. Arguments as above."""
+        """Alpha by augmentation, [1, 1, R, R] each: noise first, then mixing, then the ensemble. Arguments as above."""
         generator, network = self.layered.generator, self.layered.alpha_network
-        for view in range(self.config.noise):
-            seed = hashed_seed(self.seed, index, "noise", view)
+        for augmentation in range(self.config.noise):
+            seed = hashed_seed(self.seed, index, "noise", augmentation)
             yield network(with_other_noise(generator, ws, seed).features)
-        for view in range(self.config.mixing):
-            seed = hashed_seed(self.seed, index, "mixing", view)
+        for augmentation in range(self.config.mixing):
+            seed = hashed_seed(self.seed, index, "mixing", augmentation)
             other = generator.draw_ws(seed, 0, self.config.mixing_psi, label=label)
             row = round(self.config.mixing_from * generator.num_ws)
             yield network(with_other_styles(generator, ws, other, row).features)
@@ -139,8 +140,8 @@ def load_members(config: UncertaintyConfig, device: str | torch.device = "cpu") 
     return tuple(load_alpha_network(source, device) for source in config.ensemble)
 
 
-def disagreement(alpha: Tensor, views: Iterable[Tensor]) -> float:
-    """How far alpha maps are from one of them: the mean over the views of 1 - soft mIoU.
+def disagreement(alpha: Tensor, augmentations: Iterable[Tensor]) -> float:
+    """How far alpha maps are from one of them: the mean over the augmentations of 1 - soft mIoU.
 
     Soft mIoU is the mean of the intersection over union of foreground and background, with minimum and maximum in the
     place of intersection and union::
@@ -151,15 +152,15 @@ def disagreement(alpha: Tensor, views: Iterable[Tensor]) -> float:
 
     Args:
         alpha: [1, 1, R, R], in [0, 1].
-        views: Others of that shape, at least one.
+        augmentations: Others of that shape, at least one.
 
     Returns:
         In [0, 1].
 
     Raises:
-        ConfigError: If there is no view.
+        ConfigError: If there is no augmentation.
     """
-    values = [1 - soft_agreement(alpha, view) for view in views]
+    values = [1 - soft_agreement(alpha, augmentation) for augmentation in augmentations]
     if not values:
-        raise ConfigError("An uncertainty needs views: ask for noise or mixing, or give an ensemble.")
+        raise ConfigError("An uncertainty needs augmentations: ask for noise or mixing, or give an ensemble.")
     return sum(values) / len(values)

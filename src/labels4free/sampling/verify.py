@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.data.names import MANIFEST
 from labels4free.data.pairs.base import CARD
 from labels4free.data.pairs.formats import PAIR_FORMATS
@@ -27,7 +27,7 @@ from labels4free.files import failing_as, write_atomically
 from labels4free.sampling.calibration import CALIBRATION
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.pair import PairRenderer, single_thread
-from labels4free.sampling.published import GRIDS
+from labels4free.sampling.paper_grids import GRIDS
 from labels4free.sampling.shards import inspect_shard, shard_count, shard_range
 from labels4free.sampling.summary import CONTACT_SHEET, DROPPED_SHEET, PAGE
 
@@ -145,7 +145,7 @@ def recreate_pair(out: str | Path, index: int, layered: LayeredGenerator) -> Rec
     if not 0 <= index < manifest["num"]:
         raise ConfigError(f"{out} has the pairs 0 to {manifest['num'] - 1}, there is no number {index}.")
     for part, network in (("generator", layered.generator), ("alpha_network", layered.alpha_network)):
-        if state_hash(network) != manifest[part]["fingerprint"]:
+        if state_hash(network) != manifest[part]["state_hash"]:
             raise RunError(
                 f"{out} was made with another {part.replace('_', ' ')} than this one: its weights are others. Name the "
                 f"right one ({manifest[part].get('name') or 'the manifest does not say which'})."

@@ -58,8 +58,8 @@ class Recomposed:
     icc_profile: bytes | None = None
 
     @cached_property
-    def filled_share(self) -> float:
-        """Share of the pixels that were made up, in [0, 1]."""
+    def filled_fraction(self) -> float:
+        """Fraction of the pixels that were made up, in [0, 1]."""
         return float(self.filled.mean())
 
     def save(self, path: Path) -> None:
@@ -84,7 +84,7 @@ def keep_background(
     fill: Fill = "patches",
     margin: int | None = None,
 ) -> Recomposed:
-    """Put the foreground of an edited picture over the background of the original.
+    """Composite an edited picture's foreground over the background of the original.
 
         keep_background("older.png", "photo.jpg", segmenter=Segmenter.load()).save(Path("older_there.png"))
 
@@ -145,11 +145,11 @@ def recompose(front: Cutout, back: Cutout, *, fill: Fill = "patches", margin: in
     behind = inpaint(back.photo, hole, covered & ~hole, fill=fill)
     layers = fill_layers(front.photo, new)
     for top, bottom in strips(width, height):
-        share = new[top:bottom]
-        there = (share > 0) & ~(untouched[top:bottom] & (share < 255))
+        fraction = new[top:bottom]
+        there = (fraction > 0) & ~(untouched[top:bottom] & (fraction < 255))
         if there.any():
             colours = foreground_rows(front.photo, new, layers, top, bottom)[there].astype(np.float32)
-            part = share[there][:, None].astype(np.float32) * np.float32(1 / 255)
+            part = fraction[there][:, None].astype(np.float32) * np.float32(1 / 255)
             mixed = part * colours + (1 - part) * behind[top:bottom][there]
             behind[top:bottom][there] = to_bytes(mixed * np.float32(1 / 255))
     return Recomposed(behind, hole, tuple(notes), back.icc_profile)

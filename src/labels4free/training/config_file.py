@@ -40,7 +40,7 @@ class ConfigFile(NamedTuple):
 
 
 def read_config_file(path: str | Path) -> ConfigFile:
-    """Read a TOML file of settings: fields at the top, each section as a table, and perhaps ``recipe = "published"``.
+    """Read a TOML file of settings: fields at the top, each section as a table, and perhaps ``recipe = "paper"``.
 
     Raises:
         ConfigError: If it cannot be read, is no TOML or names no known recipe.
@@ -102,7 +102,7 @@ def run_settings(
     discriminator = any(flag.startswith("discriminator.pretrained=") for flag in flags)
     if discriminator and recipe_for(base, found) == DEFAULT_RECIPE:
         raise ConfigError(
-            "--discriminator is for presets of the published recipe, such as car-paper; the default recipe trains a "
+            "--discriminator is for presets of the paper's recipe, such as car-paper; the default recipe trains a "
             "small discriminator of its own. Leave it out, or add --preset."
         )
     config = assemble(base, found, [*flags, *settings])  # at once: a flag may only be possible together with a setting

@@ -1,8 +1,8 @@
 """Settings by name: those that the method was published with, class by class, and the default for every class.
 
-The published ones come in pairs: ``-paper`` reproduces the paper's model (four GPUs, here as many micro-batches; no
-background coverage), ``-own`` is what its authors recommend for a single GPU. They differ from the published runs in
-that they do what the code meant to do; ``--set faithful=true`` does what it did.
+The paper's come in pairs: ``-paper`` reproduces the paper's model (four GPUs, here as many micro-batches; no
+background coverage), ``-single-gpu`` is what its authors recommend for a single GPU. They differ from the original runs
+in that they do what the code meant to do; ``--set faithful=true`` does what it did.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from labels4free.errors import ConfigError
 from labels4free.training.alpha.config import TrainConfig
-from labels4free.training.alpha.published_config import (
-    OWN_DISCRIMINATOR,
-    PublishedAlphaConfig,
-    PublishedConfig,
-    PublishedDiscriminatorConfig,
-    PublishedLossConfig,
+from labels4free.training.alpha.paper_config import (
+    GENERATORS_DISCRIMINATOR,
+    PaperAlphaConfig,
+    PaperConfig,
+    PaperDiscriminatorConfig,
+    PaperLossConfig,
     SamplesConfig,
 )
 
@@ -69,7 +69,7 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _published(
+def _paper(
     steps: int,
     multiplier: float,
     *,
@@ -79,8 +79,8 @@ def _published(
     adversarial: float = 1.0,
     background: tuple[float, float] = (0.0, 0.75),
     pretrained: str | None = None,
-) -> PublishedConfig:
-    """Settings of a published run.
+) -> PaperConfig:
+    """Settings of an original run.
 
     Args:
         steps: Its iterations.
@@ -92,14 +92,14 @@ def _published(
         background: Its bg_coverage_wt and bg_coverage_value.
         pretrained: The discriminator that it began with.
     """
-    return PublishedConfig(
+    return PaperConfig(
         steps=steps,
         batch_size=2,
         accumulation=gpus,
         samples=SamplesConfig(truncation_psi=psi),
-        alpha=PublishedAlphaConfig(learning_rate=learning_rate),
-        discriminator=PublishedDiscriminatorConfig(learning_rate=learning_rate, pretrained=pretrained),
-        loss=PublishedLossConfig(
+        alpha=PaperAlphaConfig(learning_rate=learning_rate),
+        discriminator=PaperDiscriminatorConfig(learning_rate=learning_rate, pretrained=pretrained),
+        loss=PaperLossConfig(
             adversarial=adversarial,
             binarization=multiplier,
             foreground_coverage=multiplier,
@@ -112,21 +112,21 @@ def _published(
 _PAPER = "README of RameenAbdal/Labels4Free, {}, the paper's model: {}."
 _OWN = "README of RameenAbdal/Labels4Free, {}, the authors' settings for one GPU."
 _ALL = (
-    Preset("ffhq-paper", _published(1200, 1.2, gpus=4), 1024, _PAPER.format("FFHQ", "4 GPUs of 2 images")),
-    Preset("ffhq-own", _published(2000, 1.2, background=(3.0, 0.4)), 1024, _OWN.format("FFHQ")),
-    Preset("horse-paper", _published(500, 3.0, gpus=4), 256, _PAPER.format("LSUN-Horse", "4 GPUs of 2 images")),
-    Preset("horse-own", _published(2000, 3.0, background=(6.0, 0.6)), 256, _OWN.format("LSUN-Horse")),
-    Preset("cat-paper", _published(900, 3.0, gpus=4, psi=0.5), 256, _PAPER.format("LSUN-Cat", "4 GPUs of 2 images")),
-    Preset("cat-own", _published(2000, 3.0, psi=0.5, background=(4.0, 0.35)), 256, _OWN.format("LSUN-Cat")),
+    Preset("ffhq-paper", _paper(1200, 1.2, gpus=4), 1024, _PAPER.format("FFHQ", "4 GPUs of 2 images")),
+    Preset("ffhq-single-gpu", _paper(2000, 1.2, background=(3.0, 0.4)), 1024, _OWN.format("FFHQ")),
+    Preset("horse-paper", _paper(500, 3.0, gpus=4), 256, _PAPER.format("LSUN-Horse", "4 GPUs of 2 images")),
+    Preset("horse-single-gpu", _paper(2000, 3.0, background=(6.0, 0.6)), 256, _OWN.format("LSUN-Horse")),
+    Preset("cat-paper", _paper(900, 3.0, gpus=4, psi=0.5), 256, _PAPER.format("LSUN-Cat", "4 GPUs of 2 images")),
+    Preset("cat-single-gpu", _paper(2000, 3.0, psi=0.5, background=(4.0, 0.35)), 256, _OWN.format("LSUN-Cat")),
     Preset(
         "car-paper",
-        _published(50, 10.0, psi=0.3, learning_rate=2e-3, pretrained=OWN_DISCRIMINATOR),
+        _paper(50, 10.0, psi=0.3, learning_rate=2e-3, pretrained=GENERATORS_DISCRIMINATOR),
         512,
         _PAPER.format("LSUN-Car", "1 process of 2 images, begun with the generator's discriminator"),
     ),
     Preset(
-        "car-own",
-        _published(750, 20.0, psi=0.3, learning_rate=8e-4, adversarial=0.1, background=(40.0, 0.75)),
+        "car-single-gpu",
+        _paper(750, 20.0, psi=0.3, learning_rate=8e-4, adversarial=0.1, background=(40.0, 0.75)),
         512,
         _OWN.format("LSUN-Car"),
     ),

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from labels4free.errors import ConfigError
 from labels4free.training.alpha import run as alpha_run
 from labels4free.training.alpha.config import TrainConfig
-from labels4free.training.alpha.published_config import PublishedConfig
+from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.segmenter import run as segmenter_run
 from labels4free.training.segmenter.config import SegmenterConfig
 
 if TYPE_CHECKING:
     from labels4free.runs.contracts import RecipeEntry
 
-AnyConfig = TrainConfig | PublishedConfig | SegmenterConfig
+AnyConfig = TrainConfig | PaperConfig | SegmenterConfig
 """Settings of any run; ``config.recipe`` is the recipe's name."""
 
 RECIPES: dict[str, RecipeEntry] = {**alpha_run.RECIPES, **segmenter_run.RECIPES}

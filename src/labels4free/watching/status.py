@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 _CHUNK = re.compile(r"samples_(\d+)\.safetensors")
-_BANK = "bank"
+_CACHE = "cache"
 _WINDOW = 120.0  # seconds over which the speed is taken
 _SHORTEST = 0.5  # seconds between two looks that say something about it
 _SILENT = 120.0  # seconds without a sign after which a run counts as silent, or ...
 _SILENT_STEPS = 20.0  # ... the time of so many steps, if that is longer, or ...
-_SILENT_UNKNOWN = 900.0  # ... this where nobody knows how long a step takes: a chunk of the bank can take minutes
+_SILENT_UNKNOWN = 900.0  # ... this where nobody knows how long a step takes: a chunk of the cache can take minutes
 
 
 class State(StrEnum):
@@ -87,16 +87,17 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What one look at a run's folder shows.
+    """The status of a training run, from one look at its folder.
 
     Attributes:
         path: The folder.
-        generator: Zoo name or file of its generator, or the beginning of its fingerprint.
+        generator: Zoo name or file of its generator, or the beginning of its state hash.
         recipe: Name of its recipe.
         state: What it does.
         reason: Why it is lost or thought to have stopped; None otherwise.
         progress: Where it is.
-        rendered: Samples of the bank that are rendered, of how many; None where there is no bank, or nothing to render.
+        rendered: Samples of the cache that are rendered, of how many; None where there is no cache, or nothing to
+            render.
         speed: Steps a second; None where that cannot be told.
         seconds_left: To the end, at that speed; None where that cannot be told, or nothing is left.
         checked: Step of the alpha network at the last check; None if there was none.
@@ -173,7 +174,7 @@ class RunWatcher:
         try:
             self.config = own_settings(self.run, RECIPES)
             source = stored["source"] if "source" in stored else stored["generator"]
-            self.generator = str(source["name"] or source["fingerprint"][:12])
+            self.generator = str(source["name"] or source["state_hash"][:12])
         except (ConfigError, KeyError, TypeError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise RunError(
@@ -197,7 +198,7 @@ class RunWatcher:
         for entry in self._tail.entries():
             self._take(entry)
         progress = self._progress()
-        files = _Files(self.run, RECIPES[self.recipe].product.file, self.settings.get(_BANK))
+        files = _Files(self.run, RECIPES[self.recipe].product.file, self.settings.get(_CACHE))
         speed = self._speed(files, progress)
         quiet = max(0.0, min(files.quiet, time.monotonic() - self._grew))
         state, reason = self._state(files, progress, speed, quiet)
@@ -296,7 +297,7 @@ class RunWatcher:
 class _Files:
     """The files of a run and their times, at one moment."""
 
-    def __init__(self, run: RunDir, product: str, bank: Mapping[str, Any] | None) -> None:
+    def __init__(self, run: RunDir, product: str, cache: Mapping[str, Any] | None) -> None:
         self.now = time.time()
         places = {"picture": run.picture_files(), "checkpoint": run.checkpoint_files()}
         self.places = {kind: {path: place for place, path in found} for kind, found in places.items()}
@@ -307,15 +308,15 @@ class _Files:
         self.rendering = False
         signs = [self.logged, _time_of(run.path / "config.json")]
         signs += [written for files in self.found.values() for written in files.values()]
-        if bank:
-            chunks = _files(Path(bank["folder"] or run.path / _BANK), _CHUNK)
+        if cache:
+            chunks = _files(Path(cache["folder"] or run.path / _CACHE), _CHUNK)
             signs += chunks.values()
             starts = sorted(int(path.stem.rpartition("_")[2]) for path in chunks)
             width = min((b - a for a, b in pairwise(starts)), default=0)
-            self.rendered = (min(bank["size"], width * len(starts)), bank["size"])
-            # A run that goes on after its bank was deleted has a log, too, and renders all the same.
+            self.rendered = (min(cache["size"], width * len(starts)), cache["size"])
+            # A run that goes on after its cache was deleted has a log, too, and renders all the same.
             newer = max(chunks.values(), default=0.0) > self.logged
-            self.rendering = self.rendered[0] < bank["size"] and (newer or not self.logged)
+            self.rendering = self.rendered[0] < cache["size"] and (newer or not self.logged)
         self.quiet = self.now - max(signs)
 
     def newest(self) -> dict[str, FileNote]:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 CHECK = "check_"
 """Beginning of the names of the monitor's numbers in the log."""
 
-_HEALTHY = {"coverage": 0.5, "contrast": 0.5, "polarity": 0.5, "swap_gain": 1.0}
-_MARGINS = {"coverage": (-0.07, 0.07), "contrast": (-0.05,)}
-_UNIFORM = 0.01  # deviation of coverage between images below which one mask may serve all
+_HEALTHY = {"foreground_ratio": 0.5, "contrast": 0.5, "center_bias": 0.5, "swap_gain": 1.0}
+_MARGINS = {"foreground_ratio": (-0.07, 0.07), "contrast": (-0.05,)}
+_UNIFORM = 0.01  # deviation of foreground ratio between images below which one mask may serve all
 _FEW_VALUES_BINARY = 0.8
 _UNSTEADY = 0.8
-_FALLEN = 0.8  # share of its best value below which a number has fallen
+_FALLEN = 0.8  # fraction of its best value below which a number has fallen
 _WON = 0.98
 _RECENT = 32  # newest values whose mean is shown of what every step logs
 
@@ -43,7 +43,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """A number of the log.
+    """A metric of the training log, with a verdict.
 
     Attributes:
         name: As the log has it, without :data:`CHECK`.
@@ -64,13 +64,13 @@ class Bounds(NamedTuple):
     """What a run's settings ask of its masks.
 
     Attributes:
-        min_coverage: Mean alpha below which training pushes up; None if it does not.
-        max_coverage: Mean alpha above which training pushes down; None if it does not.
+        min_foreground_ratio: Mean alpha below which training pushes up; None if it does not.
+        max_foreground_ratio: Mean alpha above which training pushes down; None if it does not.
         settled: Whether the run is past its grace, so that numbers that rise slowly should have risen.
     """
 
-    min_coverage: float | None = None
-    max_coverage: float | None = None
+    min_foreground_ratio: float | None = None
+    max_foreground_ratio: float | None = None
     settled: bool = True
 
 
@@ -129,7 +129,7 @@ def judge_checks(series: Mapping[str, Series], bounds: Bounds) -> tuple[Judged, 
 
 
 def judge_steps(series: Mapping[str, Series]) -> tuple[Judged, ...]:
-    """Judge what every step logs: losses, accuracy, coverage of the batch and whatever else there is.
+    """Judge what every step logs: losses, accuracy, foreground ratio of the batch and whatever else there is.
 
     Args:
         series: As for :func:`judge_checks`, which takes the others.
@@ -158,7 +158,7 @@ def _wrong(name: str, values: Mapping[str, float]) -> bool:
         return False
     if find_problem(**{**_HEALTHY, name: values[name]}):
         return True
-    pair = {other: values.get(other, _HEALTHY[other]) for other in ("polarity", "swap_gain")}
+    pair = {other: values.get(other, _HEALTHY[other]) for other in ("center_bias", "swap_gain")}
     return name in pair and bool(find_problem(**{**_HEALTHY, **pair})) and values[name] < 0
 
 
@@ -187,15 +187,15 @@ def _large(one: Series, _: Bounds) -> str:
     return f"large; the best was {one.best:.3f}, step {one.best_step}"
 
 
-def _coverage(one: Series, bounds: Bounds) -> Verdict:
-    low, high = bounds.min_coverage, bounds.max_coverage
+def _foreground_ratio(one: Series, bounds: Bounds) -> Verdict:
+    low, high = bounds.min_foreground_ratio, bounds.max_foreground_ratio
     if (low is not None and one.last < low) or (high is not None and one.last > high):
         return Verdict.DOUBTFUL
-    return _near_a_problem("coverage")(one, bounds)
+    return _near_a_problem("foreground_ratio")(one, bounds)
 
 
-def _coverage_expected(_: Series, bounds: Bounds) -> str:
-    low, high = bounds.min_coverage, bounds.max_coverage
+def _foreground_ratio_expected(_: Series, bounds: Bounds) -> str:
+    low, high = bounds.min_foreground_ratio, bounds.max_foreground_ratio
     if low is not None and high is not None:
         return f"{low:.2f} to {high:.2f} of the picture"
     if low is not None:
@@ -228,18 +228,18 @@ _CHECKS: dict[str, _Meaning] = {
     "teacher_miou": _means("near 1: finds what the pairs' masks show", _STEADY),
     "augmented_miou": _means("near 1: on changed pictures, too", _STEADY),
     "teacher_error": _means("near 0: alpha is matched", _open),
-    "agreement_views": _means("near 1: light does not move it", _STEADY),
+    "agreement_tta": _means("near 1: light does not move it", _STEADY),
     "agreement_photos": _means("near 1: sure of photos", _STEADY),
-    "separation": _Meaning(_large, _not_fallen),
+    "inpainting_error": _Meaning(_large, _not_fallen),
     "agreement_mixing": _means("near 1: fine styles do not move it", _STEADY),
     "agreement_noise": _means("near 1: noise does not move it", _STEADY),
-    "coverage": _Meaning(_coverage_expected, _coverage),
-    "coverage_sd": _means("above 0: masks differ by image", _at_least(_UNIFORM)),
-    "coverage_min": _means("of the image that has least", _open),
-    "coverage_max": _means("of the image that has most", _open),
-    "binarity": _means("near 1: alpha is 0 or 1", _at_least(_FEW_VALUES_BINARY, once_settled=True)),
+    "foreground_ratio": _Meaning(_foreground_ratio_expected, _foreground_ratio),
+    "foreground_ratio_sd": _means("above 0: masks differ by image", _at_least(_UNIFORM)),
+    "foreground_ratio_min": _means("of the image that has least", _open),
+    "foreground_ratio_max": _means("of the image that has most", _open),
+    "sharpness": _means("near 1: alpha is 0 or 1", _at_least(_FEW_VALUES_BINARY, once_settled=True)),
     "contrast": _means("well above 0: alpha varies", _near_a_problem("contrast")),
-    "polarity": _means("above 0: objects in the middle", _at_least(0)),
+    "center_bias": _means("above 0: objects in the middle", _at_least(0)),
     "swap_gain": _means("above 0: swapped is less real", _at_least(0)),
 }
 
@@ -247,7 +247,7 @@ _STEPS: dict[str, str] = {
     "accuracy": "0.5: D guesses, 1: always right",
     "loss_discriminator": "1.39: D guesses, 0: always sure",
     "loss_adversarial": "falls as composites look real",
-    "coverage": "mean alpha of the batch",
+    "foreground_ratio": "mean alpha of the batch",
     "binarization": "falls to 0 as alpha turns 0 or 1",
     "loss_foreground_coverage": "0 unless masks are too small",
     "loss_background_coverage": "0 unless masks are too large",
@@ -258,5 +258,5 @@ _STEPS: dict[str, str] = {
     "loss_cross_entropy": "falls as masks are matched",
     "loss_iou": "0: the masks are matched",
     "loss_absolute": "0: the alphas are matched",
-    "photo_share": "of the batch, photos with reliable masks",
+    "photo_fraction": "of the batch, photos with reliable masks",
 }

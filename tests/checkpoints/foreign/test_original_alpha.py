@@ -12,7 +12,7 @@ from tests.checkpoints.refusals import says
 from torch.nn import functional as F
 
 from labels4free.checkpoints.foreign import formats as foreign
-from labels4free.checkpoints.foreign.original_alpha import alpha_network_from_original, published_keys
+from labels4free.checkpoints.foreign.original_alpha import alpha_network_from_original, original_keys
 from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
@@ -57,7 +57,7 @@ def original_state(layout="repro", channels=CHANNELS[256]) -> dict[str, torch.Te
     """A state dict as the original writes it, every tensor different."""
     rng = torch.Generator().manual_seed(0)
     state = {}
-    for name, key in published_keys(layout).items():
+    for name, key in original_keys(layout).items():
         part, *_, kind = name.split(".")
         k = int(name.split(".")[1]) if part != "head" else 0
         c_out, c_in = {"merges": (6, 12), "head": (1, 6)}.get(part, (3, channels[k]))
@@ -104,14 +104,14 @@ class TestConverter(ConverterContract):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_names(layout):
-    assert published_keys(layout).items() >= NAMES[layout].items()
+    assert original_keys(layout).items() >= NAMES[layout].items()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("resolutions", range(1, 7))
 def test_every_tensor_has_one_name(layout, resolutions):
     specs = [FeatureSpec(f"b{8 << k}.conv{i}", 1, 8 << k) for k in range(resolutions) for i in (0, 1)]
-    names = published_keys(layout, resolutions)
+    names = original_keys(layout, resolutions)
     assert names.keys() == PaperNetwork(specs, 4 << resolutions).state_dict().keys()
     assert len(set(names.values())) == len(names)
 
@@ -242,8 +242,8 @@ def test_every_tensor_finds_its_place(layout, prefix, entry):
     named = {prefix + key: value for key, value in state.items()}
     network = alpha_network_from_original({entry: named, "g": {}, "ada_aug_p": 0.0} if entry else named, "f").network
     filled = network.state_dict()
-    assert filled.keys() == published_keys(layout).keys()
-    for ours, theirs in published_keys(layout).items():
+    assert filled.keys() == original_keys(layout).keys()
+    for ours, theirs in original_keys(layout).items():
         assert torch.equal(filled[ours], state[theirs])
         assert filled[ours].data_ptr() != state[theirs].data_ptr()
 

@@ -143,7 +143,7 @@ def test_a_coco_file_beside_its_images(tmp_path):
     (one,) = open_pairs(tmp_path / "val.json")
     assert one.pictures["mask"].tolist() == [[0, 0, 0], [255, 0, 255]]
     assert one.pictures["image"].shape == (2, 3, 3)
-    assert one.record.coverage == round(2 / 6, 6)
+    assert one.record.foreground_ratio == round(2 / 6, 6)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_metadata_of_others(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     pairs = open_pairs(tmp_path)
     (one,) = pairs
-    assert one.record.coverage == pair(0).record.coverage
+    assert one.record.foreground_ratio == pair(0).record.foreground_ratio
     assert "names no mask inside the folder for images/00001" in pairs.skipped["images/00001"]
     (tmp_path / "metadata.jsonl").write_text('{"text": "x"}\n')
     with pytest.raises(DataError, match="names no image: every line needs a file_name"):

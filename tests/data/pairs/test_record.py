@@ -23,18 +23,20 @@ def _alpha(bits: int = 8) -> np.ndarray:
 def test_measurements_by_hand(bits: int) -> None:
     alpha = _alpha(bits)
     mask = np.where(alpha > alpha.max() // 2, np.uint8(255), np.uint8(0))
-    assert measure(7, alpha, mask, truncation_psi=0.5, label=3, uncertainty=0.1234567, realism=-2.0) == PairRecord(
+    assert measure(
+        7, alpha, mask, truncation_psi=0.5, label=3, uncertainty=0.1234567, discriminator_score=-2.0
+    ) == PairRecord(
         index=7,
-        coverage=64 / 256,
+        foreground_ratio=64 / 256,
         alpha_mean=round((64 + 8 * 0.2) / 256, 6),
-        binarity=round(1 - 2 * 8 * 0.2 / 256, 6),
-        polarity=round(1 - 8 * 0.2 / (256 - 12 * 12), 6),
+        sharpness=round(1 - 2 * 8 * 0.2 / 256, 6),
+        center_bias=round(1 - 8 * 0.2 / (256 - 12 * 12), 6),
         components=1,
-        largest_share=1.0,
+        largest_component_fraction=1.0,
         truncation_psi=0.5,
         label=3,
         uncertainty=0.123457,
-        realism=-2.0,
+        discriminator_score=-2.0,
     )
 
 
@@ -42,12 +44,17 @@ def test_extremes() -> None:
     frame = np.full((32, 32), 255, dtype=np.uint8)
     frame[4:28, 4:28] = 0
     record = measure(0, frame, frame)
-    assert (record.polarity, record.binarity, record.coverage) == (-1.0, 1.0, round(1 - 24 * 24 / 1024, 6))
+    assert (record.center_bias, record.sharpness, record.foreground_ratio) == (-1.0, 1.0, round(1 - 24 * 24 / 1024, 6))
     undecided = np.full((32, 32), 128, dtype=np.uint8)
     record = measure(0, undecided, np.zeros_like(frame))
-    assert (record.polarity, record.coverage, record.components, record.largest_share) == (0.0, 0.0, 0, 0.0)
-    assert record.binarity < 0.005
-    assert measure(0, frame[:1, :1], frame[:1, :1]).polarity == 0.0  # there is no border
+    assert (record.center_bias, record.foreground_ratio, record.components, record.largest_component_fraction) == (
+        0.0,
+        0.0,
+        0,
+        0.0,
+    )
+    assert record.sharpness < 0.005
+    assert measure(0, frame[:1, :1], frame[:1, :1]).center_bias == 0.0  # there is no border
 
 
 def test_components_and_the_share_of_the_largest() -> None:
@@ -58,7 +65,7 @@ def test_components_and_the_share_of_the_largest() -> None:
     mask[60, 60] = mask[0, 63] = 255  # specks, below a thousandth
     record = measure(0, mask, mask)
     assert record.components == 3
-    assert record.largest_share == round(100 / 222, 6)
+    assert record.largest_component_fraction == round(100 / 222, 6)
     assert component_sizes(mask > 0).tolist() == [1, 100, 100, 20, 1]
 
 
@@ -102,8 +109,8 @@ def test_a_spiral_is_one_component() -> None:
 
 
 @given(st.floats(0, 1), st.none() | st.integers(0, 9), st.none() | st.floats(0, 1))
-def test_records_survive_json(coverage: float, label: int | None, uncertainty: float | None) -> None:
-    record = PairRecord(3, coverage, 0.5, 0.9, 0.1, 2, 0.75, 0.7, label, uncertainty)
+def test_records_survive_json(foreground_ratio: float, label: int | None, uncertainty: float | None) -> None:
+    record = PairRecord(3, foreground_ratio, 0.5, 0.9, 0.1, 2, 0.75, 0.7, label, uncertainty)
     values = record.to_json()
     assert PairRecord.from_json(values) == record
     assert ("label" in values) == (label is not None)
@@ -111,7 +118,7 @@ def test_records_survive_json(coverage: float, label: int | None, uncertainty: f
 
 @pytest.mark.parametrize(
     "change",
-    [{"index": "3"}, {"index": 3.0}, {"coverage": True}, {"unknown": 1}, {"polarity": None}],
+    [{"index": "3"}, {"index": 3.0}, {"foreground_ratio": True}, {"unknown": 1}, {"center_bias": None}],
 )
 def test_what_is_no_record(change: dict[str, object]) -> None:
     values = PairRecord(3, 0.1, 0.5, 0.9, 0.1, 2, 0.75, 0.7).to_json()

@@ -67,7 +67,7 @@ def test_shards_of_others(tmp_path):
     pairs = open_pairs(tmp_path)
     assert pairs.parts == ("image", "mask")
     assert [(one.record.index, int(one.pictures["image"].max())) for one in pairs] == [(0, 0), (1, 1), (2, 2)]
-    assert pairs[1].record.coverage == 0.25
+    assert pairs[1].record.foreground_ratio == 0.25
     assert pairs.skipped == {"x.tar/a/3": f"There is no mask of x.tar/a/3 in {tmp_path}."}
 
 

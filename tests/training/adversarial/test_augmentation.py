@@ -123,8 +123,8 @@ def test_mirroring_and_quarter_turns(size):
         out = only(name)(images, seeded(0))
         matches = torch.stack([(out == x).flatten(1).all(1) for x in candidates])
         assert (matches.sum(0) == 1).all()
-        share = torch.full((len(candidates),), 1 / len(candidates))
-        torch.testing.assert_close(matches.float().mean(1), share, rtol=0, atol=0.04)
+        fraction = torch.full((len(candidates),), 1 / len(candidates))
+        torch.testing.assert_close(matches.float().mean(1), fraction, rtol=0, atol=0.04)
 
 
 def test_whole_pixel_shifts():
@@ -133,9 +133,9 @@ def test_whole_pixel_shifts():
     candidates = [(dx, dy) for dx in range(-2, 3) for dy in range(-2, 3)]
     matches = torch.stack([(out == shifted(images, *c)).flatten(1).all(1) for c in candidates])
     assert (matches.sum(0) == 1).all()
-    share = matches.float().mean(1).view(5, 5)
+    fraction = matches.float().mean(1).view(5, 5)
     expected = torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125]).expand(2, 5)
-    torch.testing.assert_close(torch.stack([share.sum(0), share.sum(1)]), expected, rtol=0, atol=0.06)
+    torch.testing.assert_close(torch.stack([fraction.sum(0), fraction.sum(1)]), expected, rtol=0, atol=0.06)
 
 
 @pytest.mark.parametrize("quarter", range(4))
@@ -168,8 +168,8 @@ def test_rotation_by_any_angle():
     maps = measured(only("rotate")(positions(2000, 32), seeded(0)))
     torch.testing.assert_close(maps[..., :2] @ maps[..., :2].mT, torch.eye(2).expand(2000, 2, 2), rtol=0, atol=1e-3)
     assert maps[..., 2].abs().max() < 1e-4
-    share = torch.histc(torch.atan2(maps[:, 0, 1], maps[:, 0, 0]) / math.pi, 8, -1, 1) / 2000
-    torch.testing.assert_close(share, torch.full((8,), 0.125), rtol=0, atol=0.03)
+    fraction = torch.histc(torch.atan2(maps[:, 0, 1], maps[:, 0, 0]) / math.pi, 8, -1, 1) / 2000
+    torch.testing.assert_close(fraction, torch.full((8,), 0.125), rtol=0, atol=0.03)
     stretched = measured(only("stretch", "rotate")(positions(500, 32), seeded(0)))
     oblique = stretched[..., :2] @ stretched[..., :2].mT  # rotation alone would leave the identity
     assert oblique[:, 0, 1].abs().median() > 0.1
@@ -234,8 +234,8 @@ def test_luma_is_flipped_in_half_of_the_cases_and_hue_turned_by_any_angle():
     torch.testing.assert_close(grey(turned), grey(red))
     torch.testing.assert_close(turned.norm(dim=1), red.norm(dim=1))
     r, g, b = turned.flatten(1).T
-    share = torch.histc(torch.atan2(math.sqrt(3) * (g - b), 2 * r - g - b), 8, -math.pi, math.pi) / 4000
-    torch.testing.assert_close(share, torch.full((8,), 0.125), rtol=0, atol=0.03)
+    fraction = torch.histc(torch.atan2(math.sqrt(3) * (g - b), 2 * r - g - b), 8, -math.pi, math.pi) / 4000
+    torch.testing.assert_close(fraction, torch.full((8,), 0.125), rtol=0, atol=0.03)
 
 
 def test_gradients_of_the_whole_of_it():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.tiny import tiny_stylegan2
-from tests.tiny_published import CHANNELS, published_trainer
+from tests.tiny_paper import CHANNELS, paper_trainer
 from tests.tiny_run import tiny_config
 
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.runs.run_dir import state_digest
-from labels4free.training.alpha.bank import build_bank
+from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
 
 ADAPTIVE = {"mode": "adaptive", "target": -0.9, "length": 200, "interval": 1}  # rises at once
@@ -22,25 +22,25 @@ BRIGHTER = {  # or darker, every image, and nothing else
 
 
 @pytest.fixture(scope="module")
-def bank(tiny_generator, tmp_path_factory):
+def cache(tiny_generator, tmp_path_factory):
     levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
-    return build_bank(tiny_generator, levels, tiny_config(), tmp_path_factory.mktemp("bank"))[0]
+    return build_cache(tiny_generator, levels, tiny_config(), tmp_path_factory.mktemp("cache"))[0]
 
 
-@pytest.fixture(params=["replay", "published"])
-def make(request, bank, tiny_generator):
+@pytest.fixture(params=["replay", "paper"])
+def make(request, cache, tiny_generator):
     """Start a trainer of either recipe with these settings of augmentation."""
 
     def replay(**augmentation):
         config = tiny_config(augmentation=augmentation)
-        network = MergeNetwork(bank.projection.specs(tiny_generator.feature_specs), 64, width=config.alpha.width)
-        return AlphaTrainer(bank, network, config)
+        network = MergeNetwork(cache.projection.specs(tiny_generator.feature_specs), 64, width=config.alpha.width)
+        return AlphaTrainer(cache, network, config)
 
-    def published(**augmentation):
-        return published_trainer(tiny_stylegan2(channels=CHANNELS), accumulation=2, augmentation=augmentation)
+    def paper(**augmentation):
+        return paper_trainer(tiny_stylegan2(channels=CHANNELS), accumulation=2, augmentation=augmentation)
 
     def make(**augmentation):
-        trainer = {"replay": replay, "published": published}[request.param](**augmentation)
+        trainer = {"replay": replay, "paper": paper}[request.param](**augmentation)
         torch.nn.init.constant_(trainer.discriminator.final_linear[1].bias, 10)  # finds everything real: it overfits
         return trainer
 

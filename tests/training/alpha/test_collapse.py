@@ -15,7 +15,13 @@ LOSING = tiny_config(
     checkpoint_interval=1000,
     picture_interval=1000,
     # Masks are pushed to be hard at once, and hardly anything keeps them from covering all of every image.
-    loss={"coverage": 0.2, "binarization": 3.0, "binarization_steps": 1, "separation": 0.0, "final_separation": 0.0},
+    loss={
+        "coverage": 0.2,
+        "binarization": 3.0,
+        "binarization_steps": 1,
+        "inpainting_error": 0.0,
+        "final_inpainting_error": 0.0,
+    },
     alpha={"learning_rate": 0.02},
     monitor={"interval": 20, "grace_steps": 20, "max_restarts": 6},
 )

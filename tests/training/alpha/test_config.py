@@ -8,7 +8,7 @@ import pytest
 from labels4free.errors import ConfigError
 from labels4free.settings import build, change
 from labels4free.training.alpha.config import (
-    BankConfig,
+    CacheConfig,
     LossConfig,
     MonitorConfig,
     TrainConfig,
@@ -34,7 +34,7 @@ def test_json_round_trip():
         steps=7,
         seed=-3,
         data="/faces",
-        bank=BankConfig(size=100, min_truncation_psi=0.25),
+        cache=CacheConfig(size=100, min_truncation_psi=0.25),
         loss=LossConfig(coverage=0.0),
     )
     text = json.dumps(config.to_json(), allow_nan=False)
@@ -44,7 +44,7 @@ def test_json_round_trip():
 
 def test_missing_fields_keep_their_defaults():
     assert build(TrainConfig, {}) == TrainConfig()
-    assert build(TrainConfig, {"bank": {"size": 99}}) == TrainConfig(bank=BankConfig(size=99))
+    assert build(TrainConfig, {"cache": {"size": 99}}) == TrainConfig(cache=CacheConfig(size=99))
 
 
 def test_a_whole_number_serves_as_a_fraction():
@@ -57,8 +57,8 @@ def test_a_whole_number_serves_as_a_fraction():
     ("values", "sentence"),
     [
         ({"stesp": 3}, r"Unknown setting 'stesp'; the valid names there are steps, batch_size, .*monitor\."),
-        ({"bank": {"sice": 3}}, r"Unknown setting 'bank\.sice'; the valid names there are size, min_truncation_psi"),
-        ({"bank": 3}, r"bank must be a table of fields, got 3\."),
+        ({"cache": {"sice": 3}}, r"Unknown setting 'cache\.sice'; the valid names there are size, min_truncation_psi"),
+        ({"cache": 3}, r"cache must be a table of fields, got 3\."),
         ({"steps": {"a": 1}}, r"steps must be int, got \{'a': 1\}\."),
         ({"steps": 3.0}, r"steps must be int, got 3\.0\."),
         ({"steps": True}, r"steps must be int, got True\."),
@@ -86,13 +86,13 @@ def test_json_that_is_no_table(values):
 
 def test_settings_change_single_fields():
     base = TrainConfig(seed=5)
-    settings = ["steps=12", "loss.coverage=0.5", " bank.size = 40 ", "background.same_latent=TRUE"]
+    settings = ["steps=12", "loss.coverage=0.5", " cache.size = 40 ", "background.same_latent=TRUE"]
     changed = change(base, settings=[*settings, "loss.binarization=2"])
-    assert (changed.steps, changed.seed, changed.loss.coverage, changed.bank.size) == (12, 5, 0.5, 40)
+    assert (changed.steps, changed.seed, changed.loss.coverage, changed.cache.size) == (12, 5, 0.5, 40)
     assert changed.background.same_latent is True
     assert changed.loss.binarization == 2.0
     assert base == TrainConfig(seed=5)
-    rest = dataclasses.replace(changed, steps=base.steps, loss=base.loss, bank=base.bank, background=base.background)
+    rest = dataclasses.replace(changed, steps=base.steps, loss=base.loss, cache=base.cache, background=base.background)
     assert rest == base
 
 
@@ -173,28 +173,32 @@ def test_a_section_instead_of_one_of_its_fields(section):
 
 BOUNDS = {
     **dict.fromkeys(["steps", "batch_size", "members", "checkpoint_interval", "picture_interval"], (1, None)),
-    "bank.size": (8, None),
-    "bank.calibration_samples": (1, None),
+    "cache.size": (8, None),
+    "cache.calibration_samples": (1, None),
     "alpha.width": (1, None),
     "alpha.ema_half_life": (0, None),
     **dict.fromkeys([f"discriminator.{n}" for n in ("channel_max", "steps_per_alpha_step", "r1_interval")], (1, None)),
     "discriminator.warmup_steps": (0, None),
     "discriminator.r1_gamma": (0, None),
-    "discriminator.random_mask_share": (0, 1),
-    "discriminator.perturbed_mask_share": (0, 1),
-    **dict.fromkeys(["loss.binarization", "loss.coverage", "loss.separation", "loss.final_separation"], (0, None)),
+    "discriminator.random_mask_fraction": (0, 1),
+    "discriminator.perturbed_mask_fraction": (0, 1),
+    **dict.fromkeys(
+        ["loss.binarization", "loss.coverage", "loss.inpainting_error", "loss.final_inpainting_error"], (0, None)
+    ),
     "loss.binarization_steps": (1, None),
     "loss.min_image_coverage": (0, 1),
     "background.blur": (1, None),
     "background.jitter": (0, None),
-    "background.filled_share": (0, 1),
+    "background.filled_fraction": (0, 1),
     "monitor.interval": (1, None),
     "monitor.samples": (1, None),
     "monitor.grace_steps": (0, None),
-    **dict.fromkeys([f"monitor.{n}" for n in ("max_restarts", "noise_views", "mixing_views", "patience")], (0, None)),
+    **dict.fromkeys(
+        [f"monitor.{n}" for n in ("max_restarts", "noise_samples", "mixing_samples", "patience")], (0, None)
+    ),
     "monitor.margin": (0, 1),
 }
-ROOMY = TrainConfig(bank=BankConfig(size=8), monitor=MonitorConfig(samples=1))
+ROOMY = TrainConfig(cache=CacheConfig(size=8), monitor=MonitorConfig(samples=1))
 
 
 @pytest.mark.parametrize(("path", "bounds"), BOUNDS.items())
@@ -222,8 +226,8 @@ def test_a_learning_rate_is_above_0(path):
 def test_bounds_of_the_truncation(low_high):
     low, high = low_high
     with pytest.raises(ConfigError, match=rf"must satisfy 0 <= min <= max <= 2, got {low} and {high}\."):
-        BankConfig(min_truncation_psi=low, max_truncation_psi=high)
-    assert BankConfig(min_truncation_psi=0.7, max_truncation_psi=0.7).min_truncation_psi == 0.7
+        CacheConfig(min_truncation_psi=low, max_truncation_psi=high)
+    assert CacheConfig(min_truncation_psi=0.7, max_truncation_psi=0.7).min_truncation_psi == 0.7
 
 
 def test_the_two_coverages_leave_room_between_them():
@@ -258,14 +262,14 @@ def test_sections_that_do_not_fit_each_other():
         change(TrainConfig(), settings=["resolution=16", "background.blur=17"])
     with pytest.raises(ConfigError, match=r"channel_base must be at least the training resolution 64, got 63\."):
         change(TrainConfig(), settings=["resolution=64", "discriminator.channel_base=63"])
-    with pytest.raises(ConfigError, match=r"bank\.size must exceed monitor\.samples, .*, got 16 and 16\."):
-        change(TrainConfig(), settings=["bank.size=16", "monitor.samples=16"])
-    change(TrainConfig(), settings=["bank.size=17", "monitor.samples=16"])
+    with pytest.raises(ConfigError, match=r"cache\.size must exceed monitor\.samples, .*, got 16 and 16\."):
+        change(TrainConfig(), settings=["cache.size=16", "monitor.samples=16"])
+    change(TrainConfig(), settings=["cache.size=17", "monitor.samples=16"])
 
 
 def test_settings_can_change_together_what_could_not_be_changed_alone():
-    changed = change(TrainConfig(), settings=["bank.size=8", "monitor.samples=4"])
-    assert (changed.bank.size, changed.monitor.samples) == (8, 4)
+    changed = change(TrainConfig(), settings=["cache.size=8", "monitor.samples=4"])
+    assert (changed.cache.size, changed.monitor.samples) == (8, 4)
 
 
 # A time budget
@@ -279,14 +283,14 @@ def test_less_time_gives_fewer_samples_and_steps_but_never_too_few():
     default = TrainConfig()
     for seconds in (0.05, 0.4, 3.0):
         configs = [config_for_minutes(minutes, seconds) for minutes in (0.01, 1, 3, 6, 12, 100)]
-        sizes, steps = [c.bank.size for c in configs], [c.steps for c in configs]
+        sizes, steps = [c.cache.size for c in configs], [c.steps for c in configs]
         assert sizes == sorted(sizes)
-        assert 0 < sizes[0] <= sizes[-1] <= default.bank.size
+        assert 0 < sizes[0] <= sizes[-1] <= default.cache.size
         assert 0 < min(steps) <= max(steps) <= default.steps
         for config in configs:
-            same = dataclasses.replace(config, steps=default.steps, members=default.members, bank=default.bank)
+            same = dataclasses.replace(config, steps=default.steps, members=default.members, cache=default.cache)
             assert same == default
-    assert config_for_minutes(0.01, 3.0).bank.size < default.bank.size
+    assert config_for_minutes(0.01, 3.0).cache.size < default.cache.size
     assert config_for_minutes(0.01, 3.0).steps < default.steps
 
 
@@ -295,8 +299,8 @@ def test_several_members_come_when_there_is_time_for_all_else():
     members = [config.members for config in configs]
     assert members == sorted(members)
     assert {1, TrainConfig().members} == set(members)
-    whole = (TrainConfig().bank, TrainConfig().steps)
-    assert all((config.bank, config.steps) == whole for config in configs if config.members > 1)
+    whole = (TrainConfig().cache, TrainConfig().steps)
+    assert all((config.cache, config.steps) == whole for config in configs if config.members > 1)
 
 
 # Attempts and members
@@ -334,9 +338,10 @@ def test_members_differ_by_their_seed_alone():
 
 
 def test_what_is_rendered_again():
-    assert MonitorConfig().views == {"noise": 16, "mixing": 16}
-    assert MonitorConfig(samples=5, noise_views=3).views == {"noise": 3, "mixing": 5}  # never more than are checked
-    assert MonitorConfig(noise_views=0, mixing_views=0).views == {}
+    assert MonitorConfig().augmented_samples == {"noise": 16, "mixing": 16}
+    # never more than are checked
+    assert MonitorConfig(samples=5, noise_samples=3).augmented_samples == {"noise": 3, "mixing": 5}
+    assert MonitorConfig(noise_samples=0, mixing_samples=0).augmented_samples == {}
 
 
 def test_which_network_is_kept():

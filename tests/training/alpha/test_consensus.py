@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.training.alpha.bank import ReplayBank
-from labels4free.training.alpha.config import AlphaConfig, BankConfig, MonitorConfig, TrainConfig
-from labels4free.training.alpha.consensus import distil, find_consensus, sharpened_mean
+from labels4free.training.alpha.config import AlphaConfig, CacheConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.consensus import distill, find_consensus, sharpened_mean
+from labels4free.training.alpha.feature_cache import FeatureCache
 from labels4free.training.alpha.projection import Projection
 from labels4free.types import FeatureSpec
 
@@ -27,17 +27,17 @@ def networks(count: int) -> list[MergeNetwork]:
     return out
 
 
-def bank(samples: int = 40) -> ReplayBank:
+def cache(samples: int = 40) -> FeatureCache:
     rng = torch.Generator().manual_seed(0)
     levels = [torch.randn(samples, channels, size, size, generator=rng) for channels, size in ((5, 4), (5, 8), (4, 16))]
     images = torch.zeros(samples, 3, 16, 16)
-    return ReplayBank(images, images, levels, Projection([], []))
+    return FeatureCache(images, images, levels, Projection([], []))
 
 
 CONFIG = TrainConfig(
     resolution=16,
     consensus_steps=150,
-    bank=BankConfig(size=40),
+    cache=CacheConfig(size=40),
     alpha=AlphaConfig(learning_rate=5e-3),
     monitor=MonitorConfig(samples=8),
 )
@@ -45,7 +45,7 @@ CONFIG = TrainConfig(
 
 def error(network: MergeNetwork, members: list[MergeNetwork], indices: torch.Tensor) -> float:
     """Mean distance of a network's alpha from the sharpened mean alpha of the members."""
-    levels = bank().take(indices).levels
+    levels = cache().take(indices).levels
     with torch.no_grad():
         mean = sharpened_mean([member.merge(levels).sigmoid() for member in members])
         return float((network.merge(levels).sigmoid() - mean).abs().mean())
@@ -61,23 +61,23 @@ def test_the_mean_is_sharpened_about_one_half():
 
 def test_the_student_comes_close_to_the_mean_also_where_it_has_not_learned():
     members = networks(3)
-    student = distil(members, bank(), CONFIG)
+    student = distill(members, cache(), CONFIG)
     for indices in (torch.arange(32), torch.arange(32, 40)):
         alone = min(error(member, members, indices) for member in members)
         assert error(student, members, indices) < 0.5 * alone
 
 
 def test_the_held_out_samples_are_not_learned_from():
-    spoiled = bank()
+    spoiled = cache()
     for maps in spoiled.levels:
         maps[32:] = torch.nan
-    student = distil(networks(2), spoiled, CONFIG)
+    student = distill(networks(2), spoiled, CONFIG)
     assert all(torch.isfinite(parameter).all() for parameter in student.parameters())
 
 
 def test_it_depends_on_the_seed_and_repeats_itself():
     one, again, other = (
-        distil(networks(2), bank(), dataclasses.replace(CONFIG, consensus_steps=3, seed=seed)).state_dict()
+        distill(networks(2), cache(), dataclasses.replace(CONFIG, consensus_steps=3, seed=seed)).state_dict()
         for seed in (0, 0, 1)
     )
     assert all(torch.equal(value, again[name]) for name, value in one.items())
@@ -86,14 +86,14 @@ def test_it_depends_on_the_seed_and_repeats_itself():
 
 def test_of_a_single_network_it_is_a_copy():
     (member,) = networks(1)
-    student = distil([member], bank(), CONFIG)
+    student = distill([member], cache(), CONFIG)
     assert student is not member
     assert all(torch.equal(value, student.state_dict()[name]) for name, value in member.state_dict().items())
 
 
 def test_it_is_finished_and_as_small_as_a_member():
     members = networks(2)
-    student = distil(members, bank(), dataclasses.replace(CONFIG, consensus_steps=1))
+    student = distill(members, cache(), dataclasses.replace(CONFIG, consensus_steps=1))
     assert student.config() == members[0].config()
     assert not student.training
     assert not any(parameter.requires_grad for parameter in student.parameters())
@@ -102,7 +102,7 @@ def test_it_is_finished_and_as_small_as_a_member():
 def test_the_members_are_left_alone():
     members = networks(2)
     before = [{k: v.clone() for k, v in member.state_dict().items()} for member in members]
-    distil(members, bank(), dataclasses.replace(CONFIG, consensus_steps=3))
+    distill(members, cache(), dataclasses.replace(CONFIG, consensus_steps=3))
     for member, state in zip(members, before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in member.state_dict().items())
         assert all(parameter.requires_grad for parameter in member.parameters())

@@ -20,12 +20,12 @@ def test_shape_and_range(n, size):
     assert disturb(torch.zeros(n, 1, size, size), seeded(0)).shape == (n, 1, size, size)
 
 
-def test_masks_are_of_every_share_and_polarity():
+def test_masks_are_of_every_share_and_center_bias():
     masks = torch.cat([random_masks(8, 16, seeded(seed)) for seed in range(25)])
-    share = masks.mean(dim=(1, 2, 3))
-    assert share.mean().item() == pytest.approx(0.5, abs=0.1)
-    assert share.min() < 0.15
-    assert share.max() > 0.85
+    fraction = masks.mean(dim=(1, 2, 3))
+    assert fraction.mean().item() == pytest.approx(0.5, abs=0.1)
+    assert fraction.min() < 0.15
+    assert fraction.max() > 0.85
     middle, corner = masks[..., 4:12, 4:12].mean(dim=(1, 2, 3)), masks[..., :4, :4].mean(dim=(1, 2, 3))
     assert 0.3 < (middle > corner).float().mean() < 0.7
     binary = 1 - 2 * torch.minimum(masks, 1 - masks).mean(dim=(1, 2, 3))

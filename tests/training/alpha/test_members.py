@@ -31,8 +31,8 @@ from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.checkpoints.native import read_native_header, read_tensors
 from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha import members as alpha_members
-from labels4free.training.alpha.consensus import Consensus, distil
-from labels4free.training.alpha.run import ReplayRecipe
+from labels4free.training.alpha.consensus import Consensus, distill
+from labels4free.training.alpha.run import CachedRecipe
 from labels4free.training.alpha.trainer import AlphaTrainer
 
 MEMBERS = 2
@@ -112,15 +112,15 @@ def test_the_finished_network_has_learned_from_the_members(whole_members, tiny_g
     info = saved(run).info
     state = RunDir(run).latest_checkpoint().state
     states = [*(m["network"] for m in state["members"]), state["best"]["network"]]
-    recipe = ReplayRecipe(tiny_generator, CONFIG)
+    recipe = CachedRecipe(tiny_generator, CONFIG)
     recipe.prepare(run / "again", lambda done, total: None)
     shutil.rmtree(run / "again")
     networks = []
     for k in sorted(info["consensus"], key=lambda k: -info["agreements"][k]):
         networks.append(copy.deepcopy(recipe.network))
         networks[-1].load_state_dict(states[k])
-    student = distil(networks, recipe.bank, CONFIG)
-    expected = recipe.bank.projection.fold(student, tiny_generator.feature_specs).state_dict()
+    student = distill(networks, recipe.cache, CONFIG)
+    expected = recipe.cache.projection.fold(student, tiny_generator.feature_specs).state_dict()
     finished = load_alpha_network(run).state_dict()
     assert all(torch.equal(value, finished[name]) for name, value in expected.items())
     assert not any(torch.equal(student.head.weight, network.head.weight) for network in networks)
@@ -129,7 +129,7 @@ def test_the_finished_network_has_learned_from_the_members(whole_members, tiny_g
 def test_members_that_do_not_agree_are_left_out(train, tmp_path, monkeypatch):
     monkeypatch.setattr(alpha_members, "find_consensus", lambda alphas, sound: Consensus((1,), (0.1, 0.1), 1.0))
     joined = []
-    monkeypatch.setattr(alpha_members, "distil", lambda found, *rest: joined.extend(found) or distil(found, *rest))
+    monkeypatch.setattr(alpha_members, "distill", lambda found, *rest: joined.extend(found) or distill(found, *rest))
     train(config=CONFIG)
     kept = RunDir(tmp_path / "run").latest_checkpoint().state["best"]["network"]
     assert len(joined) == 1
@@ -167,7 +167,7 @@ def test_killed_and_resumed(train, whole_members, tmp_path, iteration):
 
 def test_killed_before_the_network_is_written(train, whole_members, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(ReplayRecipe, "finished", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr(CachedRecipe, "finished", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             train(config=CONFIG)
     train(config=None, resume=True)

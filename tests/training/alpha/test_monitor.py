@@ -33,11 +33,11 @@ def check(alpha: torch.Tensor, bright: float = 1.0) -> Any:
 def test_good():
     health = check(disc(0.7))
     assert health.problem is None
-    assert health.numbers["polarity"] == pytest.approx(1)
-    assert health.numbers["binarity"] == 1
-    assert health.numbers["coverage_sd"] == 0
-    assert health.numbers["coverage"] == pytest.approx(0.385, abs=0.02)  # pi / 4 * 0.7^2
-    covered = health.numbers["coverage"]
+    assert health.numbers["center_bias"] == pytest.approx(1)
+    assert health.numbers["sharpness"] == 1
+    assert health.numbers["foreground_ratio_sd"] == 0
+    assert health.numbers["foreground_ratio"] == pytest.approx(0.385, abs=0.02)  # pi / 4 * 0.7^2
+    covered = health.numbers["foreground_ratio"]
     assert health.numbers["contrast"] == pytest.approx((covered * (1 - covered)) ** 0.5, rel=1e-4)
     assert health.numbers["swap_gain"] == pytest.approx(4)
     assert not health.hopeless
@@ -63,13 +63,13 @@ def test_flat():
 def test_flat_is_within_an_image_not_from_one_to_the_next():
     alpha = torch.stack([torch.full((1, 16, 16), 0.1), torch.full((1, 16, 16), 0.9)])
     health = check(alpha)
-    assert health.numbers["coverage_sd"] == pytest.approx(0.4)
+    assert health.numbers["foreground_ratio_sd"] == pytest.approx(0.4)
     assert "nearly the same everywhere" in health.problem
 
 
 def test_inverted():
     health = check(1 - disc(0.7))
-    assert health.numbers["polarity"] == pytest.approx(-1)
+    assert health.numbers["center_bias"] == pytest.approx(-1)
     assert health.numbers["swap_gain"] == pytest.approx(-4)
     assert health.problem == (
         "the masks are the wrong way round (alpha is 1.00 higher at the border than in the middle, and swapped layers "
@@ -90,30 +90,39 @@ def test_numbers_by_hand():
     alpha[0] = 0.25
     alpha[1, :, 2:6, 2:6] = 1  # the disc of the middle: all of it
     health = check(alpha)
-    assert health.numbers["coverage"] == 0.25
-    assert health.numbers["coverage_sd"] == 0
-    assert health.numbers["binarity"] == pytest.approx(1 - 2 * (0.25 + 0) / 2)
-    assert health.numbers["polarity"] == pytest.approx((0.25 + 1) / 2 - 0.25 / 2)
+    assert health.numbers["foreground_ratio"] == 0.25
+    assert health.numbers["foreground_ratio_sd"] == 0
+    assert health.numbers["sharpness"] == pytest.approx(1 - 2 * (0.25 + 0) / 2)
+    assert health.numbers["center_bias"] == pytest.approx((0.25 + 1) / 2 - 0.25 / 2)
     assert health.numbers["contrast"] == pytest.approx((0 + (0.25 * 0.75) ** 0.5) / 2)
-    names = {"coverage", "coverage_sd", "coverage_min", "coverage_max", "binarity", "contrast", "polarity", "swap_gain"}
-    assert set(health.numbers) == names | {"separation", "score"}
-    assert (health.numbers["coverage_min"], health.numbers["coverage_max"]) == (0.25, 0.25)
-    assert health.numbers["coverage"] == 0.25
+    names = {
+        "foreground_ratio",
+        "foreground_ratio_sd",
+        "foreground_ratio_min",
+        "foreground_ratio_max",
+        "sharpness",
+        "contrast",
+        "center_bias",
+        "swap_gain",
+    }
+    assert set(health.numbers) == names | {"inpainting_error", "score"}
+    assert (health.numbers["foreground_ratio_min"], health.numbers["foreground_ratio_max"]) == (0.25, 0.25)
+    assert health.numbers["foreground_ratio"] == 0.25
 
 
-def test_separation_is_largest_for_the_mask_that_follows_the_border():
+def test_inpainting_error_is_largest_for_the_mask_that_follows_the_border():
     white = torch.full((2, 3, 16, 16), 1.0)
     image = torch.where(disc(0.6) > 0, white, -white)
-    found = {r: check_masks(image, -image, disc(r), Brightness()).numbers["separation"] for r in (0.3, 0.6, 0.9)}
+    found = {r: check_masks(image, -image, disc(r), Brightness()).numbers["inpainting_error"] for r in (0.3, 0.6, 0.9)}
     assert max(found, key=found.get) == 0.6
     soft = check_masks(image, -image, disc(0.6, inside=0.7, outside=0.2), Brightness())
-    assert soft.numbers["separation"] == found[0.6]  # hard masks are what it is about
+    assert soft.numbers["inpainting_error"] == found[0.6]  # hard masks are what it is about
 
 
 def test_coverage_of_the_images_that_have_least_and_most():
     alpha = torch.stack([torch.full((1, 16, 16), value) for value in (0.5, 0.125, 0.75)])
     health = check(alpha)
-    assert (health.numbers["coverage_min"], health.numbers["coverage_max"]) == (0.125, 0.75)
+    assert (health.numbers["foreground_ratio_min"], health.numbers["foreground_ratio_max"]) == (0.125, 0.75)
 
 
 def test_agreement_with_what_was_rendered_again():
@@ -146,9 +155,13 @@ def test_the_score_of_a_check_is_of_its_own_numbers():
     white = torch.full((2, 3, 16, 16), 1.0)
     image, alpha = torch.where(disc(0.6) > 0, white, -white), disc(0.55)
     plain = check_masks(image, -image, alpha, Brightness())
-    assert plain.score == plain.numbers["separation"] > 0
+    assert plain.score == plain.numbers["inpainting_error"] > 0
     moved = check_masks(image, -image, alpha, Brightness(), {"noise": disc(0.2), "mixing": disc(0.5)})
-    assert moved.score == label_free_score(moved.numbers["separation"], moved.numbers["agreement_mixing"]) < plain.score
+    assert (
+        moved.score
+        == label_free_score(moved.numbers["inpainting_error"], moved.numbers["agreement_mixing"])
+        < plain.score
+    )
 
 
 def test_takes_no_gradient():
@@ -157,10 +170,10 @@ def test_takes_no_gradient():
     assert alpha.grad is None
 
 
-@pytest.mark.parametrize("name", ["coverage", "contrast", "polarity", "swap_gain"])
+@pytest.mark.parametrize("name", ["foreground_ratio", "contrast", "center_bias", "swap_gain"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_no_number_is_a_problem(name, value):
-    good = {"coverage": 0.4, "contrast": 0.4, "polarity": 0.8, "swap_gain": 1.0}
+    good = {"foreground_ratio": 0.4, "contrast": 0.4, "center_bias": 0.8, "swap_gain": 1.0}
     assert find_problem(**good) is None
     assert "not finite" in find_problem(**{**good, name: value})
 

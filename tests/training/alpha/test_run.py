@@ -24,16 +24,16 @@ from tests.tiny_run import (
     tiny_config,
 )
 
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.checkpoints.native import read_native_header, read_tensors
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha import run as alpha_run
-from labels4free.training.alpha.bank import PREVIEWS, build_bank
+from labels4free.training.alpha.feature_cache import PREVIEWS, build_cache
 
 # A whole run
 
@@ -51,10 +51,10 @@ def test_what_a_run_leaves(whole):
 
 def test_config_of_the_run(whole, tiny_generator):
     config = json.loads((whole["result"].file.parent / "config.json").read_text())
-    fingerprint = state_hash(tiny_generator)
+    generator_hash = state_hash(tiny_generator)
     assert config == {
         "format": 2,
-        "generator": {"name": "tiny", "family": "mobile_stylegan", "fingerprint": fingerprint},
+        "generator": {"name": "tiny", "family": "mobile_stylegan", "state_hash": generator_hash},
         "recipe": "replay",
         "train": SETTINGS.to_json(),
     }
@@ -66,7 +66,7 @@ def test_log_of_the_run(whole):
     assert [entry["step"] for entry in log] == list(range(1 - WARMUP, STEPS + 1))
     assert {entry["restart"] for entry in log} == {0}
     assert [entry["step"] for entry in log if "loss_adversarial" in entry] == list(range(1, STEPS + 1))
-    assert [entry["step"] for entry in log if "check_polarity" in entry] == [4, 8]
+    assert [entry["step"] for entry in log if "check_center_bias" in entry] == [4, 8]
     numbers = [v for entry in log for v in entry.values()]
     assert all(math.isfinite(value) for value in numbers)
     health = whole["result"].check
@@ -107,7 +107,7 @@ def test_the_average_is_what_is_saved(whole, tiny_generator, tmp_path):
     run = whole["result"].file.parent
     state = RunDir(run).latest_checkpoint().state
     levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
-    projection = build_bank(tiny_generator, levels, SETTINGS, tmp_path)[0].projection
+    projection = build_cache(tiny_generator, levels, SETTINGS, tmp_path)[0].projection
     network = MergeNetwork(projection.specs(tiny_generator.feature_specs), 64, width=SETTINGS.alpha.width)
     saved = read_tensors(run / "alpha.safetensors", "alpha_network")
     folded = {}
@@ -127,7 +127,7 @@ def test_the_finished_network_serves_the_generator(whole, tiny_generator):
     assert image.alpha.shape == (1, 1, 64, 64)
     assert image.alpha.std() > 1e-4
     info = read_native_header(run / "alpha.safetensors").info
-    assert info["generator"]["fingerprint"] == state_hash(tiny_generator)
+    assert info["generator"]["state_hash"] == state_hash(tiny_generator)
     assert info["generator"]["name"] == "tiny"
     assert info["train"] == SETTINGS.to_json()
     assert info["restarts"] == 0
@@ -147,16 +147,16 @@ def test_another_seed_is_another_run(train, whole, tmp_path):
     assert found["alpha"] != whole["alpha"]
 
 
-def test_a_shared_bank_stays_and_is_not_rendered_again(train, tmp_path, monkeypatch):
+def test_a_shared_cache_stays_and_is_not_rendered_again(train, tmp_path, monkeypatch):
     generator = build_tiny_generator()
-    shared = tiny_config(bank={"folder": str(tmp_path / "bank"), "seed": 0})
+    shared = tiny_config(cache={"folder": str(tmp_path / "cache"), "seed": 0})
     train(config=shared, generator=generator)
-    before = content(tmp_path / "bank")
+    before = content(tmp_path / "cache")
     assert before
-    assert not (tmp_path / "run" / "bank").exists()
+    assert not (tmp_path / "run" / "cache").exists()
     monkeypatch.setattr(generator, "synthesize", None)
     train("other", dataclasses.replace(shared, seed=7), generator)
-    assert content(tmp_path / "bank") == before
+    assert content(tmp_path / "cache") == before
 
 
 # Real images
@@ -286,8 +286,8 @@ def test_settings_that_the_generator_cannot_serve(train, tmp_path, changes, sent
     assert not (tmp_path / "run").exists()
 
 
-def test_a_shared_bank_of_other_settings_is_found_before_the_folder_is_made(train, tmp_path):
-    shared = tiny_config(bank={"folder": str(tmp_path / "bank")})
+def test_a_shared_cache_of_other_settings_is_found_before_the_folder_is_made(train, tmp_path):
+    shared = tiny_config(cache={"folder": str(tmp_path / "cache")})
     train(config=shared)
     with pytest.raises(ConfigError, match="of a run with another seed"):
         train("other", dataclasses.replace(shared, seed=1))
@@ -307,7 +307,7 @@ def test_a_finished_run_is_resumed_at_once(train, whole, tmp_path, monkeypatch):
     train()
     generator = build_tiny_generator()
     monkeypatch.setattr(generator, "synthesize", None)  # calling it would be an error
-    monkeypatch.setattr(alpha_run, "build_bank", None)
+    monkeypatch.setattr(alpha_run, "build_cache", None)
     before = content(tmp_path / "run")
     for config in (None, SETTINGS):
         again = train(config=config, generator=generator, resume=True)

@@ -25,7 +25,7 @@ from tests.tiny_run import (
 from labels4free.checkpoints.native import read_native_header
 from labels4free.errors import RunError
 from labels4free.runs.run_dir import RunDir
-from labels4free.training.alpha import bank as bank_module
+from labels4free.training.alpha import feature_cache as cache_module
 from labels4free.training.alpha import monitor
 from labels4free.training.alpha.trainer import AlphaTrainer
 
@@ -61,7 +61,7 @@ def test_stopped_while_training_and_resumed(train, whole, tmp_path, number, iter
 
 @pytest.mark.parametrize("rendered", [1, RENDERED - 4, RENDERED])
 def test_stopped_while_rendering_and_resumed(train, whole, tmp_path, monkeypatch, rendered):
-    monkeypatch.setattr(bank_module, "_CHUNK", 5)
+    monkeypatch.setattr(cache_module, "_CHUNK", 5)
     stopped = train(progress=signalling(signal.SIGTERM, rendered=rendered))
     assert (stopped.interrupted, stopped.file) == ("SIGTERM", None)
     assert (stopped.steps, stopped.total) == (0, TOTAL)
@@ -84,7 +84,7 @@ def test_a_signal_in_the_last_step_changes_nothing(train, whole, tmp_path):
     assert_same(tmp_path / "run", whole)
 
 
-def test_stopped_while_a_resumed_run_reads_its_bank(train, whole, tmp_path):
+def test_stopped_while_a_resumed_run_reads_its_cache(train, whole, tmp_path):
     train(progress=signalling(signal.SIGINT, iteration=6))
     stopped = train(resume=True, progress=signalling(signal.SIGINT, rendered=RENDERED))
     assert (stopped.interrupted, stopped.steps, stopped.total) == ("SIGINT", 6, TOTAL)
@@ -107,7 +107,7 @@ def test_killed_between_checkpoints_and_resumed(train, whole, tmp_path, iteratio
 
 def test_killed_at_every_write_and_resumed(train, whole, tmp_path, monkeypatch):
     """Each file appears by renaming; the process dies just before one of them, in turn."""
-    monkeypatch.setattr(bank_module, "_CHUNK", 8)
+    monkeypatch.setattr(cache_module, "_CHUNK", 8)
     rename, writes = Path.replace, []
 
     def fatal(path, target):
@@ -120,7 +120,9 @@ def test_killed_at_every_write_and_resumed(train, whole, tmp_path, monkeypatch):
     fatal.at = 0
     train("counted")
     names, runs = list(writes), range(1, len(writes) + 1)
-    assert {"config.json", "bank.json", "projection.safetensors", "previews.safetensors", "step_000005.pt"} < set(names)
+    assert {"config.json", "cache.json", "projection.safetensors", "previews.safetensors", "step_000005.pt"} < set(
+        names
+    )
     assert names[-1] == "alpha.safetensors"
     for fatal.at in runs:
         writes.clear()
@@ -132,7 +134,7 @@ def test_killed_at_every_write_and_resumed(train, whole, tmp_path, monkeypatch):
         assert_same(tmp_path / out, whole)
 
 
-def test_killed_while_the_bank_is_dropped(train, whole, tmp_path, monkeypatch):
+def test_killed_while_the_cache_is_dropped(train, whole, tmp_path, monkeypatch):
     def remove_one(path, **options):
         next(path.iterdir()).unlink()
         raise Killed
@@ -141,7 +143,7 @@ def test_killed_while_the_bank_is_dropped(train, whole, tmp_path, monkeypatch):
         patch.setattr(shutil, "rmtree", remove_one)
         with pytest.raises(Killed):
             train()
-    assert (tmp_path / "run" / "bank").exists()
+    assert (tmp_path / "run" / "cache").exists()
     train(resume=True)
     assert_same(tmp_path / "run", whole)
 
@@ -186,16 +188,16 @@ def test_a_lost_run_starts_over_by_itself(train, lost, tmp_path, caplog):
 def test_resumed_around_a_restart(train, lost, whole_restarted, tmp_path, stops):
     """A stop is (attempt, iteration); (0, WARMUP + 4) is found lost, so that one comes right after the restart."""
     lost.add(0)
-    for number, (attempt, iteration) in enumerate(stops):
+    for number, (restart, iteration) in enumerate(stops):
 
-        def progress(done, total, numbers=None, attempt=attempt, iteration=iteration):
+        def progress(done, total, numbers=None, restart=restart, iteration=iteration):
             is_second = total > TOTAL
-            if numbers is not None and done == iteration and is_second == bool(attempt):
+            if numbers is not None and done == iteration and is_second == bool(restart):
                 signal.raise_signal(signal.SIGTERM)
 
         stopped = train(resume=number > 0, progress=progress)
-        right_after = (attempt, iteration) == (0, WARMUP + 4)
-        assert (stopped.restarts, stopped.steps) == ((1, 0) if right_after else (attempt, iteration))
+        right_after = (restart, iteration) == (0, WARMUP + 4)
+        assert (stopped.restarts, stopped.steps) == ((1, 0) if right_after else (restart, iteration))
         assert stopped.total == WARMUP * (1 + stopped.restarts) + STEPS
         newest = RunDir(tmp_path / "run").latest_checkpoint().state
         assert (newest["restart"], newest["iteration"]) == (stopped.restarts, stopped.steps)
@@ -282,7 +284,7 @@ def test_masks_that_are_no_numbers_are_never_kept(train, monkeypatch, tmp_path):
     monkeypatch.setattr(AlphaTrainer, "step", broken)
     result = train(config=tiny_config(monitor={"grace_steps": 100}))
     assert result.restarts == 1
-    assert math.isfinite(result.check.numbers["coverage"])
+    assert math.isfinite(result.check.numbers["foreground_ratio"])
 
 
 def test_a_loss_that_is_no_number_starts_over(train, monkeypatch, tmp_path, whole):

@@ -12,8 +12,8 @@ from labels4free.networks.merge_network import MergeNetwork
 from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha import trainer as alpha_trainer
 from labels4free.training.alpha.backgrounds import draw_backgrounds
-from labels4free.training.alpha.bank import build_bank
 from labels4free.training.alpha.config import LossConfig
+from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
 
 CONFIG = tiny_config()
@@ -21,19 +21,19 @@ WARMUP = CONFIG.discriminator.warmup_steps
 
 
 @pytest.fixture(scope="module")
-def bank(tiny_generator, tmp_path_factory):
+def cache(tiny_generator, tmp_path_factory):
     levels = MergeNetwork(tiny_generator.feature_specs, 64).levels
-    return build_bank(tiny_generator, levels, CONFIG, tmp_path_factory.mktemp("bank"))[0]
+    return build_cache(tiny_generator, levels, CONFIG, tmp_path_factory.mktemp("cache"))[0]
 
 
 @pytest.fixture
-def make(bank, tiny_generator):
-    """Start a trainer; a bank, an attempt and real images may be given, the other keywords change settings."""
+def make(cache, tiny_generator):
+    """Start a trainer; a cache, an attempt and real images may be given, the other keywords change settings."""
 
-    def make(*, bank=bank, restart=0, reals=None, config=None, **changes):
-        specs = bank.projection.specs(tiny_generator.feature_specs)
+    def make(*, cache=cache, restart=0, reals=None, config=None, **changes):
+        specs = cache.projection.specs(tiny_generator.feature_specs)
         network = MergeNetwork(specs, 64, width=CONFIG.alpha.width)
-        return AlphaTrainer(bank, network, config or tiny_config(**changes), restart=restart, reals=reals)
+        return AlphaTrainer(cache, network, config or tiny_config(**changes), restart=restart, reals=reals)
 
     return make
 
@@ -57,7 +57,7 @@ def test_the_alpha_network_moves_only_after_the_warm_up(make):
     logs = trainer.step()
     now = digests(trainer)
     assert all(now[name] != start[name] for name in ("network", "average", "alpha_optimizer"))
-    assert {"loss_discriminator", "accuracy", "loss_adversarial", "binarization", "coverage"} <= set(logs)
+    assert {"loss_discriminator", "accuracy", "loss_adversarial", "binarization", "foreground_ratio"} <= set(logs)
     assert all(math.isfinite(value) for value in logs.values())
     assert trainer.total == WARMUP + CONFIG.steps
 
@@ -106,29 +106,29 @@ def test_draws_of_two_steps_differ(make, monkeypatch):
     assert len(set(seen)) == 6
 
 
-def test_samples_kept_apart_are_no_foregrounds_and_no_reals(make, bank):
+def test_samples_kept_apart_are_no_foregrounds_and_no_reals(make, cache):
     """Not a number in their images and maps: training does not see it, the check does."""
-    images, levels = bank.images.clone(), [level.clone() for level in bank.levels]
+    images, levels = cache.images.clone(), [level.clone() for level in cache.levels]
     kept = CONFIG.monitor.samples
     for x in (images, *levels):
         x[-kept:] = math.nan
-    poisoned = dataclasses.replace(bank, images=images, levels=levels)
-    trainer = make(bank=poisoned, batch_size=8)
+    poisoned = dataclasses.replace(cache, images=images, levels=levels)
+    trainer = make(cache=poisoned, batch_size=8)
     advanced(trainer, trainer.total)
     assert trainer.check().hopeless
 
 
-@pytest.mark.parametrize("share", ["random_mask_share", "perturbed_mask_share"])
-def test_shares_of_the_masks_that_the_discriminator_sees(make, share, monkeypatch):
-    shares = {"random_mask_share": 0.0, "perturbed_mask_share": 0.0}
-    kinds = {"random_mask_share": "random_masks", "perturbed_mask_share": "disturb"}
-    trainer = make(discriminator={**shares, share: 1.0, "warmup_steps": 0})
-    monkeypatch.setattr(alpha_trainer, kinds[share], lambda *arguments: torch.full((2, 1, 16, 16), 0.25))
+@pytest.mark.parametrize("fraction", ["random_mask_fraction", "perturbed_mask_fraction"])
+def test_shares_of_the_masks_that_the_discriminator_sees(make, fraction, monkeypatch):
+    fractions = {"random_mask_fraction": 0.0, "perturbed_mask_fraction": 0.0}
+    kinds = {"random_mask_fraction": "random_masks", "perturbed_mask_fraction": "disturb"}
+    trainer = make(discriminator={**fractions, fraction: 1.0, "warmup_steps": 0})
+    monkeypatch.setattr(alpha_trainer, kinds[fraction], lambda *arguments: torch.full((2, 1, 16, 16), 0.25))
     batch, *_ = trainer._draw(torch.Generator().manual_seed(0))
     masks = trainer._masks_to_judge(batch, torch.Generator().manual_seed(0))
-    expected = 0.25 if share == "random_mask_share" else 1 / (1 + math.exp(-0.25))  # a disturbed one is a logit
+    expected = 0.25 if fraction == "random_mask_fraction" else 1 / (1 + math.exp(-0.25))  # a disturbed one is a logit
     torch.testing.assert_close(masks, torch.full((2, 1, 16, 16), expected))
-    own = make(discriminator={**shares, "warmup_steps": 0})
+    own = make(discriminator={**fractions, "warmup_steps": 0})
     torch.testing.assert_close(own._masks_to_judge(batch, torch.Generator()), own.network.merge(batch.levels).sigmoid())
 
 
@@ -142,7 +142,7 @@ def test_the_penalty_comes_once_in_so_many_discriminator_steps(make):
     assert with_penalty == due
 
 
-def test_real_images_take_the_place_of_the_bank(make):
+def test_real_images_take_the_place_of_the_cache(make):
     class Folder:
         asked: list[int]
 
@@ -170,34 +170,34 @@ def test_real_images_take_the_place_of_the_bank(make):
 
 
 def test_filled_backgrounds_come_when_they_are_due(make, monkeypatch):
-    shares = []
+    fractions = []
 
-    def spy(*args, share, **kwargs):
-        shares.append(share)
-        return draw_backgrounds(*args, share=share, **kwargs)
+    def spy(*args, fraction, **kwargs):
+        fractions.append(fraction)
+        return draw_backgrounds(*args, fraction=fraction, **kwargs)
 
     monkeypatch.setattr(alpha_trainer, "draw_backgrounds", spy)
-    trainer = make(background={"filled_from_step": 2, "filled_full_step": 4, "filled_share": 0.5})
+    trainer = make(background={"filled_from_step": 2, "filled_full_step": 4, "filled_fraction": 0.5})
     advanced(trainer, trainer.warmup + 2)
-    assert set(shares) == {0.0}
+    assert set(fractions) == {0.0}
     advanced(trainer, 2)
-    assert sorted(set(shares)) == [0.0, 0.25]
+    assert sorted(set(fractions)) == [0.0, 0.25]
     advanced(trainer, 1)
-    assert shares[-1] == 0.5
+    assert fractions[-1] == 0.5
 
 
 # Losses that are no numbers
 
 
-def poisoned(bank):
-    return dataclasses.replace(bank, images=torch.full_like(bank.images, math.nan))
+def poisoned(cache):
+    return dataclasses.replace(cache, images=torch.full_like(cache.images, math.nan))
 
 
 @pytest.mark.parametrize("steps", [0, WARMUP])
-def test_a_discriminator_loss_that_is_no_number_moves_nothing(make, bank, steps):
+def test_a_discriminator_loss_that_is_no_number_moves_nothing(make, cache, steps):
     trainer = advanced(make(), steps)
     before = digests(trainer)
-    trainer.bank = poisoned(bank)
+    trainer.cache = poisoned(cache)
     with pytest.raises(FloatingPointError, match=r"The discriminator's loss is not finite \(nan\)"):
         trainer.step()
     assert digests(trainer) == before
@@ -220,14 +220,14 @@ def test_an_alpha_loss_that_is_no_number_does_not_move_the_alpha_network(make):
 def test_the_check_is_of_the_average(make):
     trainer = advanced(make(), WARMUP + 5)
     health = trainer.check()
-    kept = torch.arange(len(trainer.bank) - CONFIG.monitor.samples, len(trainer.bank))
+    kept = torch.arange(len(trainer.cache) - CONFIG.monitor.samples, len(trainer.cache))
     with torch.no_grad():
-        alpha = trainer.average.module.merge(trainer.bank.take(kept).levels).sigmoid()
-    assert health.numbers["coverage"] == pytest.approx(alpha.mean().item(), abs=1e-6)
+        alpha = trainer.average.module.merge(trainer.cache.take(kept).levels).sigmoid()
+    assert health.numbers["foreground_ratio"] == pytest.approx(alpha.mean().item(), abs=1e-6)
     trainer.network.head.bias.data.fill_(50)
     assert trainer.check() == health
     trainer.average.module.head.bias.data.fill_(50)
-    assert trainer.check().numbers["coverage"] == pytest.approx(1)
+    assert trainer.check().numbers["foreground_ratio"] == pytest.approx(1)
     assert "are full" in trainer.check().problem
 
 
@@ -250,12 +250,12 @@ class TestContract(TrainerContract):
         return make
 
 
-def test_given_weights_do_not_matter_and_stay_as_they_are(bank, tiny_generator):
+def test_given_weights_do_not_matter_and_stay_as_they_are(cache, tiny_generator):
     trainers = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        network = MergeNetwork(bank.projection.specs(tiny_generator.feature_specs), 64, width=4)
+        network = MergeNetwork(cache.projection.specs(tiny_generator.feature_specs), 64, width=4)
         before = weights(network)
-        trainers.append(advanced(AlphaTrainer(bank, network, CONFIG), WARMUP + 1))
+        trainers.append(advanced(AlphaTrainer(cache, network, CONFIG), WARMUP + 1))
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert digests(trainers[0]) == digests(trainers[1])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.tiny import tiny_generator, tiny_stylegan2
-from tests.tiny_published import CHANNELS, published_config, published_trainer
+from tests.tiny_paper import CHANNELS, paper_config, paper_trainer
 from tests.tiny_run import STEPS, TOTAL, WARMUP, any_masks_serve, assert_same, outcome, tiny_config
 from tests.two_processes import Pair, results
 
@@ -21,10 +21,10 @@ from labels4free.networks.merge_network import MergeNetwork
 from labels4free.runs import distributed
 from labels4free.runs.distributed import PeerLostError, ProcessGroup
 from labels4free.runs.run_dir import RunDir
-from labels4free.training.alpha import bank as bank_module
-from labels4free.training.alpha.bank import build_bank
-from labels4free.training.alpha.published_recipe import PublishedRecipe
-from labels4free.training.alpha.run import ReplayRecipe, train_alpha_network
+from labels4free.training.alpha import feature_cache as cache_module
+from labels4free.training.alpha.feature_cache import build_cache
+from labels4free.training.alpha.paper_recipe import PaperRecipe
+from labels4free.training.alpha.run import CachedRecipe, train_alpha_network
 from labels4free.training.alpha.trainer import AlphaTrainer
 
 ALONE = ProcessGroup()
@@ -42,8 +42,8 @@ NEAR = {"rtol": 1e-3, "atol": 1e-4}
 def replay(group, folder, config):
     generator = tiny_generator()
     network = MergeNetwork(generator.feature_specs, 64, width=config.alpha.width)
-    bank, _ = build_bank(generator, network.levels, config, Path(folder))
-    return AlphaTrainer(bank, bank.projection.network_like(network), config)
+    cache, _ = build_cache(generator, network.levels, config, Path(folder))
+    return AlphaTrainer(cache, cache.projection.network_like(network), config)
 
 
 def replay_steps(group, folder, config, steps):
@@ -52,8 +52,8 @@ def replay_steps(group, folder, config, steps):
     return logs, copy.deepcopy(trainer.state_dict())
 
 
-def published_steps(group, changes, steps):
-    trainer = published_trainer(tiny_stylegan2(channels=CHANNELS), **changes)
+def paper_steps(group, changes, steps):
+    trainer = paper_trainer(tiny_stylegan2(channels=CHANNELS), **changes)
     logs = [trainer.step() for _ in range(steps)]
     return logs, copy.deepcopy(trainer.state_dict())
 
@@ -70,7 +70,7 @@ def assert_near(found, expected):
 
 @pytest.mark.parametrize("config", [CONFIG, ADAPTIVE], ids=["plain", "augmented"])
 def test_the_replay_recipe(pair, tmp_path, monkeypatch, config):
-    monkeypatch.setattr(bank_module, "_CHUNK", 5)
+    monkeypatch.setattr(cache_module, "_CHUNK", 5)
     expected = replay_steps(ALONE, tmp_path / "one", config, WARMUP + 5)
     first, second = results(pair(replay_steps, tmp_path / "two", config, WARMUP + 5))
     assert_near(first, expected)
@@ -83,7 +83,9 @@ def test_the_replay_recipe(pair, tmp_path, monkeypatch, config):
 def test_the_batch_has_one_coverage(pair, tmp_path):
     """Just enough foreground in the whole batch, not in each half of it: the term must not pull in either process."""
     logs, _ = replay_steps(ALONE, tmp_path, CONFIG, WARMUP + 1)
-    loss = dataclasses.replace(CONFIG.loss, min_foreground_coverage=logs[-1]["coverage"] - 1e-6, coverage=1000.0)
+    loss = dataclasses.replace(
+        CONFIG.loss, min_foreground_coverage=logs[-1]["foreground_ratio"] - 1e-6, foreground_ratio=1000.0
+    )
     config = dataclasses.replace(CONFIG, loss=loss)
     expected = replay_steps(ALONE, tmp_path, config, WARMUP + 1)
     first, _ = results(pair(replay_steps, tmp_path, config, WARMUP + 1))
@@ -95,8 +97,8 @@ def test_the_batch_has_one_coverage(pair, tmp_path):
 )
 def test_the_published_recipe(pair, changes):
     changes = changes | {"accumulation": 4}
-    expected = published_steps(ALONE, changes, 4)
-    first, second = results(pair(published_steps, changes, 4))
+    expected = paper_steps(ALONE, changes, 4)
+    first, second = results(pair(paper_steps, changes, 4))
     assert_near(first, expected)
     assert [("r1" in entry) for entry in first[0]] == [True, False, True, False]
     assert first[0] == second[0]
@@ -105,9 +107,9 @@ def test_the_published_recipe(pair, changes):
 def breaks_in_one(group, folder, recipe):
     if recipe == "replay":
         trainer = replay(group, folder, CONFIG)
-        broken = trainer.bank.images
+        broken = trainer.cache.images
     else:
-        trainer = published_trainer(tiny_stylegan2(channels=CHANNELS))
+        trainer = paper_trainer(tiny_stylegan2(channels=CHANNELS))
         broken = trainer.generator.constant
     trainer.step()
     before = {name: copy.deepcopy(value) for name, value in trainer.discriminator.state_dict().items()}
@@ -121,7 +123,7 @@ def breaks_in_one(group, folder, recipe):
     return "nothing", False
 
 
-@pytest.mark.parametrize("recipe", ["replay", "published"])
+@pytest.mark.parametrize("recipe", ["replay", "paper"])
 def test_a_loss_that_is_no_number_in_one_stops_both_before_they_move(pair, tmp_path, recipe):
     sentence = "The discriminator's loss is not finite (nan)"
     assert results(pair(breaks_in_one, tmp_path, recipe)) == [(sentence, True)] * 2
@@ -149,7 +151,7 @@ def trained(group, out, config=None, stop=None, lost=(), **options):
         any_masks_serve(patch)
         patch.setattr(AlphaTrainer, "step", stepping)
         patch.setattr(AlphaTrainer, "check", checking)
-        patch.setattr(bank_module, "_CHUNK", 5)
+        patch.setattr(cache_module, "_CHUNK", 5)
         return train_alpha_network(tiny_generator(), out, config, generator_name="tiny", **options)
 
 
@@ -168,7 +170,9 @@ def test_a_run_of_two_is_that_of_one(whole, tmp_path):
     assert [entry.keys() for entry in ours] == [entry.keys() for entry in log]
     for one, two in zip(log, ours, strict=True):
         assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
-    assert whole["result"].check.numbers["coverage"] == pytest.approx(alone.check.numbers["coverage"], abs=1e-4)
+    assert whole["result"].check.numbers["foreground_ratio"] == pytest.approx(
+        alone.check.numbers["foreground_ratio"], abs=1e-4
+    )
     assert set(whole["pictures"]) == set(outcome(tmp_path / "run")["pictures"])
 
 
@@ -201,7 +205,7 @@ def test_a_process_that_is_killed_ends_the_run_and_it_goes_on_the_same(pair, who
 
 
 def stopped_while_rendering(group, out, rank):
-    render = bank_module._render
+    render = cache_module._render
 
     def rendering(*args):
         if group.rank == rank:
@@ -209,7 +213,7 @@ def stopped_while_rendering(group, out, rank):
         return render(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bank_module, "_render", rendering)
+        patch.setattr(cache_module, "_render", rendering)
         return trained(group, out, CONFIG)
 
 
@@ -235,23 +239,23 @@ def test_both_start_over_together(pair, tmp_path):
     assert log[-1]["step"] == STEPS
 
 
-# The bank
+# The cache
 
 
 def rendered(group, folder, own):
     """Which samples this process rendered, and a digest of what it has then."""
     seen = []
-    render = bank_module._render
+    render = cache_module._render
 
     def rendering(*args):
         seen.append(args[4])
         return render(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bank_module, "_render", rendering)
-        patch.setattr(bank_module, "_CHUNK", 5)
+        patch.setattr(cache_module, "_render", rendering)
+        patch.setattr(cache_module, "_CHUNK", 5)
         trainer = replay(group, f"{folder}/{group.rank}" if own else folder, CONFIG)
-    return seen, trainer.bank.images, trainer.bank.levels
+    return seen, trainer.cache.images, trainer.cache.levels
 
 
 def test_rendering_is_shared(pair, tmp_path):
@@ -281,22 +285,22 @@ def processes(monkeypatch):
 def test_batches_that_cannot_be_shared(tiny_generator, processes):
     processes(3)
     with pytest.raises(ConfigError, match="A batch of 8 images cannot be shared evenly by 3 processes; set batch_size"):
-        ReplayRecipe(tiny_generator, CONFIG)
+        CachedRecipe(tiny_generator, CONFIG)
 
 
 def test_micro_batches_that_cannot_be_shared(processes):
     generator = tiny_stylegan2(channels=CHANNELS)
     processes(3)
     with pytest.raises(ConfigError, match="The 4 micro-batches of a step cannot be shared evenly by 3 processes; set "):
-        PublishedRecipe(generator, published_config(accumulation=4))
+        PaperRecipe(generator, paper_config(accumulation=4))
 
 
 def test_batches_too_small_for_the_same_groups_are_warned_of(tiny_generator, caplog, processes):
     processes(2)
-    ReplayRecipe(tiny_generator, CONFIG)
+    CachedRecipe(tiny_generator, CONFIG)
     assert caplog.messages == []
     processes(4)
-    ReplayRecipe(tiny_generator, CONFIG)
+    CachedRecipe(tiny_generator, CONFIG)
     (said,) = caplog.messages
     assert said.startswith("With 2 images a process the discriminator compares 2 at a time, and in a single process 4")
     assert said.endswith("with a batch_size of 16 it would not.")

@@ -31,9 +31,12 @@ from labels4free.training.segmenter.trainer import learning_rate, new_network
         ({"loss": {"border": -1.0}}, "loss.border must be at least 0"),
         ({"loss": {"border_width": 4}}, "loss.border_width must be an odd number of at least 1 pixel, got 4"),
         ({"loss": {"cross_entropy": 0, "iou": 0, "absolute": 0}}, "One of loss.cross_entropy"),
-        ({"self_training": {"share": 2}}, r"self_training.share must lie in \[0, 1\]"),
+        ({"self_training": {"photo_fraction": 2}}, r"self_training.photo_fraction must lie in \[0, 1\]"),
         ({"self_training": {"rounds": 0}}, "self_training.rounds must be at least 1"),
-        ({"self_training": {"min_coverage": 0.99}}, "min_coverage must be below self_training.max_coverage"),
+        (
+            {"self_training": {"min_foreground_ratio": 0.99}},
+            "min_foreground_ratio must be below self_training.max_foreground_ratio",
+        ),
         ({"self_training": {"unlabelled": "x", "rounds": 9}, "steps": 9}, "9 rounds of self-training need at least 10"),
         ({"monitor": {"samples": 0}}, "monitor.samples must be at least 1"),
         ({"monitor": {"margin": 2}}, r"monitor.margin must lie in \[0, 1\]"),
@@ -66,7 +69,7 @@ def test_rounds_cut_the_steps_into_equal_parts():
 
 
 def test_each_restart_halves_the_rate():
-    rates = [SETTINGS.hardened(attempt).optimizer.learning_rate for attempt in range(3)]
+    rates = [SETTINGS.hardened(restart).optimizer.learning_rate for restart in range(3)]
     assert rates == [2e-3, 1e-3, 5e-4]
     assert SETTINGS.hardening(2) == "a learning rate of 0.0005"
 

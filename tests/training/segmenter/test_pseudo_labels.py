@@ -10,9 +10,9 @@ from tests.tiny_distillation import SIZE, disc, to_pixels
 from labels4free.data.images.photos import open_photos
 from labels4free.training.segmenter import pseudo_labels
 from labels4free.training.segmenter.config import SelfTrainingConfig
-from labels4free.training.segmenter.pseudo_labels import PhotoLabels, view_photo
+from labels4free.training.segmenter.pseudo_labels import PhotoLabels, predict_with_tta
 
-LENIENT = SelfTrainingConfig(min_agreement=0.0, min_coverage=0.0, max_coverage=1.0)
+LENIENT = SelfTrainingConfig(min_agreement=0.0, min_foreground_ratio=0.0, max_foreground_ratio=1.0)
 
 
 class Brightness(torch.nn.Module):
@@ -43,7 +43,7 @@ def photos(tmp_path):
 
 
 def test_views_that_agree(photos):
-    seen = view_photo(Brightness(), photos.photo(0), SIZE)
+    seen = predict_with_tta(Brightness(), photos.photo(0), SIZE)
     assert seen.image.shape == (1, 3, SIZE, SIZE)
     assert (seen.alpha - disc(SIZE)).abs().mean() < 0.03
     assert seen.agreement > 0.9
@@ -54,21 +54,21 @@ def test_views_that_agree(photos):
 def test_views_are_turned_back(tmp_path):
     alpha = disc(64, 0.3, (-0.5, 0.2))
     Image.fromarray(to_pixels((alpha * 2 - 1).expand(1, 3, -1, -1))).save(tmp_path / "0.png")
-    seen = view_photo(Brightness(), open_photos(tmp_path, SIZE).photo(0), SIZE)
+    seen = predict_with_tta(Brightness(), open_photos(tmp_path, SIZE).photo(0), SIZE)
     assert (seen.alpha - disc(SIZE, 0.3, (-0.5, 0.2))).abs().mean() < 0.03
     assert seen.agreement > 0.85
 
 
 def test_views_that_do_not(photos):
-    seen = view_photo(Brightness(doubt=1.0), photos.photo(0), SIZE)
+    seen = predict_with_tta(Brightness(doubt=1.0), photos.photo(0), SIZE)
     inside = disc(SIZE, 0.3) == 1
-    assert seen.alpha[inside].mean() == pytest.approx(0.5, abs=0.01)  # half of the views see it
+    assert seen.alpha[inside].mean() == pytest.approx(0.5, abs=0.01)  # half of the augmentations see it
     assert seen.spread[inside].min() == pytest.approx(0.5, abs=0.01)
     assert seen.agreement < 0.8
 
 
 def test_a_wide_photo_is_padded_below(photos):
-    seen = view_photo(Brightness(), photos.photo(1), SIZE)
+    seen = predict_with_tta(Brightness(), photos.photo(1), SIZE)
     assert seen.inside[..., : SIZE // 2, :].min() == 1
     assert seen.inside[..., SIZE // 2 :, :].max() == 0
 
@@ -77,7 +77,7 @@ def test_labels(photos):
     labels = PhotoLabels(photos, Brightness(), LENIENT)
     assert len(labels) == 2
     image, alpha, weight = labels.example(1)
-    seen = view_photo(Brightness(), photos.photo(1), SIZE)
+    seen = predict_with_tta(Brightness(), photos.photo(1), SIZE)
     assert torch.equal(image, seen.image)
     torch.testing.assert_close(alpha, seen.alpha, atol=0.003, rtol=0)
     torch.testing.assert_close(weight, (1 - 2 * seen.spread) * seen.inside, atol=0.003, rtol=0)
@@ -89,9 +89,9 @@ def test_labels(photos):
     [
         (Brightness(), {"min_agreement": 0.9}, True),
         (Brightness(doubt=1.0), {"min_agreement": 0.9}, False),
-        (Brightness(), {"min_coverage": 0.5}, False),
-        (Brightness(), {"max_coverage": 0.1}, False),
-        (Brightness(), {"min_coverage": 0.1, "max_coverage": 0.5}, True),
+        (Brightness(), {"min_foreground_ratio": 0.5}, False),
+        (Brightness(), {"max_foreground_ratio": 0.1}, False),
+        (Brightness(), {"min_foreground_ratio": 0.1, "max_foreground_ratio": 0.5}, True),
     ],
 )
 def test_only_good_labels_are_kept(photos, network, changes, kept):

@@ -40,7 +40,13 @@ def pairs(tmp_path_factory):
 def config(tmp_path_factory):
     """Two rounds of self-training within the four steps; any label is good enough."""
     photos = write_photos(tmp_path_factory.mktemp("data") / "photos")
-    lenient = {"unlabelled": str(photos), "share": 0.7, "min_agreement": 0.0, "min_coverage": 0.0, "max_coverage": 1.0}
+    lenient = {
+        "unlabelled": str(photos),
+        "photo_fraction": 0.7,
+        "min_agreement": 0.0,
+        "min_foreground_ratio": 0.0,
+        "max_foreground_ratio": 1.0,
+    }
     return changed(self_training=lenient)
 
 
@@ -97,12 +103,12 @@ def test_what_it_logs(whole):
     for entry in log:
         total = entry["loss_cross_entropy"] + entry["loss_iou"] + entry["loss_absolute"]
         assert entry["loss"] == pytest.approx(total)
-    assert ["photo_share" in entry for entry in log] == [False, False, True, True]
-    assert sum(entry.get("photo_share", 0) for entry in log) > 0
+    assert ["photo_fraction" in entry for entry in log] == [False, False, True, True]
+    assert sum(entry.get("photo_fraction", 0) for entry in log) > 0
     checks = [{name for name in entry if name.startswith("check_")} for entry in log]
     assert checks[0] == checks[2] == set()
     assert {"check_teacher_miou", "check_agreement_views", "check_agreement_photos", "check_score"} <= checks[1]
-    assert not {"check_swap_gain", "check_separation"} & checks[1]  # there is nobody who could say
+    assert not {"check_swap_gain", "check_inpainting_error"} & checks[1]  # there is nobody who could say
 
 
 def test_the_segmenter_serves(whole):
@@ -127,7 +133,7 @@ def test_what_is_checked_is_not_trained_on(tmp_path, pairs):
 def test_without_photos_there_is_no_self_training(train, tmp_path):
     train(config=SETTINGS)
     log = RunDir(tmp_path / "run").read_log()
-    assert not any("photo_share" in entry or "check_agreement_photos" in entry for entry in log)
+    assert not any("photo_fraction" in entry or "check_agreement_photos" in entry for entry in log)
 
 
 def test_it_may_begin_with_a_segmenter(train, tmp_path, pairs):
@@ -164,7 +170,7 @@ def test_pairs_may_be_made_first(tmp_path, whole, config):
         made.append((folder, settings))
         write_pairs(folder)
 
-    source = {"name": "teacher", "fingerprint": "1"}
+    source = {"name": "teacher", "state_hash": "1"}
     train_segmenter(tmp_path / "run", make, config, source=source)
     assert made == [(tmp_path / "run" / "pairs", config)]
     assert (tmp_path / "run" / SEGMENTER).exists()
@@ -250,7 +256,7 @@ def test_pairs_whose_pixels_changed_are_noticed(tmp_path, config):
     pairs = write_pairs(tmp_path / "pairs")
     train_segmenter(tmp_path / "run", pairs, config, progress=signalling(signal.SIGTERM, iteration=3))
     (pairs / "images" / "00000.png").write_bytes((pairs / "images" / "00001.png").read_bytes())
-    for path in (tmp_path / "run" / "bank" / "pairs").iterdir():
+    for path in (tmp_path / "run" / "cache" / "pairs").iterdir():
         path.unlink()
     with pytest.raises(CheckpointError, match="is of a run on other pairs than these"):
         train_segmenter(tmp_path / "run", pairs, resume=True)
@@ -279,6 +285,6 @@ def test_damaged_pairs_are_left_out(tmp_path, caplog):
 
 
 def test_an_alpha_networks_run_is_no_segmenters(tmp_path, pairs):
-    RunDir.create(tmp_path / "run", {"generator": {"name": "g", "fingerprint": "1"}, **to_run_json(TrainConfig())})
+    RunDir.create(tmp_path / "run", {"generator": {"name": "g", "state_hash": "1"}, **to_run_json(TrainConfig())})
     with pytest.raises(ConfigError, match="run: recipe must be one of segmenter, got 'replay'"):
         train_segmenter(tmp_path / "run", pairs, resume=True)

@@ -14,15 +14,15 @@ from labels4free.runs.run_dir import state_digest
 from labels4free.training.segmenter.check import check_segmenter, checked_example
 from labels4free.training.segmenter.config import SegmenterLossConfig
 from labels4free.training.segmenter.example_stream import ExampleStream
-from labels4free.training.segmenter.pair_bank import PairBank
+from labels4free.training.segmenter.pair_cache import PairCache
 from labels4free.training.segmenter.trainer import SegmenterData, SegmenterTrainer, segmenter_loss
 
 
-def bank(count=8, digest="1"):
+def cache(count=8, digest="1"):
     discs = list(Discs(count))
     images = np.stack([to_pixels(x.image) for x in discs])
     alphas = np.stack([(x.alpha[0, 0] * 255).round().byte().numpy() for x in discs])
-    return PairBank(images, alphas, [1.0] * count, digest)
+    return PairCache(images, alphas, [1.0] * count, digest)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def trainer(stream, tmp_path):
     def trainer(config=SETTINGS, pairs=None, **options):
         path = config.self_training.unlabelled
         photos = open_photos(path, SIZE) if path else None
-        pairs = pairs or bank()
+        pairs = pairs or cache()
         data = SegmenterData(pairs.part(0, 6), pairs.part(6, 8), None, photos)
         return SegmenterTrainer(data, config, stream, **options)
 
@@ -66,7 +66,7 @@ def test_a_step_moves_the_network_and_its_average(trainer):
     numbers = one.step()
     assert any(not torch.equal(a, b) for a, b in zip(before, one.network.parameters(), strict=True))
     assert one.iteration == 1
-    assert numbers.keys() == {"loss", "loss_cross_entropy", "loss_iou", "loss_absolute", "coverage"}
+    assert numbers.keys() == {"loss", "loss_cross_entropy", "loss_iou", "loss_absolute", "foreground_ratio"}
     average = dict(one.kept.state_dict())
     assert all(torch.equal(value, average[name]) for name, value in one.network.state_dict().items())
     one.step()
@@ -97,25 +97,31 @@ def test_nothing_moves_where_the_loss_is_not_finite(trainer):
 @pytest.fixture
 def self_training(tmp_path):
     photos = write_photos(tmp_path / "photos")
-    values = {"unlabelled": str(photos), "share": 1.0, "min_agreement": 0.0, "min_coverage": 0.0, "max_coverage": 1.0}
+    values = {
+        "unlabelled": str(photos),
+        "photo_fraction": 1.0,
+        "min_agreement": 0.0,
+        "min_foreground_ratio": 0.0,
+        "max_foreground_ratio": 1.0,
+    }
     return changed(self_training=values)
 
 
 def test_photos_come_in_the_second_part(trainer, self_training):
     one = trainer(self_training)
-    shares = []
+    fractions = []
     for _ in range(4):
-        shares.append(one.step().get("photo_share"))
+        fractions.append(one.step().get("photo_fraction"))
         if one.iteration == 2:
             expected = {name: value.clone() for name, value in one.kept.state_dict().items()}
-    assert shares == [None, None, 1.0, 1.0]
+    assert fractions == [None, None, 1.0, 1.0]
     found = one.labeller.state_dict()  # the average as it was then
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 def test_photos_without_agreement_make_room_for_pairs(trainer, self_training):
     one = trainer(changed(self_training, self_training={"min_agreement": 1.0}))
-    assert [one.step().get("photo_share") for _ in range(4)] == [None, None, 0.0, 0.0]
+    assert [one.step().get("photo_fraction") for _ in range(4)] == [None, None, 0.0, 0.0]
 
 
 # State
@@ -132,7 +138,7 @@ class TestContract(TrainerContract):
 
 def test_the_state_of_a_run_on_other_pairs_is_refused(trainer):
     with pytest.raises(CheckpointError, match="on other pairs"):
-        trainer().load_state_dict(trainer(pairs=bank(digest="2")).state_dict())
+        trainer().load_state_dict(trainer(pairs=cache(digest="2")).state_dict())
 
 
 # The loss
@@ -194,37 +200,39 @@ class Teacher(torch.nn.Module):
 
 def test_a_perfect_segmenter():
     config = changed(augmentation=vars(OFF).copy())
-    health = check_segmenter(Teacher(), bank(), config)
+    health = check_segmenter(Teacher(), cache(), config)
     assert health.numbers["teacher_miou"] == health.numbers["augmented_miou"] == health.score == 1
     assert health.numbers["teacher_error"] < 0.1
-    assert health.numbers["coverage"] == pytest.approx(float(torch.cat([x.alpha for x in Discs()]).mean()), abs=0.02)
-    assert health.numbers["polarity"] > 0.5
+    assert health.numbers["foreground_ratio"] == pytest.approx(
+        float(torch.cat([x.alpha for x in Discs()]).mean()), abs=0.02
+    )
+    assert health.numbers["center_bias"] > 0.5
     assert health.problem is None
-    assert not {"swap_gain", "separation", "agreement_photos"} & health.numbers.keys()
+    assert not {"swap_gain", "inpainting_error", "agreement_photos"} & health.numbers.keys()
 
 
 @pytest.mark.parametrize("constant", [-20.0, 0.1, 20.0])
 def test_a_segmenter_that_says_one_thing_is_useless(constant):
-    health = check_segmenter(Teacher(constant), bank(), SETTINGS)
+    health = check_segmenter(Teacher(constant), cache(), SETTINGS)
     assert health.problem.startswith("the masks are no better than one that is the same everywhere (mean IoU 0.")
-    assert health.numbers["agreement_views"] == pytest.approx(1)
+    assert health.numbers["agreement_tta"] == pytest.approx(1)
     assert not health.hopeless
 
 
 def test_numbers_that_are_none():
-    health = check_segmenter(Teacher(float("nan")), bank(), SETTINGS)
+    health = check_segmenter(Teacher(float("nan")), cache(), SETTINGS)
     assert health.problem == "the masks are not finite numbers"
     assert health.hopeless
 
 
 def test_checked_examples_never_change():
-    one, other = (checked_example(bank(), SETTINGS, 3, None) for _ in range(2))
+    one, other = (checked_example(cache(), SETTINGS, 3, None) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    assert not torch.equal(one.image, bank()[3].image)
+    assert not torch.equal(one.image, cache()[3].image)
 
 
 def test_photos_are_looked_at(tmp_path):
     photos = open_photos(write_photos(tmp_path / "photos"), SIZE)
-    assert check_segmenter(Teacher(20.0), bank(), SETTINGS, None, photos).numbers["agreement_photos"] == pytest.approx(
+    assert check_segmenter(Teacher(20.0), cache(), SETTINGS, None, photos).numbers["agreement_photos"] == pytest.approx(
         1
     )

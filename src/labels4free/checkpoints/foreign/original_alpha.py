@@ -45,7 +45,7 @@ class OriginalAlpha(NamedTuple):
     notes: tuple[str, ...]
 
 
-def published_keys(layout: Layout, resolutions: int = _RESOLUTIONS) -> dict[str, str]:
+def original_keys(layout: Layout, resolutions: int = _RESOLUTIONS) -> dict[str, str]:
     """Where an original state dict holds each tensor of a :class:`PaperNetwork`.
 
     Args:
@@ -85,7 +85,7 @@ def alpha_network_from_original(data: Mapping[str, Any], what: str) -> OriginalA
     layout = _layout(source)
     channels = _channels(source, layout)
     size, notes = _image_size(channels, data.get("args"), where)
-    names = published_keys(layout)
+    names = original_keys(layout)
     network = build(
         lambda: PaperNetwork(_feature_specs(channels, size), size), source, lambda key, shape: Place(names[key], shape)
     )
@@ -96,8 +96,8 @@ def _layout(source: TensorSource) -> Layout:
     """The layout whose names these are, all of them and no others."""
     found = set(source.names())
     layouts: tuple[Layout, ...] = get_args(Layout)
-    layout = max(layouts, key=lambda name: len(found & set(published_keys(name).values())))
-    expected = set(published_keys(layout).values())
+    layout = max(layouts, key=lambda name: len(found & set(original_keys(name).values())))
+    expected = set(original_keys(layout).values())
     missing, extra = sorted(expected - found), sorted(found - expected)
     if len(missing) == len(expected):
         raise CheckpointError(
@@ -115,7 +115,7 @@ def _layout(source: TensorSource) -> Layout:
 
 def _channels(source: TensorSource, layout: Layout) -> list[tuple[int, int]]:
     """Channels of the two maps of each resolution, coarse to fine."""
-    names = published_keys(layout)
+    names = original_keys(layout)
     first, second = (
         [source.extent(names[f"{part}.{k}.weight"], axis=1, ndim=4) for k in range(_RESOLUTIONS)]
         for part in ("first", "second")

@@ -58,7 +58,7 @@ class ImageSource(ABC):
         """What an image is called in messages: where it lies, inside and out."""
         return f"{self.path}/{self.names[index]}"
 
-    def fingerprint(self) -> str:
+    def content_hash(self) -> str:
         """SHA-256 of the images' names and, where the store tells them without being read through, sizes or sums."""
         digest = hashlib.sha256()
         for line in self._traits():

@@ -243,7 +243,7 @@ def _settings(images: ImageSource, config: PrepareConfig) -> dict[str, Any]:
     if config.encoding == "png":
         del settings["quality"]
     try:
-        return settings | {"source_images": len(images), "source_fingerprint": images.fingerprint()}
+        return settings | {"source_images": len(images), "source_hash": images.content_hash()}
     except OSError as error:
         raise DataError(f"{images.path} changes while it is read ({error}): prepare it once it is at rest.") from error
 

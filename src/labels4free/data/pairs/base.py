@@ -154,7 +154,7 @@ class PairSet(ABC):
         pictures = self._pictures(number, [part for part in self.parts if part != LATENTS])
         latents = decode_latents(*self._file(number, LATENTS)) if LATENTS in self.parts else {}
         values = {name: value for name, value in self._values(number).items() if name in _RECORD}
-        if "coverage" in values:
+        if "foreground_ratio" in values:
             try:
                 return Pair(PairRecord.from_json(values), pictures, latents)
             except DataError as error:

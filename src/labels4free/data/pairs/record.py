@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPECK = 0.001
-"""Components of a mask below this share of the picture are not counted: single pixels are no objects."""
+"""Components of a mask below this fraction of the picture are not counted: single pixels are no objects."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +25,32 @@ class PairRecord:
 
     Attributes:
         index: The candidate's number.
-        coverage: Share of the pixels that are foreground in the mask, in [0, 1].
+        foreground_ratio: Fraction of the pixels that are foreground in the mask, in [0, 1].
         alpha_mean: Mean alpha, in [0, 1].
-        binarity: 1 where every alpha is 0 or 1, 0 where all are 0.5: ``1 - 2 mean min(alpha, 1 - alpha)``; of alpha
+        sharpness: 1 where every alpha is 0 or 1, 0 where all are 0.5: ``1 - 2 mean min(alpha, 1 - alpha)``; of alpha
             before any refinement, which softens hair on purpose.
-        polarity: Mean alpha of the middle (the disc of half the width) minus that of the border (the frame of an eighth
-            of the width), in [-1, 1]; objects sit in the middle.
+        center_bias: Mean alpha of the middle (the disc of half the width) minus that of the border (the frame of an
+            eighth of the width), in [-1, 1]; objects sit in the middle.
         components: Parts of the mask that do not touch (by an edge), each with at least :data:`SPECK` of the pixels.
-        largest_share: Share of the mask's pixels that are in its largest part, in [0, 1]; 0 for an empty mask.
+        largest_component_fraction: Fraction of the mask's pixels that are in its largest part, in [0, 1]; 0 for an
+            empty mask.
         truncation_psi: Truncation that the latents were drawn with.
         label: Class of the image, for class-conditional generators.
         uncertainty: In [0, 1], see :mod:`labels4free.sampling.uncertainty`; None where it was not asked for.
-        realism: The discriminator's logit for the image: larger looks more real; None where there is none.
+        discriminator_score: The discriminator's logit for the image: larger looks more real; None where there is none.
     """
 
     index: int
-    coverage: float
+    foreground_ratio: float
     alpha_mean: float
-    binarity: float
-    polarity: float
+    sharpness: float
+    center_bias: float
     components: int
-    largest_share: float
+    largest_component_fraction: float
     truncation_psi: float
     label: int | None = None
     uncertainty: float | None = None
-    realism: float | None = None
+    discriminator_score: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The attributes as JSON values; what is None is left out."""
@@ -132,8 +133,8 @@ def measure(
     truncation_psi: float = 1.0,
     label: int | None = None,
     uncertainty: float | None = None,
-    realism: float | None = None,
-    binarity: float | None = None,
+    discriminator_score: float | None = None,
+    sharpness: float | None = None,
 ) -> PairRecord:
     """Measure a pair.
 
@@ -144,8 +145,8 @@ def measure(
         truncation_psi: Goes into the record, as do the following.
         label: See :class:`PairRecord`.
         uncertainty: See there.
-        realism: See there.
-        binarity: Taken as it is; None measures it here.
+        discriminator_score: See there.
+        sharpness: Taken as it is; None measures it here.
 
     Returns:
         The record; fractions are rounded to six digits.
@@ -155,19 +156,19 @@ def measure(
     counts = np.bincount(alpha.ravel(), minlength=top + 1)
     values = np.arange(top + 1)
     total = alpha.size
-    if binarity is None:
-        binarity = 1 - 2 * float(counts @ np.minimum(values, top - values)) / (top * total)
-    polarity = 0.0
+    if sharpness is None:
+        sharpness = 1 - 2 * float(counts @ np.minimum(values, top - values)) / (top * total)
+    center_bias = 0.0
     if middle.any() and border.any():  # a picture of one pixel has no border
-        polarity = (float(alpha[middle].mean(dtype=np.float64)) - float(alpha[border].mean(dtype=np.float64))) / top
+        center_bias = (float(alpha[middle].mean(dtype=np.float64)) - float(alpha[border].mean(dtype=np.float64))) / top
     sizes = component_sizes(mask > 127)
     foreground = int(sizes.sum())
     numbers = {
-        "coverage": foreground / total,
+        "foreground_ratio": foreground / total,
         "alpha_mean": float(counts @ values) / (top * total),
-        "binarity": binarity,
-        "polarity": polarity,
-        "largest_share": int(sizes.max()) / foreground if foreground else 0.0,
+        "sharpness": sharpness,
+        "center_bias": center_bias,
+        "largest_component_fraction": int(sizes.max()) / foreground if foreground else 0.0,
     }
     return PairRecord(
         index=index,
@@ -176,7 +177,7 @@ def measure(
         truncation_psi=truncation_psi,
         label=label,
         uncertainty=None if uncertainty is None else round(float(uncertainty), 6),
-        realism=None if realism is None else round(float(realism), 6),
+        discriminator_score=None if discriminator_score is None else round(float(discriminator_score), 6),
     )
 
 

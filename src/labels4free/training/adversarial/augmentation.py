@@ -25,7 +25,7 @@ import torch
 
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.runs.distributed import ProcessGroup, process_group
-from labels4free.settings import at_least, check_types, share
+from labels4free.settings import at_least, check_types, fraction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,8 +108,8 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "augmentation.")
-        share("augmentation.probability", self.probability)
-        share("augmentation.max_probability", self.max_probability)
+        fraction("augmentation.probability", self.probability)
+        fraction("augmentation.max_probability", self.max_probability)
         if not -1 < self.target < 1:
             raise ConfigError(f"augmentation.target must lie between -1 and 1, both excluded, got {self.target}.")
         at_least("augmentation.length", self.length, 1)
@@ -123,7 +123,7 @@ class AugmentationConfig:
 
 
 class Augmenter:
-    """Changes images at random, and adapts how often.
+    """Adaptive discriminator augmentation (ADA): changes images at random, and adapts how often.
 
     Attributes:
         config: Settings.
@@ -143,7 +143,7 @@ class Augmenter:
         """Change a batch, each image by draws of its own.
 
         Args:
-            images: [N, 3, R, R], floating point, about [-1, 1]; on any device. This process's share of the batch.
+            images: [N, 3, R, R], floating point, about [-1, 1]; on any device. This process's shard of the batch.
             rng: Source of every draw, on the CPU; the same in every process. It takes the same number of
                 draws whatever the probability and the transforms, none in mode off.
             sharded: The images are this process's part of a batch that all processes share, and draw for together.
@@ -171,7 +171,7 @@ class Augmenter:
 
         Args:
             real_logits: [N, 1] or [N], the discriminator's logits for real images, as it was trained on them:
-                augmented. This process's share of them.
+                augmented. This process's shard of them.
         """
         config = self.config
         if config.mode != "adaptive":
@@ -264,7 +264,7 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 
 
 def recolour(images: Tensor, matrices: Tensor) -> Tensor:
-    """Send every pixel's colour through an affine map of its sample.
+    """Color transform: send every pixel's colour through an affine map of its sample.
 
     Args:
         images: [N, 3, H, W], floating point.

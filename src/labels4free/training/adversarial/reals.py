@@ -48,7 +48,7 @@ class ShuffledReals:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def take(self, start: int, count: int) -> Tensor:
-        """Draws ``start`` to ``start + count``: [count, 3, R, R], float32 in [-1, 1], on the CPU."""
+        """SeededRandom ``start`` to ``start + count``: [count, 3, R, R], float32 in [-1, 1], on the CPU."""
         batch = self.images.batch([self._index(k) for k in range(start, start + count)])
         if not self.mirror:
             return batch

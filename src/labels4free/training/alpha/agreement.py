@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 _STORED = torch.float16
 
 
-def build_view(
+def build_augmented(
     generator: Generator,
-    view: str,
+    augmentation: str,
     samples: Iterable[tuple[int, Tensor, float]],
     project: tuple[Projection, Sequence[Sequence[int]], int],
     seed: int,
     folder: Path,
     progress: Callable[[], None] | None = None,
 ) -> list[Tensor]:
-    """Render samples of the bank again, or read what an earlier call rendered.
+    """Render augmented samples of the cache, or read what an earlier call rendered.
 
     Args:
         generator: The frozen generator.
-        view: One of :data:`labels4free.generators.views.VIEWS`.
-        samples: (number in the bank, ws [1, num_ws, w_dim], truncation) of each.
-        project: Projection, indices of the feature maps of each level, and training resolution, as the bank has them.
-        seed: Seed of the bank's latents.
-        folder: The bank's folder; the view is kept there in a file that is named by the samples in it.
+        augmentation: One of :data:`labels4free.generators.views.AUGMENTATIONS`.
+        samples: (number in the cache, ws [1, num_ws, w_dim], truncation) of each.
+        project: Projection, indices of the feature maps of each level, and training resolution, as the cache has them.
+        seed: Seed of the cache's latents.
+        folder: The cache's folder; they are kept there in a file that is named by the samples in it.
         progress: Called after each sample.
 
     Returns:
@@ -52,12 +52,12 @@ def build_view(
     """
     projection, levels, resolution = project
     todo = list(samples)
-    path = folder / f"{view}_{todo[0][0]:06d}_{todo[-1][0]:06d}.safetensors"
+    path = folder / f"{augmentation}_{todo[0][0]:06d}_{todo[-1][0]:06d}.safetensors"
     chunk = read_chunk(path)
     if chunk is None:
         parts: list[list[Tensor]] = []
         for index, ws, psi in todo:
-            features = render_again(generator, view, ws, seed, index, psi).features
+            features = render_again(generator, augmentation, ws, seed, index, psi).features
             parts.append([x.to("cpu", _STORED) for x in projection.levels(features, levels, resolution)])
             if progress:
                 progress()

@@ -17,20 +17,20 @@ from torch.nn import functional as F
 
 from labels4free.ops.push_pull import fill_holes
 from labels4free.runs.distributed import process_group
-from labels4free.training.alpha.bank import mirrored
+from labels4free.training.alpha.feature_cache import mirrored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from labels4free.training.alpha.bank import BankBatch, ReplayBank
     from labels4free.training.alpha.config import BackgroundConfig
+    from labels4free.training.alpha.feature_cache import CachedBatch, FeatureCache
 
 _LEAST_WEIGHT = 1e-3  # even a full mask leaves something to fill from
 
 
-def filled_surroundings(batch: BankBatch, alpha: Tensor) -> Tensor:
+def filled_surroundings(batch: CachedBatch, alpha: Tensor) -> Tensor:
     """Take the object out of each image and fill the hole from around it.
 
     Args:
@@ -44,57 +44,57 @@ def filled_surroundings(batch: BankBatch, alpha: Tensor) -> Tensor:
     return fill_holes(batch.images, (1 - alpha).square() + _LEAST_WEIGHT)
 
 
-def filled_share(config: BackgroundConfig, step: int) -> float:
-    """Share of filled backgrounds at an alpha step; 0 during the warm-up (negative steps)."""
+def filled_fraction(config: BackgroundConfig, step: int) -> float:
+    """Fraction of filled backgrounds at an alpha step; 0 during the warm-up (negative steps)."""
     ramp = (step - config.filled_from_step) / (config.filled_full_step - config.filled_from_step)
-    return config.filled_share * min(1.0, max(0.0, ramp))
+    return config.filled_fraction * min(1.0, max(0.0, ramp))
 
 
 def draw_backgrounds(
-    bank: ReplayBank,
+    cache: FeatureCache,
     alpha_logits: Callable[[list[Tensor]], Tensor],
     foregrounds: tuple[Tensor, Tensor],
     config: BackgroundConfig,
     *,
     samples: int,
-    share: float,
+    fraction: float,
     rng: torch.Generator,
 ) -> Tensor:
     """Draw a background for each foreground of a batch.
 
     Args:
-        bank: The samples.
+        cache: The samples.
         alpha_logits: Levels of a batch -> its alpha logits [N, 1, R, R].
-        foregrounds: Bank indices [N] of the foregrounds, and which of them are mirrored [N]: this process's share.
+        foregrounds: Cache indices [N] of the foregrounds, and which of them are mirrored [N]: this process's shard.
         config: Blur, jitter, same latent or not.
-        samples: How many of the bank may be drawn, from its beginning.
-        share: Share of filled backgrounds, in [0, 1].
+        samples: How many of the cache may be drawn, from its beginning.
+        fraction: Fraction of filled backgrounds, in [0, 1].
         rng: Source of every draw, on the CPU; the same in every process.
 
     Returns:
         [N, 3, R, R], differentiable in what ``alpha_logits`` depends on.
     """
     indices, flip = foregrounds
-    group, device = process_group(), bank.images.device
+    group, device = process_group(), cache.images.device
     n = len(indices) * group.size
 
     def drawn(*shape: int) -> Tensor:
-        """This process's share of uniform draws [n, *shape]."""
+        """This process's shard of uniform draws [n, *shape]."""
         return group.shard_batch(torch.rand(n, *shape, generator=rng))
 
     other = indices if config.same_latent else group.shard_batch(torch.randint(samples, (n,), generator=rng))
     other_flip = flip if config.same_latent else (drawn() < 0.5).to(device)
-    generated = mirrored(bank.backgrounds[other].float(), other_flip)
+    generated = mirrored(cache.backgrounds[other].float(), other_flip)
     if config.blur > 1:
         size = generated.shape[-1]
         generated = F.interpolate(F.avg_pool2d(generated, config.blur), size=size, mode="bilinear", align_corners=False)
     contrast = 1 + config.jitter * (2 * drawn(1, 1, 1) - 1)
     tint = config.jitter * (2 * drawn(3, 1, 1) - 1)
     generated = generated * contrast.to(device) + tint.to(device)
-    if share <= 0:
+    if fraction <= 0:
         return generated
-    chosen = (drawn() < share).to(device)
+    chosen = (drawn() < fraction).to(device)
     donor = group.shard_batch(torch.randint(samples, (n,), generator=rng))
-    batch = bank.take(donor, (drawn() < 0.5).to(device))
+    batch = cache.take(donor, (drawn() < 0.5).to(device))
     filled = filled_surroundings(batch, alpha_logits(batch.levels).sigmoid())
     return torch.where(chosen[:, None, None, None], filled, generated)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
 from labels4free.seeds import derive_seed
-from labels4free.settings import at_least, check_types, positive, share
+from labels4free.settings import at_least, check_types, fraction, positive
 from labels4free.training.adversarial.augmentation import AugmentationConfig
 
 _SECONDS_PER_STEP = 0.16
@@ -17,8 +17,8 @@ _MEMBER = 0x3E3B  # keeps the seeds of members apart from other draws of the run
 
 
 @dataclass(frozen=True)
-class BankConfig:
-    """The replay bank: samples of the generator that are rendered once and used again and again."""
+class CacheConfig:
+    """The feature cache: samples of the generator that are rendered once and used again and again."""
 
     size: int = 1024
     """Samples. More variety trains a better discriminator; each costs two renderings."""
@@ -34,12 +34,12 @@ class BankConfig:
     """Where rendered samples are kept, for several runs to share; None: in the run's folder, until it is finished."""
 
     def __post_init__(self) -> None:
-        check_types(self, "bank.")
-        at_least("bank.size", self.size, 8)
-        at_least("bank.calibration_samples", self.calibration_samples, 1)
+        check_types(self, "cache.")
+        at_least("cache.size", self.size, 8)
+        at_least("cache.calibration_samples", self.calibration_samples, 1)
         if not 0 <= self.min_truncation_psi <= self.max_truncation_psi <= 2:
             raise ConfigError(
-                "bank.min_truncation_psi and bank.max_truncation_psi must satisfy 0 <= min <= max <= 2, got "
+                "cache.min_truncation_psi and cache.max_truncation_psi must satisfy 0 <= min <= max <= 2, got "
                 f"{self.min_truncation_psi} and {self.max_truncation_psi}."
             )
 
@@ -78,17 +78,18 @@ class DiscriminatorConfig:
     """Adam, constant."""
     warmup_steps: int = 600
     """Steps before the alpha network moves, on composites with random smooth masks: without them the discriminator
-    would believe whichever polarity the alpha network happens to try first."""
+    would believe whichever way round the alpha network happens to try first."""
     steps_per_alpha_step: int = 2
     """Discriminator steps for each step of the alpha network."""
     r1_gamma: float = 0.1
     """Weight of the R1 penalty, gamma of gamma / 2 * |grad D|^2."""
     r1_interval: int = 16
     """Discriminator steps from one R1 penalty to the next (lazy regularisation)."""
-    random_mask_share: float = 0.25
-    """Share of the composites that keep a random smooth mask after the warm-up, in [0, 1]."""
-    perturbed_mask_share: float = 0.5
-    """Share of the other composites whose mask is disturbed, so that the neighbours of the current masks are known."""
+    random_mask_fraction: float = 0.25
+    """Fraction of the composites that keep a random smooth mask after the warm-up, in [0, 1]."""
+    perturbed_mask_fraction: float = 0.5
+    """Fraction of the other composites whose mask is disturbed, so that the neighbours of the current masks are
+    known."""
 
     def __post_init__(self) -> None:
         check_types(self, "discriminator.")
@@ -97,8 +98,8 @@ class DiscriminatorConfig:
         at_least("discriminator.warmup_steps", self.warmup_steps, 0)
         positive("discriminator.learning_rate", self.learning_rate)
         at_least("discriminator.r1_gamma", self.r1_gamma, 0)
-        share("discriminator.random_mask_share", self.random_mask_share)
-        share("discriminator.perturbed_mask_share", self.perturbed_mask_share)
+        fraction("discriminator.random_mask_fraction", self.random_mask_fraction)
+        fraction("discriminator.perturbed_mask_fraction", self.perturbed_mask_fraction)
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,16 @@ class LossConfig:
     """Weight of mean min(alpha, 1 - alpha), ..."""
     binarization_steps: int = 600
     """... reached along a line from 0 after so many steps: binarised too early, a wrong mask stays."""
-    separation: float = 2.0
+    inpainting_error: float = 2.0
     """Weight of the reward for masks whose two sides do not predict each other at the first step, ..."""
-    final_separation: float = 1.0
+    final_inpainting_error: float = 1.0
     """... and at the last; along a line between them."""
     coverage: float = 5.0
     """Weight of each coverage term."""
     min_foreground_coverage: float = 0.25
     """A batch's mean alpha may not fall below this, in [0, 1]."""
     min_background_coverage: float = 0.3
-    """A batch's mean 1 - alpha may not fall below this, in [0, 1]. (The published recipes ask for 0.35 to 0.75.)"""
+    """A batch's mean 1 - alpha may not fall below this, in [0, 1]. (The paper's recipes ask for 0.35 to 0.75.)"""
     min_image_coverage: float = 0.05
     """Neither side of any single image may fall below this, in [0, 1]."""
 
@@ -126,10 +127,10 @@ class LossConfig:
         check_types(self, "loss.", finite=False)
         at_least("loss.binarization", self.binarization, 0)
         at_least("loss.binarization_steps", self.binarization_steps, 1)
-        for name in ("separation", "final_separation", "coverage"):
+        for name in ("inpainting_error", "final_inpainting_error", "coverage"):
             at_least(f"loss.{name}", getattr(self, name), 0)
         for name in ("min_foreground_coverage", "min_background_coverage", "min_image_coverage"):
-            share(f"loss.{name}", getattr(self, name))
+            fraction(f"loss.{name}", getattr(self, name))
         if self.min_foreground_coverage + self.min_background_coverage >= 1:
             raise ConfigError(
                 "loss.min_foreground_coverage and loss.min_background_coverage must leave room between them, got "
@@ -149,11 +150,11 @@ class BackgroundConfig:
     """The generated background is averaged over blocks of so many training pixels: out of focus."""
     jitter: float = 0.3
     """The generated background's contrast and colour are changed by up to this, in units of the image range [-1, 1]."""
-    filled_share: float = 1.0
-    """Final share of composites whose background is another sample's own surroundings, the object filled in from
+    filled_fraction: float = 1.0
+    """Final fraction of composites whose background is another sample's own surroundings, the object filled in from
     around it, in [0, 1]: they look like real backgrounds, which the generated ones do not."""
     filled_from_step: int = 150
-    """Alpha step at which that share begins to rise from 0 ..."""
+    """Alpha step at which that fraction begins to rise from 0 ..."""
     filled_full_step: int = 350
     """... and at which it is reached."""
 
@@ -161,7 +162,7 @@ class BackgroundConfig:
         check_types(self, "background.")
         at_least("background.blur", self.blur, 1)
         at_least("background.jitter", self.jitter, 0)
-        share("background.filled_share", self.filled_share)
+        fraction("background.filled_fraction", self.filled_fraction)
         if not 0 <= self.filled_from_step < self.filled_full_step:
             raise ConfigError(
                 "background.filled_from_step and background.filled_full_step must satisfy 0 <= from < full, got "
@@ -176,20 +177,20 @@ class MonitorConfig:
     interval: int = 100
     """Alpha steps from one check to the next."""
     samples: int = 32
-    """Samples that are checked and never trained on; with a bank, the last ones in it."""
+    """Samples that are checked and never trained on; with a cache, the last ones in it."""
     grace_steps: int = 300
     """Alpha steps after which a lost run is started again; before, it is only warned of."""
     max_restarts: int = 3
-    """Fresh starts after which the run is given up; each has stronger guards than the one before."""
-    noise_views: int = 16
+    """Fresh starts after which the run is given up; each hardens the settings further than the one before."""
+    noise_samples: int = 16
     """Of those samples so many (or all, if they are fewer) are rendered again with other noise, to see whether alpha
     stays; 0: none."""
-    mixing_views: int = 16
-    """The same with another sample's fine styles; 0: none, and separation alone is the score."""
+    mixing_samples: int = 16
+    """The same with another sample's fine styles; 0: none, and inpainting error alone is the score."""
     keep: Literal["best", "last"] = "best"
     """Which network the run leaves: that of the best check by the score, from grace_steps on, or the last step's."""
     margin: float = 0.01
-    """A check is better than a later one only if its score is higher by this share."""
+    """A check is better than a later one only if its score is higher by this fraction."""
     patience: int = 0
     """Alpha steps without a better score (by the margin) after which training ends early; 0: never. The default
     recipe's learning rate falls to 0 over all steps, so its last steps are worth waiting for."""
@@ -198,15 +199,15 @@ class MonitorConfig:
         check_types(self, "monitor.")
         at_least("monitor.interval", self.interval, 1)
         at_least("monitor.samples", self.samples, 1)
-        for name in ("grace_steps", "max_restarts", "noise_views", "mixing_views", "patience"):
+        for name in ("grace_steps", "max_restarts", "noise_samples", "mixing_samples", "patience"):
             at_least(f"monitor.{name}", getattr(self, name), 0)
-        share("monitor.margin", self.margin)
+        fraction("monitor.margin", self.margin)
 
     @property
-    def views(self) -> dict[str, int]:
+    def augmented_samples(self) -> dict[str, int]:
         """How many samples are rendered again, by the way in which they are; ways without samples are left out."""
-        counts = {"noise": self.noise_views, "mixing": self.mixing_views}
-        return {view: min(count, self.samples) for view, count in counts.items() if count}
+        counts = {"noise": self.noise_samples, "mixing": self.mixing_samples}
+        return {augmentation: min(count, self.samples) for augmentation, count in counts.items() if count}
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ class TrainConfig:
     """Steps (warm-up included) between checkpoints."""
     picture_interval: int = 200
     """Alpha steps between pictures."""
-    bank: BankConfig = field(default_factory=BankConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     alpha: AlphaConfig = field(default_factory=AlphaConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -260,9 +261,9 @@ class TrainConfig:
             raise ConfigError(
                 f"background.blur may be at most the training resolution {self.resolution}, got {self.background.blur}."
             )
-        if self.bank.size <= self.monitor.samples:
+        if self.cache.size <= self.monitor.samples:
             raise ConfigError(
-                f"bank.size must exceed monitor.samples, which are kept apart, got {self.bank.size} and "
+                f"cache.size must exceed monitor.samples, which are kept apart, got {self.cache.size} and "
                 f"{self.monitor.samples}."
             )
 
@@ -304,9 +305,9 @@ class TrainConfig:
         return self if member == 0 else dataclasses.replace(self, seed=derive_seed(self.seed, _MEMBER, member))
 
     @property
-    def bank_seed(self) -> int:
-        """Seed of the bank's latents."""
-        return self.seed if self.bank.seed is None else self.bank.seed
+    def cache_seed(self) -> int:
+        """Seed of the cache's latents."""
+        return self.seed if self.cache.seed is None else self.cache.seed
 
     def to_json(self) -> dict[str, Any]:
         """All fields as nested JSON values; :func:`labels4free.settings.build` is the inverse."""
@@ -317,7 +318,7 @@ def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 
     """Default settings, cut down to fit a time budget on a CPU: fewer samples and steps, never fewer than work at all.
 
     Args:
-        minutes: For rendering the bank and training.
+        minutes: For rendering the cache and training.
         seconds_per_image: What one rendering takes on this machine.
         seed: Seed of the run.
 
@@ -327,11 +328,11 @@ def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 
     """
     default = TrainConfig()
     size = int(0.55 * 60 * minutes / (2 * seconds_per_image))
-    size = min(default.bank.size, max(128, size))
-    rest = 60 * minutes - (2 * size + sum(default.monitor.views.values())) * seconds_per_image
+    size = min(default.cache.size, max(128, size))
+    rest = 60 * minutes - (2 * size + sum(default.monitor.augmented_samples.values())) * seconds_per_image
     warmup = default.discriminator.warmup_steps // 3
     steps = min(default.steps, max(600, int(rest / _SECONDS_PER_STEP) - warmup))
-    whole = size == default.bank.size and rest >= default.members * (warmup + default.steps) * _SECONDS_PER_STEP
+    whole = size == default.cache.size and rest >= default.members * (warmup + default.steps) * _SECONDS_PER_STEP
     members = default.members if whole else 1
-    bank = dataclasses.replace(default.bank, size=size)
-    return dataclasses.replace(default, seed=seed, steps=steps, members=members, bank=bank)
+    cache = dataclasses.replace(default.cache, size=size)
+    return dataclasses.replace(default, seed=seed, steps=steps, members=members, cache=cache)

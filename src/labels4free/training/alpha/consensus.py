@@ -2,7 +2,7 @@
 
 How good a network gets varies with its seed, and no number of its own tells (``docs/experiments.md``). What tells is
 whether the others agree: their mistakes differ, what they have right does not. The consensus is a network as small as
-any of them, which learns the mean of their alphas from the bank: as good as that mean, and as fast as one. The mean is
+any of them, which learns the mean of their alphas from the cache: as good as that mean, and as fast as one. The mean is
 sharpened first: the members' masks are nearly binary, each with its border elsewhere; their mean's borders are wide.
 """
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.networks.merge_network import MergeNetwork
-    from labels4free.training.alpha.bank import ReplayBank
     from labels4free.training.alpha.config import TrainConfig
+    from labels4free.training.alpha.feature_cache import FeatureCache
 
 _SHARPNESS = 4.0  # of the mean's logits: the consensus is then as binary as its members
 _RATE = 2.0  # times the learning rate of training: learning from masks needs no caution
@@ -34,7 +34,7 @@ _FAR = 0.05  # so far below the others' median: ten good seeds on faces lay with
 
 
 class Consensus(NamedTuple):
-    """Which members agree.
+    """The consensus of an ensemble: which members agree.
 
     Attributes:
         kept: Numbers of the members that are in the consensus.
@@ -49,7 +49,7 @@ class Consensus(NamedTuple):
 
 
 def find_consensus(alphas: Sequence[Tensor], sound: Sequence[bool] | None = None) -> Consensus:
-    """Find the members that agree.
+    """Find the ensemble members that agree, and leave outliers out.
 
     Members whose last check found something wrong are left out, unless all are such. Then those are left out whose
     agreement with the mean of the others is more than 0.05 below the median of the agreements: a collapsed or inverted
@@ -67,16 +67,16 @@ def find_consensus(alphas: Sequence[Tensor], sound: Sequence[bool] | None = None
     return Consensus(kept, tuple(_agreements(alphas)), statistics.mean(_agreements([alphas[i] for i in kept])))
 
 
-def distil(networks: Sequence[MergeNetwork], bank: ReplayBank, config: TrainConfig) -> MergeNetwork:
-    """One network that has learned what several find on average.
+def distill(networks: Sequence[MergeNetwork], cache: FeatureCache, config: TrainConfig) -> MergeNetwork:
+    """Distill an ensemble: one network learns what several find on average.
 
-    It begins as the first of them, sees the bank's training samples in batches of ``config.batch_size``, and learns
+    It begins as the first of them, sees the cache's training samples in batches of ``config.batch_size``, and learns
     their :func:`sharpened_mean` by cross-entropy, for ``config.consensus_steps`` steps of Adam: constant for the first
     half, then down to 0 along a line.
 
     Args:
-        networks: For the bank's maps, of one configuration.
-        bank: Its last ``config.monitor.samples`` samples are not learned from.
+        networks: For the cache's maps, of one configuration.
+        cache: Its last ``config.monitor.samples`` samples are not learned from.
         config: Settings of the run, whose seed decides the draws.
 
     Returns:
@@ -89,8 +89,8 @@ def distil(networks: Sequence[MergeNetwork], bank: ReplayBank, config: TrainConf
         optimizer = torch.optim.Adam(student.train().requires_grad_(True).parameters(), rate)
         for step in range(config.consensus_steps):
             rng = generator_for(config.seed, _DRAWS, step)
-            indices = torch.randint(len(bank) - config.monitor.samples, (config.batch_size,), generator=rng)
-            levels = bank.take(indices).levels
+            indices = torch.randint(len(cache) - config.monitor.samples, (config.batch_size,), generator=rng)
+            levels = cache.take(indices).levels
             target = sharpened_mean([teacher.merge(levels).sigmoid() for teacher in teachers])
             loss = F.binary_cross_entropy_with_logits(student.merge(levels), target)
             for group in optimizer.param_groups:

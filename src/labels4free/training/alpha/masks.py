@@ -17,7 +17,7 @@ _STRONGEST = 8.0  # logits: enough to turn a sure pixel round
 
 
 def random_masks(n: int, size: int, rng: torch.Generator) -> Tensor:
-    """Smooth blobs of any scale, share, polarity and sharpness.
+    """Smooth blobs of any scale, area, orientation and sharpness.
 
     Args:
         n: How many.
@@ -37,7 +37,7 @@ def disturb(logits: Tensor, rng: torch.Generator) -> Tensor:
     """Add a smooth random field of random strength to alpha logits: parts are cut off, parts are added.
 
     Args:
-        logits: [N, 1, R, R], this process's share of the batch.
+        logits: [N, 1, R, R], this process's shard of the batch.
         rng: Source of the draws, on the CPU; the same in every process.
 
     Returns:
@@ -50,7 +50,7 @@ def disturb(logits: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _smooth_field(n: int, size: int, rng: torch.Generator) -> Tensor:
-    """This process's share of [n, 1, size, size]: normal draws on a coarse grid, interpolated; a scale for all."""
+    """This process's shard of [n, 1, size, size]: normal draws on a coarse grid, interpolated; a scale for all."""
     grid = _GRIDS[int(torch.randint(len(_GRIDS), (1,), generator=rng))]
     coarse = process_group().shard_batch(torch.randn(n, 1, grid, grid, generator=rng))
     return F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)

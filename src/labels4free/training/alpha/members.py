@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.runs.loop import Stage
-from labels4free.training.alpha.consensus import Consensus, distil, find_consensus
+from labels4free.training.alpha.consensus import Consensus, distill, find_consensus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Member(NamedTuple):
-    """A member whose training has ended; in a checkpoint as a dict.
+    """A member of an ensemble whose training has ended; in a checkpoint as a dict.
 
     Attributes:
         network: State of the network to keep of it, on the CPU.
@@ -112,5 +112,5 @@ def _consensus(trainer: AlphaTrainer, members: Sequence[Member], config: TrainCo
     alphas = [trainer.held_out_alpha(network) for network in networks]
     consensus = find_consensus(alphas, [member.problem is None for member in members])
     agreed = sorted(consensus.kept, key=lambda k: -consensus.agreements[k])  # the first one is what it begins as
-    trainer.average.module = distil([networks[k] for k in agreed], trainer.bank, config)
+    trainer.average.module = distill([networks[k] for k in agreed], trainer.cache, config)
     return consensus

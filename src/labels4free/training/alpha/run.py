@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.loading import load_generator
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.layered import composite
 from labels4free.networks.discriminator import STDDEV_GROUP, group_size
@@ -23,18 +23,18 @@ from labels4free.runs.precision import Precision
 from labels4free.runs.resume import begin, to_run_json
 from labels4free.runs.run_dir import RunDir
 from labels4free.training.adversarial.reals import open_reals
-from labels4free.training.alpha.agreement import build_view
-from labels4free.training.alpha.bank import (
-    build_bank,
+from labels4free.training.alpha.agreement import build_augmented
+from labels4free.training.alpha.config import TrainConfig
+from labels4free.training.alpha.feature_cache import (
+    build_cache,
     check_resolution,
     claim_folder,
     rendered_samples,
     sample_truncation_psi,
 )
-from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.members import Members
-from labels4free.training.alpha.published_config import PublishedConfig
-from labels4free.training.alpha.published_recipe import published_recipe
+from labels4free.training.alpha.paper_config import PaperConfig
+from labels4free.training.alpha.paper_recipe import paper_recipe
 from labels4free.training.alpha.trainer import AlphaTrainer
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.runs.resume import Resume
 
-__all__ = ["RECIPES", "ReplayRecipe", "TrainProgress", "TrainResult", "load_shared", "train_alpha_network"]
+__all__ = ["RECIPES", "CachedRecipe", "TrainProgress", "TrainResult", "load_shared", "train_alpha_network"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def load_shared(generator: str, device: str = "cpu") -> Generator:
 def train_alpha_network(
     generator: Generator,
     out: str | Path,
-    config: TrainConfig | PublishedConfig | None = None,
+    config: TrainConfig | PaperConfig | None = None,
     *,
     resume: Resume = False,
     generator_name: str | None = None,
@@ -106,11 +106,11 @@ def train_alpha_network(
             process of the run has ended.
     """
     group = process_group()
-    fingerprint = state_hash(generator)
-    group.check_same("generator", fingerprint)
+    generator_hash = state_hash(generator)
+    group.check_same("generator", generator_hash)
     begun = group.on_main(lambda: begin(out, resume, config, RECIPES, "generator"))
-    if begun.source and begun.source["fingerprint"] != fingerprint:
-        started_on = begun.source["name"] or begun.source["fingerprint"]
+    if begun.source and begun.source["state_hash"] != generator_hash:
+        started_on = begun.source["name"] or begun.source["state_hash"]
         raise ConfigError(f"{out} was started on the generator {started_on}, not on the one given.")
     if begun.result:
         _log.info("The run in %s is finished: nothing is left to do.", out)
@@ -118,7 +118,7 @@ def train_alpha_network(
     own = begun.config
     Precision(own.precision, generator.w_avg.device)  # refuses what the device lacks
     name = generator_name or (begun.source["name"] if begun.source else None)
-    source = {"generator": {"name": name, "family": generator.family, "fingerprint": fingerprint}}
+    source = {"generator": {"name": name, "family": generator.family, "state_hash": generator_hash}}
     recipe = RECIPES[own.recipe].start(generator, own, {**begun.stored, **source})
     info = {**source, **to_run_json(own), **recipe.notes}
     run = begun.run or group.on_main(lambda: RunDir.create(out, info))
@@ -132,8 +132,8 @@ def train_alpha_network(
     return loop.result
 
 
-class ReplayRecipe:
-    """The default recipe: a bank of samples that are rendered once, and :class:`AlphaTrainer` on it.
+class CachedRecipe:
+    """The default recipe: a cache of samples that are rendered once, and :class:`AlphaTrainer` on it.
 
     Args:
         generator: The generator.
@@ -143,7 +143,7 @@ class ReplayRecipe:
         notes: What a run notes of it beside its settings: nothing.
 
     Raises:
-        ConfigError: If the generator or the processes cannot serve the settings; better now than when the bank is
+        ConfigError: If the generator or the processes cannot serve the settings; better now than when the cache is
             rendered.
         DataError: If the folder of real images cannot serve.
     """
@@ -160,8 +160,8 @@ class ReplayRecipe:
         _check_sharding(config)
         self._full_network = _network_for(generator, config)
         self._reals = open_reals(config.data, config.resolution)
-        if config.bank.folder:
-            claim_folder(generator, self._full_network.levels, config, Path(config.bank.folder))
+        if config.cache.folder:
+            claim_folder(generator, self._full_network.levels, config, Path(config.cache.folder))
 
     def prepare(self, scratch: Path, rendered: Callable[[int, int], None]) -> None:
         """Render the cached features, in the scratch folder if they have none of their own.
@@ -170,15 +170,19 @@ class ReplayRecipe:
             scratch: Folder for what can be made again; it need not exist.
             rendered: Called with (done, total); it may raise :class:`Stopped`, in any process: all stop then.
         """
-        folder = Path(self.config.bank.folder) if self.config.bank.folder else scratch
-        levels, more, group = self._full_network.levels, sum(self.config.monitor.views.values()), process_group()
+        folder = Path(self.config.cache.folder) if self.config.cache.folder else scratch
+        levels, more, group = (
+            self._full_network.levels,
+            sum(self.config.monitor.augmented_samples.values()),
+            process_group(),
+        )
 
         def rendered_of_all(done: int, total: int) -> None:
             rendered(done, total + more)
 
-        self.bank, self.previews = build_bank(self.generator, levels, self.config, folder, rendered_of_all)
-        self.network = self.bank.projection.network_like(self._full_network)
-        self.views = group.in_all(lambda: self._build_views(folder, rendered) if group.is_main else {})
+        self.cache, self.previews = build_cache(self.generator, levels, self.config, folder, rendered_of_all)
+        self.network = self.cache.projection.network_like(self._full_network)
+        self.augmentations = group.in_all(lambda: self._build_augmented(folder, rendered) if group.is_main else {})
 
     def trainers(self, loop: Loop[AlphaTrainer]) -> Iterator[AlphaTrainer]:
         """The trainers of a run's members, one after the other, each before each of its steps."""
@@ -190,11 +194,11 @@ class ReplayRecipe:
         """Write the network of the one member, or the consensus of several."""
         loop.finish(self.finished, self.members.joined if self.config.members > 1 else None)
 
-    def _build_views(self, folder: Path, rendered: Callable[[int, int], None]) -> dict[str, list[Tensor]]:
+    def _build_augmented(self, folder: Path, rendered: Callable[[int, int], None]) -> dict[str, list[Tensor]]:
         """Render samples that are only checked on again, by the process that checks."""
         config, generator = self.config, self.generator
-        done, views = rendered_samples(config), config.monitor.views
-        total, first = done + sum(views.values()), config.bank.size - config.monitor.samples
+        done, augmentations = rendered_samples(config), config.monitor.augmented_samples
+        total, first = done + sum(augmentations.values()), config.cache.size - config.monitor.samples
 
         def advance() -> None:
             nonlocal done
@@ -202,19 +206,23 @@ class ReplayRecipe:
             rendered(done, total)
 
         samples = []
-        for index in range(first, first + max(views.values(), default=0)):
+        for index in range(first, first + max(augmentations.values(), default=0)):
             psi = sample_truncation_psi(config, index)
-            samples.append((index, generator.draw_ws(config.bank_seed, index, psi), psi))
-        project = (self.bank.projection, self._full_network.levels, config.resolution)
+            samples.append((index, generator.draw_ws(config.cache_seed, index, psi), psi))
+        project = (self.cache.projection, self._full_network.levels, config.resolution)
         return {
-            view: build_view(generator, view, samples[:count], project, config.bank_seed, folder, advance)
-            for view, count in views.items()
+            augmentation: build_augmented(
+                generator, augmentation, samples[:count], project, config.cache_seed, folder, advance
+            )
+            for augmentation, count in augmentations.items()
         }
 
     def trainer(self, member: int = 0, restart: int = 0) -> AlphaTrainer:
         """Begin to train a member on the cached features."""
         config = self.config.of_member(member)
-        return AlphaTrainer(self.bank, self.network, config, restart=restart, reals=self._reals, views=self.views)
+        return AlphaTrainer(
+            self.cache, self.network, config, restart=restart, reals=self._reals, augmentations=self.augmentations
+        )
 
     @torch.no_grad()
     def picture(self, trainer: AlphaTrainer) -> NDArray[np.uint8]:
@@ -230,11 +238,11 @@ class ReplayRecipe:
 
     def finished(self, trainer: AlphaTrainer) -> AlphaNetwork:
         """The average, as a network for the generator's own feature maps."""
-        return self.bank.projection.fold(trainer.average.module, self.generator.feature_specs)
+        return self.cache.projection.fold(trainer.average.module, self.generator.feature_specs)
 
 
-_REPLAY = RecipeEntry(TrainConfig, lambda generator, config, _: ReplayRecipe(generator, config), ALPHA, "train")
-_PUBLISHED = RecipeEntry(PublishedConfig, published_recipe, ALPHA, "train")
+_REPLAY = RecipeEntry(TrainConfig, lambda generator, config, _: CachedRecipe(generator, config), ALPHA, "train")
+_PUBLISHED = RecipeEntry(PaperConfig, paper_recipe, ALPHA, "train")
 RECIPES = {entry.config.recipe: entry for entry in (_REPLAY, _PUBLISHED)}
 """Recipes that make an alpha network; each begins with (generator, settings, what the run notes of itself)."""
 

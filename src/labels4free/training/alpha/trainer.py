@@ -25,8 +25,8 @@ from labels4free.runs.precision import Precision
 from labels4free.runs.state import Part, Update, restore, state_of
 from labels4free.seeds import derive_seed, generator_for
 from labels4free.training.adversarial.augmentation import Augmenter
-from labels4free.training.alpha.backgrounds import draw_backgrounds, filled_share
-from labels4free.training.alpha.bank import mirrored
+from labels4free.training.alpha.backgrounds import draw_backgrounds, filled_fraction
+from labels4free.training.alpha.feature_cache import mirrored
 from labels4free.training.alpha.masks import disturb, random_masks
 from labels4free.training.alpha.monitor import check_masks
 
@@ -37,46 +37,52 @@ if TYPE_CHECKING:
 
     from labels4free.data.images.dataset import ImageStore
     from labels4free.runs.contracts import Check
-    from labels4free.training.alpha.bank import BankBatch, ReplayBank
     from labels4free.training.alpha.config import TrainConfig
+    from labels4free.training.alpha.feature_cache import CachedBatch, FeatureCache
 
 _BETAS = (0.0, 0.99)
 _CHECK = 1 << 40  # step number of the check's draws, none of the training's
 
 
 class AlphaTrainer:
-    """The state of a training of the alpha network, and the step that changes it.
+    """Trains an alpha network against a discriminator: the training step and its state, without labels.
 
     Args:
-        bank: Rendered samples; the last ``config.monitor.samples`` are only checked on.
-        network: An alpha network for the bank's maps, whose weights are drawn anew here.
+        cache: Rendered samples; the last ``config.monitor.samples`` are only checked on.
+        network: An alpha network for the cache's maps, whose weights are drawn anew here.
         config: Settings.
         restart: How often it was started over: decides first weights and draws, and how careful the settings are.
-        reals: Real images; None for the bank's own.
-        views: Projected maps of the first samples that are only checked on, rendered again (``agreement.py``).
+        reals: Real images; None for the cache's own.
+        augmentations: Projected maps of the first samples that are only checked on, rendered again (``agreement.py``).
 
     Attributes:
         config: Settings of this restart: :meth:`TrainConfig.hardened`.
         restart: 0 at first; each automatic restart adds 1.
         iteration: Steps done, the discriminator's warm-up included.
-        network: The alpha network on the bank's projected maps.
+        network: The alpha network on the cache's projected maps.
         average: Its running average: what is checked, shown and kept in the end.
         discriminator: Tells composites from real images.
     """
 
     def __init__(
         self,
-        bank: ReplayBank,
+        cache: FeatureCache,
         network: MergeNetwork,
         config: TrainConfig,
         *,
         restart: int = 0,
         reals: ImageStore | None = None,
-        views: Mapping[str, list[Tensor]] | None = None,
+        augmentations: Mapping[str, list[Tensor]] | None = None,
     ) -> None:
         config = config.hardened(restart)
-        self.bank, self.config, self.restart, self.reals, self.views = bank, config, restart, reals, views or {}
-        self.device = bank.images.device
+        self.cache, self.config, self.restart, self.reals, self.augmentations = (
+            cache,
+            config,
+            restart,
+            reals,
+            augmentations or {},
+        )
+        self.device = cache.images.device
         self.precision = Precision(config.precision, self.device)
         self.iteration = 0
         with torch.random.fork_rng(devices=[]):
@@ -92,7 +98,7 @@ class AlphaTrainer:
         self.alpha_update = Update(adam, self.precision)
         adam = torch.optim.Adam(self.discriminator.parameters(), own.learning_rate, _BETAS)
         self.discriminator_update = Update(adam, self.precision)
-        self.trained_samples = len(bank) - config.monitor.samples
+        self.trained_samples = len(cache) - config.monitor.samples
 
     @property
     def warmup(self) -> int:
@@ -171,11 +177,18 @@ class AlphaTrainer:
         )
         weight = config.binarization * min(1.0, step / config.binarization_steps)
         loss = adversarial + weight * binary + config.coverage * coverage
-        reward = config.separation + (config.final_separation - config.separation) * step / self.config.steps
+        reward = (
+            config.inpainting_error
+            + (config.final_inpainting_error - config.inpainting_error) * step / self.config.steps
+        )
         if reward > 0:
-            loss = loss - reward * losses.separation(batch.images, alpha)
+            loss = loss - reward * losses.inpainting_error(batch.images, alpha)
         self.alpha_update.learning_rate = self.config.alpha.learning_rate * min(1.0, 2 * (1 - step / self.config.steps))
-        logs = {"loss_adversarial": adversarial.item(), "binarization": binary.item(), "coverage": alpha.mean().item()}
+        logs = {
+            "loss_adversarial": adversarial.item(),
+            "binarization": binary.item(),
+            "foreground_ratio": alpha.mean().item(),
+        }
         logs = self.alpha_update.apply("The alpha network's loss", [(loss, logs)])
         self.discriminator.requires_grad_(True)
         self.average.update(self.network, step)
@@ -185,19 +198,22 @@ class AlphaTrainer:
     def check(self) -> Check:
         """Examine the averaged network on the samples kept apart, in the main process alone."""
         rng = generator_for(self.config.seed, self.restart, _CHECK)
-        indices = torch.arange(self.trained_samples, len(self.bank))
-        batch = self.bank.take(indices)
+        indices = torch.arange(self.trained_samples, len(self.cache))
+        batch = self.cache.take(indices)
         network = self.kept
         upright = torch.zeros(len(indices), dtype=torch.bool, device=self.device)
         background = self._backgrounds(network.merge, indices, upright, rng)
         alpha = network.merge(batch.levels).sigmoid()
-        again = {view: network.merge([x.float() for x in levels]).sigmoid() for view, levels in self.views.items()}
+        again = {
+            augmentation: network.merge([x.float() for x in levels]).sigmoid()
+            for augmentation, levels in self.augmentations.items()
+        }
         return check_masks(batch.images, background, alpha, self.discriminator, again)
 
     @torch.no_grad()
     def held_out_alpha(self, network: MergeNetwork) -> Tensor:
         """Alpha [N, 1, R, R] of a network on the samples that are only checked on."""
-        batch = self.bank.take(torch.arange(self.trained_samples, len(self.bank)))
+        batch = self.cache.take(torch.arange(self.trained_samples, len(self.cache)))
         return network.merge(batch.levels).sigmoid()
 
     def _penalty_due(self, turn: int) -> bool:
@@ -214,12 +230,12 @@ class AlphaTrainer:
         with self.precision.autocast():
             return self.network.merge(levels).float()
 
-    def _draw(self, rng: torch.Generator) -> tuple[BankBatch, Tensor, Tensor]:
+    def _draw(self, rng: torch.Generator) -> tuple[CachedBatch, Tensor, Tensor]:
         """A batch of samples, each mirrored or not: the samples, their indices [N], which are mirrored [N]."""
         n = self.config.batch_size
         indices = process_group().shard_batch(torch.randint(self.trained_samples, (n,), generator=rng))
         flip = process_group().shard_batch(torch.rand(n, generator=rng) < 0.5).to(self.device)
-        return self.bank.take(indices, flip), indices, flip
+        return self.cache.take(indices, flip), indices, flip
 
     def _draw_reals(self, rng: torch.Generator) -> Tensor:
         if self.reals is None:
@@ -229,7 +245,7 @@ class AlphaTrainer:
         flip = process_group().shard_batch(torch.rand(n, generator=rng) < 0.5).to(self.device)
         return mirrored(self.reals.batch(indices).to(self.device), flip)
 
-    def _masks_to_judge(self, batch: BankBatch, rng: torch.Generator) -> Tensor:
+    def _masks_to_judge(self, batch: CachedBatch, rng: torch.Generator) -> Tensor:
         """Masks of the composites that the discriminator learns from: the network's, disturbed ones, random ones."""
         config, n, size = self.config.discriminator, self.config.batch_size, self.config.resolution
         if self.alpha_step < 0:
@@ -238,8 +254,8 @@ class AlphaTrainer:
         pick = process_group().shard_batch(torch.rand(n, generator=rng))
         noisy = disturb(logits, rng)
         unrelated = random_masks(n, size, rng).to(self.device)
-        threshold = config.random_mask_share + (1 - config.random_mask_share) * config.perturbed_mask_share
-        is_random = (pick < config.random_mask_share).to(self.device)[:, None, None, None]
+        threshold = config.random_mask_fraction + (1 - config.random_mask_fraction) * config.perturbed_mask_fraction
+        is_random = (pick < config.random_mask_fraction).to(self.device)[:, None, None, None]
         is_disturbed = (pick < threshold).to(self.device)[:, None, None, None]
         return torch.where(is_random, unrelated, torch.where(is_disturbed, noisy, logits).sigmoid())
 
@@ -247,9 +263,11 @@ class AlphaTrainer:
         self, alpha_logits: Callable[[list[Tensor]], Tensor], indices: Tensor, flip: Tensor, rng: torch.Generator
     ) -> Tensor:
         config = self.config.background
-        share, foregrounds = filled_share(config, self.alpha_step), (indices, flip)
+        fraction, foregrounds = filled_fraction(config, self.alpha_step), (indices, flip)
         samples = self.trained_samples
-        return draw_backgrounds(self.bank, alpha_logits, foregrounds, config, samples=samples, share=share, rng=rng)
+        return draw_backgrounds(
+            self.cache, alpha_logits, foregrounds, config, samples=samples, fraction=fraction, rng=rng
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, but the generator, the images and the settings."""

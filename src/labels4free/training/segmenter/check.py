@@ -11,10 +11,10 @@ from labels4free.metrics import masks as metrics
 from labels4free.metrics.label_free import mask_numbers
 from labels4free.metrics.masks import soft_agreement
 from labels4free.runs.contracts import Check
-from labels4free.seeds import Draws, derive_seed
+from labels4free.seeds import SeededRandom, derive_seed
 from labels4free.training.segmenter.augmentation.augment import Example, training_example
 from labels4free.training.segmenter.augmentation.photo_effects import toned
-from labels4free.training.segmenter.pseudo_labels import view_photo
+from labels4free.training.segmenter.pseudo_labels import predict_with_tta
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from labels4free.networks.segmenter import SegmenterNetwork
     from labels4free.training.segmenter.augmentation.augment import Pictures
     from labels4free.training.segmenter.config import SegmenterConfig
-    from labels4free.training.segmenter.pair_bank import PairBank
+    from labels4free.training.segmenter.pair_cache import PairCache
 
 _CHECK = 0xC4EC  # draws of the check, none of the training's
 _USELESS = 0.5  # mean IoU that a mask which is the same everywhere cannot exceed
 _LIGHT = 0.3
 
 
-def checked_example(held_out: PairBank, config: SegmenterConfig, index: int, pictures: Pictures | None) -> Example:
-    """A pair that is kept apart, augmented by draws that never change."""
+def checked_example(held_out: PairCache, config: SegmenterConfig, index: int, pictures: Pictures | None) -> Example:
+    """A validation pair that is held out, augmented by seeds that never change."""
     seed = derive_seed(config.seed, _CHECK)
     return training_example(held_out, config.augmentation, seed, index, pictures=pictures, example=held_out[index])
 
@@ -39,12 +39,12 @@ def checked_example(held_out: PairBank, config: SegmenterConfig, index: int, pic
 @torch.no_grad()
 def check_segmenter(
     network: SegmenterNetwork,
-    held_out: PairBank,
+    held_out: PairCache,
     config: SegmenterConfig,
     pictures: Pictures | None = None,
     photos: PhotoStore | None = None,
 ) -> Check:
-    """Examine a segmenter.
+    """Validate a segmenter on held-out pairs.
 
     Args:
         network: In evaluation mode.
@@ -57,12 +57,12 @@ def check_segmenter(
         The numbers of :func:`mask_numbers`, and ``teacher_miou``, mean IoU with the masks of the pairs kept apart, in
         [0, 1]; ``augmented_miou``, the same where those pairs are augmented as in training, by draws that never change,
         which is the ``score``; ``teacher_error``, mean absolute difference of alpha from theirs on those; and
-        ``agreement_views``, agreement of alpha with that of the same images mirrored and in another light;
-        ``agreement_photos``, of unlabelled photos with other views of them, where there are photos.
+        ``agreement_tta``, agreement of alpha with that of the same images mirrored and in another light;
+        ``agreement_photos``, of unlabelled photos with test-time augmentations of them, where there are photos.
     """
     plain = [held_out[index] for index in range(len(held_out))]
     changed = [checked_example(held_out, config, index, pictures) for index in range(len(held_out))]
-    lit = [toned(x.image, Draws(config.seed, _CHECK, index), _LIGHT) for index, x in enumerate(plain)]
+    lit = [toned(x.image, SeededRandom(config.seed, _CHECK, index), _LIGHT) for index, x in enumerate(plain)]
     alpha, on_changed, on_lit, mirrored = (
         torch.cat([network_alpha(network, image) for image in images])
         for images in (
@@ -74,18 +74,18 @@ def check_segmenter(
     )
     taught, taught_changed = (torch.cat([x.alpha for x in examples]) for examples in (plain, changed))
     augmented_miou = _miou(on_changed, taught_changed)
-    views = [soft_agreement(alpha, on_lit), soft_agreement(alpha, mirrored.flip(-1))]
+    augmentations = [soft_agreement(alpha, on_lit), soft_agreement(alpha, mirrored.flip(-1))]
     numbers = {
         **mask_numbers(alpha),
         "score": augmented_miou,
         "teacher_miou": _miou(alpha, taught),
         "augmented_miou": augmented_miou,
         "teacher_error": float((on_changed - taught_changed).abs().mean()),
-        "agreement_views": sum(views) / len(views),
+        "agreement_tta": sum(augmentations) / len(augmentations),
     }
     if photos is not None and config.monitor.photos:
         count = min(len(photos), config.monitor.photos)
-        seen = [view_photo(network, photos.photo(index), config.size).agreement for index in range(count)]
+        seen = [predict_with_tta(network, photos.photo(index), config.size).agreement for index in range(count)]
         numbers["agreement_photos"] = sum(seen) / count
     return Check(numbers, _problem(numbers))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
-from labels4free.settings import at_least, check_types, positive, share
+from labels4free.settings import at_least, check_types, fraction, positive
 from labels4free.training.segmenter.augmentation.config import PairAugmentationConfig
 
 SIZE_MULTIPLE = 32
@@ -119,32 +119,32 @@ class SegmenterLossConfig:
 
 @dataclass(frozen=True)
 class SelfTrainingConfig:
-    """Learning on from one's own masks of unlabelled photos."""
+    """Self-training on pseudo-labels: learning on from one's own masks of unlabelled photos."""
 
     unlabelled: str | None = None
     """Photos: a folder, zip file, LMDB or shards; None: no self-training."""
     rounds: int = 1
     """Times that the average of the weights labels the photos anew. The steps are cut into rounds + 1 equal parts; the
     first learns from pairs alone."""
-    share: float = 0.3
-    """Share of the examples that are photos, in [0, 1]; those that are not labelled reliably make room for pairs."""
+    photo_fraction: float = 0.3
+    """Fraction of the examples that are photos, in [0, 1]; those that are not labelled reliably make room for pairs."""
     min_agreement: float = 0.9
-    """A photo counts only if its masks from several views (mirrored, smaller) agree with their mean by this much, as
-    soft mean IoU in [0, 1]."""
-    min_coverage: float = 0.02
+    """A photo counts only if its masks from several test-time augmentations (mirrored, smaller) agree with their mean
+    by this much, as soft mean IoU in [0, 1]."""
+    min_foreground_ratio: float = 0.02
     """And if the mean alpha is at least this ..."""
-    max_coverage: float = 0.98
+    max_foreground_ratio: float = 0.98
     """... and at most this."""
 
     def __post_init__(self) -> None:
         check_types(self, "self_training.")
         at_least("self_training.rounds", self.rounds, 1)
-        for name in ("share", "min_agreement", "min_coverage", "max_coverage"):
-            share(f"self_training.{name}", getattr(self, name))
-        if self.min_coverage >= self.max_coverage:
+        for name in ("photo_fraction", "min_agreement", "min_foreground_ratio", "max_foreground_ratio"):
+            fraction(f"self_training.{name}", getattr(self, name))
+        if self.min_foreground_ratio >= self.max_foreground_ratio:
             raise ConfigError(
-                "self_training.min_coverage must be below self_training.max_coverage, got "
-                f"{self.min_coverage} and {self.max_coverage}."
+                "self_training.min_foreground_ratio must be below self_training.max_foreground_ratio, got "
+                f"{self.min_foreground_ratio} and {self.max_foreground_ratio}."
             )
 
 
@@ -165,7 +165,7 @@ class SegmenterMonitorConfig:
     keep: Literal["best", "last"] = "best"
     """Which network the run leaves: that of the best check, from grace_steps on, or the last step's."""
     margin: float = 0.01
-    """A check is better than a later one only if its score is higher by this share."""
+    """A check is better than a later one only if its score is higher by this fraction."""
     patience: int = 0
     """Steps without a better score (by the margin) after which training ends early; 0: never."""
 
@@ -175,7 +175,7 @@ class SegmenterMonitorConfig:
         at_least("monitor.samples", self.samples, 1)
         for name in ("photos", "grace_steps", "max_restarts", "patience"):
             at_least(f"monitor.{name}", getattr(self, name), 0)
-        share("monitor.margin", self.margin)
+        fraction("monitor.margin", self.margin)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A segmenter's own masks of unlabelled photos, where it is sure of them: what the next round learns from.
 
-A photo is seen in several views: as it is, mirrored, and smaller. Their mean alpha is a better mask than any of theirs,
-and where they differ nothing is known: such pixels count less, and photos with much of it not at all.
+A photo is seen in several test-time augmentations: as it is, mirrored, and smaller. Their mean alpha is a better mask
+than any of theirs, and where they differ nothing is known: such pixels count less, and photos with much of it not at
+all.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ if TYPE_CHECKING:
     from labels4free.networks.segmenter import SegmenterNetwork
     from labels4free.training.segmenter.config import SelfTrainingConfig
 
-_SMALLER = 0.75  # scale of the smaller views
+_SMALLER = 0.75  # scale of the smaller copies
 _CACHE_BYTES = 512 * 2**20
 
 
-class ViewedPhoto(NamedTuple):
-    """What the views of a photo say together.
+class TtaPrediction(NamedTuple):
+    """A photo's mask by test-time augmentation (TTA).
 
     Attributes:
         image: [1, 3, S, S], in [-1, 1]: the photo at the upper left, its last row and column repeated.
-        alpha: [1, 1, S, S]: the mean over the views.
+        alpha: [1, 1, S, S]: the mean over the augmentations.
         spread: [1, 1, S, S], in [0, 0.5]: their standard deviation.
         inside: [1, 1, S, S]: 1 where the photo is, 0 where its edge is repeated.
-        agreement: Mean agreement (:func:`labels4free.metrics.masks.soft_agreement`) of a view with the mean, over
-            the photo, in [0, 1].
+        agreement: Mean agreement (:func:`labels4free.metrics.masks.soft_agreement`) of one augmentation with the mean,
+            over the photo, in [0, 1].
     """
 
     image: Tensor
@@ -49,8 +50,8 @@ class ViewedPhoto(NamedTuple):
 
 
 @torch.no_grad()
-def view_photo(network: SegmenterNetwork, pixels: NDArray[np.uint8], size: int) -> ViewedPhoto:
-    """Segment a photo in four views: as it is and at three quarters of its size, each also mirrored.
+def predict_with_tta(network: SegmenterNetwork, pixels: NDArray[np.uint8], size: int) -> TtaPrediction:
+    """Segment a photo with test-time augmentation (TTA): at two sizes, each also mirrored.
 
     Args:
         network: In evaluation mode, on any device.
@@ -64,7 +65,7 @@ def view_photo(network: SegmenterNetwork, pixels: NDArray[np.uint8], size: int) 
     image = torch.from_numpy(values)
     device = next(network.parameters()).device
     smaller = max(network.multiple, round(_SMALLER * size / network.multiple) * network.multiple)
-    views = []
+    augmentations = []
     for side in (size, smaller):
         x = image.to(device)
         if side != size:
@@ -74,14 +75,14 @@ def view_photo(network: SegmenterNetwork, pixels: NDArray[np.uint8], size: int) 
             logits = logits.float()
             if side != size:
                 logits = F.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
-            views.append(logits.sigmoid().cpu())
-    alphas = torch.cat(views)
+            augmentations.append(logits.sigmoid().cpu())
+    alphas = torch.cat(augmentations)
     inside = torch.zeros(1, 1, size, size)
     inside[..., :height, :width] = 1
     mean = alphas.mean(dim=0, keepdim=True)
     agreements = [soft_agreement(a[..., :height, :width], mean[0, :, :height, :width]) for a in alphas]
     spread = alphas.std(dim=0, correction=0, keepdim=True)
-    return ViewedPhoto(image, mean, spread, inside, sum(agreements) / len(agreements))
+    return TtaPrediction(image, mean, spread, inside, sum(agreements) / len(agreements))
 
 
 class PhotoLabels:
@@ -102,7 +103,7 @@ class PhotoLabels:
         return len(self.photos)
 
     def example(self, index: int) -> Example | None:
-        """A photo with its label; None where the views do not agree, or find all or nothing.
+        """A photo with its label; None where the augmentations do not agree, or find all or nothing.
 
         Alpha is rounded to 8 bits. The weight is ``1 - 2 spread``, and 0 outside of the photo.
         """
@@ -120,11 +121,11 @@ class PhotoLabels:
         return Example(torch.from_numpy(image), alpha, weight)
 
     def _label(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-        seen = view_photo(self.network, pixels, self.photos.resolution)
-        coverage = float((seen.alpha * seen.inside).sum() / seen.inside.sum())
+        seen = predict_with_tta(self.network, pixels, self.photos.resolution)
+        foreground_ratio = float((seen.alpha * seen.inside).sum() / seen.inside.sum())
         if seen.agreement < self.config.min_agreement:
             return None
-        if not self.config.min_coverage <= coverage <= self.config.max_coverage:
+        if not self.config.min_foreground_ratio <= foreground_ratio <= self.config.max_foreground_ratio:
             return None
         weight = (1 - 2 * seen.spread) * seen.inside
         return unit_to_uint8(seen.alpha[0, 0]), unit_to_uint8(weight[0, 0])

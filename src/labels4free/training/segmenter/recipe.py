@@ -14,8 +14,8 @@ from labels4free.runs.contracts import SEGMENTER
 from labels4free.runs.precision import Precision
 from labels4free.training.segmenter.check import checked_example, network_alpha
 from labels4free.training.segmenter.example_stream import ExampleStream
-from labels4free.training.segmenter.pair_bank import build_pair_bank
-from labels4free.training.segmenter.pseudo_labels import view_photo
+from labels4free.training.segmenter.pair_cache import build_pair_cache
+from labels4free.training.segmenter.pseudo_labels import predict_with_tta
 from labels4free.training.segmenter.trainer import Drawn, SegmenterData, SegmenterTrainer, new_network
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ class SegmenterRecipe:
         if self._pairs is None:
             raise DataError("A segmenter's training needs pairs: call use() first.")
         folder, uncertainty = scratch / PAIRS_FOLDER, self.config.loss.uncertainty
-        bank = build_pair_bank(self._pairs, self.config.size, folder, uncertainty, rendered)
-        _check_enough(self._pairs, len(bank), self.config)
-        trained = len(bank) - self.config.monitor.samples
-        self.data = SegmenterData(bank.part(0, trained), bank.part(trained, len(bank)), self._pictures, self._photos)
+        cache = build_pair_cache(self._pairs, self.config.size, folder, uncertainty, rendered)
+        _check_enough(self._pairs, len(cache), self.config)
+        trained = len(cache) - self.config.monitor.samples
+        self.data = SegmenterData(cache.part(0, trained), cache.part(trained, len(cache)), self._pictures, self._photos)
         self._stream = ExampleStream(self.device)
 
     def trainer(self, restart: int = 0) -> SegmenterTrainer:
@@ -105,7 +105,7 @@ class SegmenterRecipe:
     def picture(self, trainer: SegmenterTrainer) -> NDArray[np.uint8]:
         """Draw pairs that are kept apart, as they are and augmented, and photos: image, alpha to learn, alpha found.
 
-        Of a photo, the middle is the mean of its views.
+        Of a photo, the middle is the mean of its augmentations.
         """
         rows: list[list[Tensor]] = []
         held_out = self.data.held_out
@@ -115,7 +115,7 @@ class SegmenterRecipe:
             rows.append(_row(trainer.kept, changed.image, changed.alpha))
         for index in range(min(_PREVIEWS, len(self._photos or ()))):
             assert self._photos is not None
-            seen = view_photo(trainer.kept, self._photos.photo(index), self.config.size)
+            seen = predict_with_tta(trainer.kept, self._photos.photo(index), self.config.size)
             rows.append(_row(trainer.kept, seen.image, seen.alpha * seen.inside))
         halves = [rows[start] + rows[start + 1] for start in range(0, len(rows) - 1, 2)]
         halves += [rows[-1]] if len(rows) % 2 else []

@@ -56,7 +56,7 @@ def train_segmenter(
             with the folder to make it in, ``pairs`` in the run's, and the settings, and goes on with what is there.
         config: Settings; None means the defaults or, with ``resume``, what the earlier run has.
         resume: Go on with the run in ``out``; ``"auto"``: if there is one, and start it otherwise.
-        source: What makes the pairs, as JSON values, with a ``name`` and a ``fingerprint`` that a resumed run must have
+        source: What makes the pairs, as JSON values, with a ``name`` and a ``state_hash`` that a resumed run must have
             again; None for a data set, whose own is taken.
         device: Where to train.
         progress: Told about every pair that is decoded, and every step.
@@ -73,7 +73,7 @@ def train_segmenter(
     made = None if callable(pairs) else open_pairs(pairs)
     noted = dict(source) if source is not None else _describe(made)
     begun = begin(path, resume, config, RECIPES, "source")
-    if begun.source and begun.source["fingerprint"] != noted["fingerprint"]:
+    if begun.source and begun.source["state_hash"] != noted["state_hash"]:
         raise ConfigError(
             f"{path} was started on {begun.source['name']} as it was then, not on {noted['name']} as it is now: give "
             "that, or start a new run."
@@ -110,4 +110,4 @@ def _describe(pairs: PairSet | None) -> dict[str, Any]:
         raise ConfigError("Pairs that are made need a source that says what makes them.")
     manifest = pairs.path / "manifest.json"
     digest = hashlib.sha256(manifest.read_bytes() if manifest.is_file() else "\n".join(pairs.names).encode())
-    return {"name": str(pairs.path.resolve()), "fingerprint": digest.hexdigest(), "count": len(pairs)}
+    return {"name": str(pairs.path.resolve()), "state_hash": digest.hexdigest(), "count": len(pairs)}

@@ -24,7 +24,7 @@ from labels4free.networks.segmenter import SegmenterNetwork
 from labels4free.runs.ema import Ema
 from labels4free.runs.precision import Precision
 from labels4free.runs.state import Part, Update, restore, state_of
-from labels4free.seeds import Draws, derive_seed
+from labels4free.seeds import SeededRandom, derive_seed
 from labels4free.training.segmenter.augmentation.augment import Example, training_example
 from labels4free.training.segmenter.check import check_segmenter
 from labels4free.training.segmenter.pseudo_labels import PhotoLabels
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from labels4free.training.segmenter.augmentation.augment import Pictures
     from labels4free.training.segmenter.config import SegmenterConfig, SegmenterLossConfig
     from labels4free.training.segmenter.example_stream import ExampleStream
-    from labels4free.training.segmenter.pair_bank import PairBank
+    from labels4free.training.segmenter.pair_cache import PairCache
 
 _BETAS = (0.9, 0.99)
 _RAMP = 0.08
@@ -56,8 +56,8 @@ class SegmenterData(NamedTuple):
         photos: Unlabelled photos; None for none.
     """
 
-    pairs: PairBank
-    held_out: PairBank
+    pairs: PairCache
+    held_out: PairCache
     pictures: Pictures | None = None
     photos: PhotoStore | None = None
 
@@ -70,7 +70,7 @@ class Drawn(NamedTuple):
 
 
 class SegmenterTrainer:
-    """The state of a training of a segmenter, and the step that changes it.
+    """Trains a segmenter on image/mask pairs, augmented: the training step and its state.
 
     Args:
         data: What to train and check on.
@@ -149,8 +149,10 @@ class SegmenterTrainer:
         self.update.apply("the segmenter's loss", [(loss, {})])
         self.average.update(self.network, step)
         self.iteration += 1
-        shares = {"photo_share": sum(one.photo for one in drawn) / len(drawn)} if self.labeller is not None else {}
-        return {**numbers, "coverage": float(alpha.mean()), **shares}
+        fractions = (
+            {"photo_fraction": sum(one.photo for one in drawn) / len(drawn)} if self.labeller is not None else {}
+        )
+        return {**numbers, "foreground_ratio": float(alpha.mean()), **fractions}
 
     def _batch(self) -> list[Drawn]:
         size = self.config.batch_size
@@ -213,7 +215,7 @@ def joined(examples: list[Example]) -> Example:
 
 
 def learning_rate(config: SegmenterConfig, step: int) -> float:
-    """Along a line from 0 over the warm-up, times half a cosine over all steps."""
+    """Learning-rate schedule: linear warm-up, times half a cosine over all steps."""
     rise = min(1.0, (step + 1) / max(1, config.optimizer.warmup_steps))
     return config.optimizer.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
@@ -221,7 +223,7 @@ def learning_rate(config: SegmenterConfig, step: int) -> float:
 def segmenter_loss(
     logits: Tensor, alpha: Tensor, weight: Tensor, config: SegmenterLossConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Compare predictions with soft targets.
+    """The segmenter's loss: cross entropy, IoU and L1 against soft targets.
 
     Args:
         logits: [N, 1, S, S].
@@ -253,9 +255,9 @@ def _maker(
     def make(number: int) -> Drawn:
         photo = None
         if labels is not None:
-            draws = Draws(seed, number, _PHOTOS)
-            if draws.chance(config.self_training.share):
-                photo = labels.example(draws.below(len(labels)))
+            random = SeededRandom(seed, number, _PHOTOS)
+            if random.chance(config.self_training.photo_fraction):
+                photo = labels.example(random.below(len(labels)))
         example = training_example(data.pairs, config.augmentation, seed, number, pictures=data.pictures, example=photo)
         return Drawn(example, photo is not None)
 

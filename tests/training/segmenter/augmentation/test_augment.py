@@ -8,14 +8,14 @@ import torch
 from tests.tiny_distillation import OFF, SIZE, Discs, disc, white_disc
 
 from labels4free.errors import ConfigError
-from labels4free.seeds import Draws
+from labels4free.seeds import SeededRandom
 from labels4free.settings import build
 from labels4free.training.segmenter.augmentation import augment as pair_augmentation
 from labels4free.training.segmenter.augmentation.augment import Example, training_example
-from labels4free.training.segmenter.augmentation.config import SHARES, PairAugmentationConfig
+from labels4free.training.segmenter.augmentation.config import FRACTIONS, PairAugmentationConfig
 from labels4free.training.segmenter.augmentation.placements import placement
 
-ALL = PairAugmentationConfig(empty=0.0, **dict.fromkeys(set(SHARES) - {"surroundings", "textures", "empty"}, 1.0))
+ALL = PairAugmentationConfig(empty=0.0, **dict.fromkeys(set(FRACTIONS) - {"surroundings", "textures", "empty"}, 1.0))
 
 
 def only(**on):
@@ -58,12 +58,12 @@ def test_an_example_depends_on_seed_and_number_alone():
     assert not same(again[0], example(ALL, 4, 5))
 
 
-@pytest.mark.parametrize("name", sorted(set(SHARES) - {"surroundings", "textures", "pictures"}))
+@pytest.mark.parametrize("name", sorted(set(FRACTIONS) - {"surroundings", "textures", "pictures"}))
 def test_each_change_can_be_made_alone(name):
-    needs = {"defocus", "object_tone", "background_tone", "camouflage", "side_light", "things", "company"}
+    needs = {"defocus", "object_tone", "background_tone", "camouflage", "side_light", "occluders", "copy_paste"}
     base = only(background=1.0) if name in needs else OFF
-    base = only(background=1.0, geometry=True) if name == "completion" else base
-    base = only(background=1.0, geometry=True, completion=1.0) if name in {"garments", "arms"} else base
+    base = only(background=1.0, geometry=True) if name == "body_completion" else base
+    base = only(background=1.0, geometry=True, body_completion=1.0) if name in {"garments", "arms"} else base
     one = dataclasses.replace(base, **{name: 1.0})
     given = white_disc(size=96, centre=(0.0, 0.7)) if name in {"garments", "arms"} else None  # it goes on below
     # A wall without pattern does not show that it is blurred.
@@ -114,7 +114,7 @@ def test_weights_move_too():
 @pytest.mark.parametrize("replace", [False, True])
 def test_objects_at_the_upper_edge_stay_there(replace):
     hanging = disc(radius=0.6, centre=(0.0, -0.6))
-    places = [placement(Draws(index), only(geometry=True), hanging, replace=replace) for index in range(100)]
+    places = [placement(SeededRandom(index), only(geometry=True), hanging, replace=replace) for index in range(100)]
     assert all(place.shift[1] - place.scale <= -1 + 1e-6 for place in places)  # where the picture begins
     assert min(place.scale for place in places) >= 0.6
     assert max(abs(place.angle) for place in places) <= math.radians(17 / 4)
@@ -122,7 +122,7 @@ def test_objects_at_the_upper_edge_stay_there(replace):
 
 
 def test_others_stand_on_the_lower_edge_or_near_it():
-    places = [placement(Draws(index), only(geometry=True), disc(), replace=True) for index in range(100)]
+    places = [placement(SeededRandom(index), only(geometry=True), disc(), replace=True) for index in range(100)]
     small = [place for place in places if place.scale < 1]
     assert min(place.scale for place in small) < 0.5
     standing = [place.shift[1] + place.scale == pytest.approx(1) for place in small]
@@ -165,7 +165,9 @@ def test_the_border_carries_nothing_of_the_old_background():
 
 def test_surroundings_are_filled_in_where_the_object_was(monkeypatch):
     seen = []
-    monkeypatch.setattr(pair_augmentation, "_anywhere", lambda background, draws: seen.append(background) or background)
+    monkeypatch.setattr(
+        pair_augmentation, "_anywhere", lambda background, random: seen.append(background) or background
+    )
 
     class Black(Discs):
         def __getitem__(self, index):
@@ -223,7 +225,7 @@ def test_company_is_object_as_well():
     photo = white_disc(size=96, radius=0.3)
     alone = [example(config, index=i, example=photo, pairs=Discs(size=96)).alpha for i in range(8)]
     both = [
-        example(dataclasses.replace(config, company=1.0), index=i, example=photo, pairs=Discs(size=96)).alpha
+        example(dataclasses.replace(config, copy_paste=1.0), index=i, example=photo, pairs=Discs(size=96)).alpha
         for i in range(8)
     ]
     assert all((more >= one).all() for more, one in zip(both, alone, strict=True))

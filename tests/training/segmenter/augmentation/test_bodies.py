@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from labels4free.seeds import Draws
+from labels4free.seeds import SeededRandom
 from labels4free.training.segmenter.augmentation.bodies import Window, completed
 
 SIZE = 64
@@ -20,7 +20,7 @@ def canvas(rows, columns):
 
 def figure(alpha, seed=0, window=WINDOW, colours=None):
     colours = torch.full((1, 3, SIZE, SIZE), 0.5) if colours is None else colours
-    return completed(colours, alpha, window, torch.full((1, 3, SIZE, SIZE), -0.5), Draws(seed))
+    return completed(colours, alpha, window, torch.full((1, 3, SIZE, SIZE), -0.5), SeededRandom(seed))
 
 
 def test_an_object_that_no_edge_cuts_off_stays():

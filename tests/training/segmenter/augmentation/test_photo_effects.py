@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.tiny_distillation import disc
 
-from labels4free.seeds import Draws
+from labels4free.seeds import SeededRandom
 from labels4free.training.segmenter.augmentation import photo_effects as effects
 from labels4free.training.segmenter.augmentation.photo_effects import Placement
 
@@ -72,22 +72,22 @@ def test_edges_go_on():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tones_stay_in_range_and_differ(seed):
-    toned = effects.toned(picture(), Draws(seed), 0.3)
+    toned = effects.toned(picture(), SeededRandom(seed), 0.3)
     assert toned.min() >= -1
     assert toned.max() <= 1
     assert (toned - picture()).abs().mean() > 0.01
 
 
 def test_no_strength_is_no_change():
-    torch.testing.assert_close(effects.toned(picture(), Draws(0), 0.0), picture())
+    torch.testing.assert_close(effects.toned(picture(), SeededRandom(0), 0.0), picture())
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_recolouring_moves_the_mean_a_share_of_the_way(share):
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_recolouring_moves_the_mean_a_share_of_the_way(fraction):
     colour = torch.tensor([0.1, -0.1, 0.0]).view(1, 3, 1, 1)
     before = picture() / 4  # far from the ends of the range, where colours would be cut off
-    after = effects.recoloured(before, colour, share).mean(dim=(2, 3), keepdim=True)
-    torch.testing.assert_close(after, torch.lerp(before.mean(dim=(2, 3), keepdim=True), colour, share))
+    after = effects.recoloured(before, colour, fraction).mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(after, torch.lerp(before.mean(dim=(2, 3), keepdim=True), colour, fraction))
 
 
 def test_recolouring_stays_in_range():
@@ -95,7 +95,7 @@ def test_recolouring_stays_in_range():
 
 
 def test_side_light_has_no_mean():
-    lit = effects.lit_from_a_side(picture(), Draws(3), 0.35) - picture()
+    lit = effects.lit_from_a_side(picture(), SeededRandom(3), 0.35) - picture()
     assert abs(float(lit.mean())) < 1e-6
     assert 0 < float(lit.abs().max()) <= 0.35 * math.sqrt(2)
 
@@ -104,13 +104,13 @@ def test_a_spot_lights_what_is_near_it():
     white = torch.ones(1, 3, 32, 32)
     darkest = []
     for seed in range(20):
-        lit = (effects.lit_by_a_spot(white, Draws(seed), 0.9) + 1) / 2
-        share = lit / lit.amax(dim=(2, 3), keepdim=True)
-        assert share.min() >= 0.1 - 1e-6
-        darkest.append(float(share.min()))
+        lit = (effects.lit_by_a_spot(white, SeededRandom(seed), 0.9) + 1) / 2
+        fraction = lit / lit.amax(dim=(2, 3), keepdim=True)
+        assert fraction.min() >= 0.1 - 1e-6
+        darkest.append(float(fraction.min()))
     assert min(darkest) < 0.4
     black = -torch.ones(1, 3, 32, 32)
-    assert torch.equal(effects.lit_by_a_spot(black, Draws(0), 0.9), black)
+    assert torch.equal(effects.lit_by_a_spot(black, SeededRandom(0), 0.9), black)
 
 
 def test_grey_has_three_equal_colours():
@@ -144,7 +144,7 @@ def test_resampling_takes_detail_away():
 
 
 def test_noise_has_its_deviation():
-    noise = effects.noisy(torch.zeros(1, 3, 64, 64), Draws(0), 0.1)
+    noise = effects.noisy(torch.zeros(1, 3, 64, 64), SeededRandom(0), 0.1)
     assert float(noise.std()) == pytest.approx(0.1, rel=0.05)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import ImageChops
 
-from labels4free.seeds import Draws
+from labels4free.seeds import SeededRandom
 from labels4free.training.segmenter.augmentation import procedural_scenes
 from labels4free.training.segmenter.augmentation.procedural_scenes import (
     architecture,
@@ -23,7 +23,7 @@ KINDS = [dead_leaves, foliage, architecture, landscape]
 @pytest.mark.parametrize("size", [32, 96])
 def test_each_kind_is_a_picture(kind, size):
     for seed in range(4):
-        picture = kind(Draws(seed, 3), size)
+        picture = kind(SeededRandom(seed, 3), size)
         assert picture.shape == (1, 3, size, size)
         assert picture.dtype == torch.float32
         assert picture.isfinite().all()
@@ -33,14 +33,14 @@ def test_each_kind_is_a_picture(kind, size):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_numbers_give_the_same_picture_and_others_another(kind):
-    assert torch.equal(kind(Draws(1), 48), kind(Draws(1), 48))
-    assert len({kind(Draws(seed), 48).sum().item() for seed in range(10)}) == 10
+    assert torch.equal(kind(SeededRandom(1), 48), kind(SeededRandom(1), 48))
+    assert len({kind(SeededRandom(seed), 48).sum().item() for seed in range(10)}) == 10
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_has_edges_that_a_gradient_has_not(kind):
     gradient = torch.linspace(-1, 1, 96).expand(1, 3, 96, 96)
-    pictures = [kind(Draws(seed), 96) for seed in range(8)]
+    pictures = [kind(SeededRandom(seed), 96) for seed in range(8)]
     assert np.median([_steps(picture) for picture in pictures]) > 3 * _steps(gradient)
 
 
@@ -50,7 +50,7 @@ def _steps(picture):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_numbers_give_a_finer_picture_at_a_larger_size(kind):
-    coarse, fine = (kind(Draws(5), size) for size in (48, 96))
+    coarse, fine = (kind(SeededRandom(5), size) for size in (48, 96))
     fine = torch.nn.functional.avg_pool2d(fine, 2)
     alike = torch.corrcoef(torch.stack((coarse.flatten(), fine.flatten())))[0, 1]
     assert alike > 0.75
@@ -59,7 +59,7 @@ def test_the_same_numbers_give_a_finer_picture_at_a_larger_size(kind):
 def test_small_dead_leaves_are_many():
     """Of radii as r ** -3, three in four lie below twice the least."""
     least, most = 2.0, 100.0
-    radius = procedural_scenes._radii(Draws(3), 4000, least, most)
+    radius = procedural_scenes._radii(SeededRandom(3), 4000, least, most)
     assert least <= radius.min()
     assert radius.max() <= most
     assert (radius < 2 * least).mean() == pytest.approx(0.75, abs=0.03)
@@ -70,17 +70,17 @@ def test_a_canvas_takes_polygons_in_their_order_and_leaves_out_what_is_behind_th
     whole = np.array([[[0.0, 0], [1, 0], [1, 1], [0, 1]]])
     behind = np.diag([1.0, 1, -1])
     before = canvas.image.copy()
-    canvas.paint(Draws(0), whole, np.array([[200.0, 0, 0]]), behind)
+    canvas.paint(SeededRandom(0), whole, np.array([[200.0, 0, 0]]), behind)
     assert ImageChops.difference(canvas.image.convert("RGB"), before.convert("RGB")).getbbox() is None
     two = np.concatenate((whole, whole / 2))
-    canvas.paint(Draws(0), two, np.array([[300.0, 0, 0], [0, 99, -5]]), np.eye(3))
+    canvas.paint(SeededRandom(0), two, np.array([[300.0, 0, 0], [0, 99, -5]]), np.eye(3))
     assert canvas.image.getpixel((2, 2))[:3] == (0, 99, 0)
     assert canvas.image.getpixel((13, 13))[:3] == (255, 0, 0)
 
 
 def test_no_polygon_is_no_error():
     canvas = procedural_scenes._Canvas(8, np.zeros(3))
-    canvas.paint(Draws(0), np.zeros((0, 4, 2)), np.zeros((0, 3)), np.eye(3))
+    canvas.paint(SeededRandom(0), np.zeros((0, 4, 2)), np.zeros((0, 3)), np.eye(3))
     assert canvas.image.convert("RGB").getbbox() is None
 
 
@@ -94,8 +94,8 @@ def test_a_bevel_lights_two_edges_and_shades_two():
 
 
 def test_log_uniform_stays_between_and_halves_at_the_geometric_mean():
-    draws = Draws(4)
-    numbers = np.array([log_uniform(draws, 1, 100) for _ in range(800)])
+    random = SeededRandom(4)
+    numbers = np.array([log_uniform(random, 1, 100) for _ in range(800)])
     assert numbers.min() >= 1
     assert numbers.max() <= 100
     assert (numbers < 10).mean() == pytest.approx(0.5, abs=0.06)
@@ -103,6 +103,6 @@ def test_log_uniform_stays_between_and_halves_at_the_geometric_mean():
 
 @pytest.mark.parametrize("size", [32, 96])
 def test_smooth_noise_is_smooth(size):
-    noise = smooth_noise(Draws(2), size, 4)
+    noise = smooth_noise(SeededRandom(2), size, 4)
     assert noise.shape == (1, 1, size, size)
     assert _steps(noise) < 0.35 * float(noise.std())

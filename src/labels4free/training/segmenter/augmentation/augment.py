@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from labels4free.layered import composite
 from labels4free.ops.push_pull import fill_holes
-from labels4free.seeds import Draws
+from labels4free.seeds import SeededRandom
 from labels4free.training.segmenter.augmentation.bodies import completed
-from labels4free.training.segmenter.augmentation.clothes_and_limbs import dressed, frame_of, with_a_thing, with_arms
+from labels4free.training.segmenter.augmentation.clothes_and_limbs import dressed, frame_of, with_arms, with_occluder
 from labels4free.training.segmenter.augmentation.photo_effects import (
     Placement,
     blurred,
@@ -34,7 +34,7 @@ from labels4free.training.segmenter.augmentation.photo_effects import (
     through_jpeg,
     toned,
 )
-from labels4free.training.segmenter.augmentation.placements import place_figure, placement, window_of
+from labels4free.training.segmenter.augmentation.placements import place_body, placement, window_of
 from labels4free.training.segmenter.augmentation.procedural_backgrounds import fractal_noise, procedural_background
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 _REFERENCE = 256  # lengths in pixels are those of an image of this side
 _SOLID = 0.92  # alpha from which on a pixel shows the object alone
-_ENOUGH = 0.02  # share of the pixels that must be known for the others to be filled from them
+_ENOUGH = 0.02  # fraction of the pixels that must be known for the others to be filled from them
 _STREAMS = (
-    *("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty", "figure"),
-    *("parts", "company", "light", "things", "camouflage"),
+    *("pick", "place", "choice", "background", "object", "occlusion", "tone", "lens", "file", "empty", "body"),
+    *("parts", "copy_paste", "light", "occluders", "camouflage"),
 )
 
 
@@ -95,7 +95,7 @@ def training_example(
     pictures: Pictures | None = None,
     example: Example | None = None,
 ) -> Example:
-    """Make a training example.
+    """Augment a pair into a training example.
 
     Args:
         pairs: What it is made of.
@@ -108,32 +108,32 @@ def training_example(
     Returns:
         The example; on the CPU, in new memory unless nothing was changed.
     """
-    draws = {name: Draws(seed, index, number) for number, name in enumerate(_STREAMS)}
-    image, alpha, weight = example or pairs[draws["pick"].below(len(pairs))]
-    if example is None and draws["empty"].chance(config.empty):
-        return _without_object(image, pairs, config, draws, pictures)
-    replace = draws["choice"].chance(config.background)
+    random = {name: SeededRandom(seed, index, number) for number, name in enumerate(_STREAMS)}
+    image, alpha, weight = example or pairs[random["pick"].below(len(pairs))]
+    if example is None and random["empty"].chance(config.empty):
+        return _without_object(image, pairs, config, random, pictures)
+    replace = random["choice"].chance(config.background)
     cut_out = _object_colours(image, alpha) if replace else image
-    cut_out, alpha, weight = _placed(Example(cut_out, alpha, weight), pairs, config, draws, replace=replace)
-    if replace and draws["things"].chance(config.things):
-        cut_out, alpha = with_a_thing(cut_out, alpha, _stuff(draws["things"], pairs), draws["things"])
-    if replace and draws["company"].chance(config.company):
-        cut_out, alpha = _in_company(cut_out, alpha, pairs, config, (seed, index))
-    image = _on_another_background(cut_out, alpha, pairs, config, draws, pictures) if replace else cut_out
-    if draws["occlusion"].chance(config.occlusion):
-        image = _occluded(image, alpha, pairs, draws["occlusion"])
-    return Example(_photographed(image, config, draws), alpha, weight)
+    cut_out, alpha, weight = _placed(Example(cut_out, alpha, weight), pairs, config, random, replace=replace)
+    if replace and random["occluders"].chance(config.occluders):
+        cut_out, alpha = with_occluder(cut_out, alpha, _any_texture(random["occluders"], pairs), random["occluders"])
+    if replace and random["copy_paste"].chance(config.copy_paste):
+        cut_out, alpha = _copy_pasted(cut_out, alpha, pairs, config, (seed, index))
+    image = _on_another_background(cut_out, alpha, pairs, config, random, pictures) if replace else cut_out
+    if random["occlusion"].chance(config.occlusion):
+        image = _occluded(image, alpha, pairs, random["occlusion"])
+    return Example(_photographed(image, config, random), alpha, weight)
 
 
 def _placed(
-    example: Example, pairs: Examples, config: PairAugmentationConfig, draws: dict[str, Draws], *, replace: bool
+    example: Example, pairs: Examples, config: PairAugmentationConfig, random: dict[str, SeededRandom], *, replace: bool
 ) -> Example:
     """The picture where it comes to lie; its object completed, if it is to be."""
-    whole = replace and config.geometry and config.min_scale < 1 and draws["figure"].chance(config.completion)
+    whole = replace and config.geometry and config.min_scale < 1 and random["body"].chance(config.body_completion)
     place = (
-        place_figure(draws["place"], config)
+        place_body(random["place"], config)
         if whole
-        else placement(draws["place"], config, example.alpha, replace=replace)
+        else placement(random["place"], config, example.alpha, replace=replace)
     )
     if place is None:
         return example
@@ -141,51 +141,56 @@ def _placed(
     image, alpha, weight = channels[:, :3], channels[:, 3:4], channels[:, 4:]
     if whole:
         window = window_of(place, alpha.shape[-1])
-        image, alpha = completed(image, alpha, window, _stuff(draws["figure"], pairs), draws["figure"])
-        image, alpha = _with_parts(image, alpha, frame_of(alpha, window), pairs, config, draws["parts"])
+        image, alpha = completed(image, alpha, window, _any_texture(random["body"], pairs), random["body"])
+        image, alpha = _with_parts(image, alpha, frame_of(alpha, window), pairs, config, random["parts"])
         turned = moved(torch.cat((image, alpha), dim=1), Placement(1.0, place.angle))
         image, alpha = turned[:, :3], turned[:, 3:]
     return Example(image, alpha, weight)
 
 
 def _with_parts(
-    image: Tensor, alpha: Tensor, frame: Frame | None, pairs: Examples, config: PairAugmentationConfig, draws: Draws
+    image: Tensor,
+    alpha: Tensor,
+    frame: Frame | None,
+    pairs: Examples,
+    config: PairAugmentationConfig,
+    random: SeededRandom,
 ) -> tuple[Tensor, Tensor]:
     """Clothes and arms for a completed object; ``frame`` is None for one that ends within its picture."""
     if frame is None:
         return image, alpha
-    garment = _stuff(draws, pairs)
-    if draws.chance(config.garments):
-        image = dressed(image, frame, (garment, _stuff(draws, pairs)), draws)
-    if draws.chance(config.arms):
-        image, alpha = with_arms(image, alpha, frame, garment, draws)
+    garment = _any_texture(random, pairs)
+    if random.chance(config.garments):
+        image = dressed(image, frame, (garment, _any_texture(random, pairs)), random)
+    if random.chance(config.arms):
+        image, alpha = with_arms(image, alpha, frame, garment, random)
     return image, alpha
 
 
-def _in_company(
+def _copy_pasted(
     cut_out: Tensor, alpha: Tensor, pairs: Examples, config: PairAugmentationConfig, number: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Another object before or behind this one."""
-    draws = {name: Draws(*number, stream, 1) for stream, name in enumerate(_STREAMS)}
-    image, other, weight = pairs[draws["pick"].below(len(pairs))]
+    random = {name: SeededRandom(*number, stream, 1) for stream, name in enumerate(_STREAMS)}
+    image, other, weight = pairs[random["pick"].below(len(pairs))]
     example = Example(_object_colours(image, other), other, weight)
-    image, other, _ = _placed(example, pairs, config, draws, replace=True)
-    if draws["object"].chance(config.object_tone):
-        image = toned(image, draws["object"], 0.25)
-    if draws["company"].chance(0.5):
+    image, other, _ = _placed(example, pairs, config, random, replace=True)
+    if random["object"].chance(config.object_tone):
+        image = toned(image, random["object"], 0.25)
+    if random["copy_paste"].chance(0.5):
         return composite(image, cut_out, other), torch.maximum(alpha, other)
     return composite(cut_out, image, alpha), torch.maximum(alpha, other)
 
 
-def _stuff(draws: Draws, pairs: Examples) -> Tensor:
+def _any_texture(random: SeededRandom, pairs: Examples) -> Tensor:
     """What a completed object is made of: a detail of any pair, a pattern, or one colour with some noise."""
     size = pairs[0].image.shape[-1]
-    kind = draws.uniform(0, 1)
+    kind = random.uniform(0, 1)
     if kind < 0.3:
-        return _texture(draws, pairs)
+        return _texture(random, pairs)
     if kind < 0.5:
-        return procedural_background(draws, size)
-    return draws.colour() + draws.uniform(0, 0.3) * fractal_noise(draws, size, 1)
+        return procedural_background(random, size)
+    return random.colour() + random.uniform(0, 0.3) * fractal_noise(random, size, 1)
 
 
 def _object_colours(image: Tensor, alpha: Tensor) -> Tensor:
@@ -208,10 +213,10 @@ def _on_another_background(
     alpha: Tensor,
     pairs: Examples,
     config: PairAugmentationConfig,
-    draws: dict[str, Draws],
+    random: dict[str, SeededRandom],
     pictures: Pictures | None,
 ) -> Tensor:
-    behind, own, pixel = draws["background"], draws["object"], cut_out.shape[-1] / _REFERENCE
+    behind, own, pixel = random["background"], random["object"], cut_out.shape[-1] / _REFERENCE
     background = _background(behind, pairs, config, pictures, cut_out.shape[-1])
     if behind.chance(config.defocus):
         background = blurred(background, behind.uniform(0.5, 5) * pixel)
@@ -221,8 +226,8 @@ def _on_another_background(
         cut_out = toned(cut_out, own, 0.25)
     if own.chance(config.side_light):
         cut_out = lit_from_a_side(cut_out, own, 0.35)
-    if draws["camouflage"].chance(config.camouflage):
-        background = recoloured(background, _lower_colour(cut_out, alpha), draws["camouflage"].uniform(0.4, 1))
+    if random["camouflage"].chance(config.camouflage):
+        background = recoloured(background, _lower_colour(cut_out, alpha), random["camouflage"].uniform(0.4, 1))
     return composite(cut_out, background, alpha)
 
 
@@ -233,57 +238,61 @@ def _lower_colour(colours: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _without_object(
-    image: Tensor, pairs: Examples, config: PairAugmentationConfig, draws: dict[str, Draws], pictures: Pictures | None
+    image: Tensor,
+    pairs: Examples,
+    config: PairAugmentationConfig,
+    random: dict[str, SeededRandom],
+    pictures: Pictures | None,
 ) -> Example:
     """A background alone, as bad cameras see it."""
     size = image.shape[-1]
-    background = _background(draws["background"], pairs, config, pictures, size)
+    background = _background(random["background"], pairs, config, pictures, size)
     alpha = torch.zeros_like(background[:, :1])
-    return Example(_photographed(background, config, draws), alpha, torch.ones_like(alpha))
+    return Example(_photographed(background, config, random), alpha, torch.ones_like(alpha))
 
 
 def _background(
-    draws: Draws, pairs: Examples, config: PairAugmentationConfig, pictures: Pictures | None, size: int
+    random: SeededRandom, pairs: Examples, config: PairAugmentationConfig, pictures: Pictures | None, size: int
 ) -> Tensor:
-    if pictures is not None and draws.chance(config.pictures):
-        return _anywhere(pictures[draws.below(len(pictures))][None], draws)
-    kind = draws.uniform(0, 1)
+    if pictures is not None and random.chance(config.pictures):
+        return _anywhere(pictures[random.below(len(pictures))][None], random)
+    kind = random.uniform(0, 1)
     if kind < config.surroundings:
-        image, alpha, _ = pairs[draws.below(len(pairs))]
+        image, alpha, _ = pairs[random.below(len(pairs))]
         around = 2 * (4 * size // _REFERENCE) + 1
         known = (F.max_pool2d(alpha, around, 1, around // 2) < 0.1).to(image.dtype)
         if float(known.mean()) > _ENOUGH:
-            return _anywhere(_filled(image, known), draws)
+            return _anywhere(_filled(image, known), random)
     elif kind < config.surroundings + config.textures:
-        return _texture(draws, pairs)
-    return procedural_background(draws, size)
+        return _texture(random, pairs)
+    return procedural_background(random, size)
 
 
-def _anywhere(background: Tensor, draws: Draws) -> Tensor:
-    angle = draws.uniform(-0.4, 0.4) * draws.chance(0.3)
-    shift = (draws.uniform(-0.5, 0.5), draws.uniform(-0.5, 0.5))
-    return moved(background, Placement(draws.uniform(1, 2.2), angle, shift, draws.chance(0.5)), "reflection")
+def _anywhere(background: Tensor, random: SeededRandom) -> Tensor:
+    angle = random.uniform(-0.4, 0.4) * random.chance(0.3)
+    shift = (random.uniform(-0.5, 0.5), random.uniform(-0.5, 0.5))
+    return moved(background, Placement(random.uniform(1, 2.2), angle, shift, random.chance(0.5)), "reflection")
 
 
-def _texture(draws: Draws, pairs: Examples) -> Tensor:
+def _texture(random: SeededRandom, pairs: Examples) -> Tensor:
     """A detail of any pair, enlarged and turned."""
-    image = pairs[draws.below(len(pairs))].image
-    shift = (draws.uniform(-2, 2), draws.uniform(-2, 2))
-    return moved(image, Placement(draws.uniform(3, 7), draws.uniform(-3.1, 3.1), shift), "reflection")
+    image = pairs[random.below(len(pairs))].image
+    shift = (random.uniform(-2, 2), random.uniform(-2, 2))
+    return moved(image, Placement(random.uniform(3, 7), random.uniform(-3.1, 3.1), shift), "reflection")
 
 
-def _occluded(image: Tensor, alpha: Tensor, pairs: Examples, draws: Draws) -> Tensor:
-    patch = torch.sigmoid(6 * (fractal_noise(draws, image.shape[-1], 1) - 1.6)) * (alpha > 0.9)
-    return composite(_texture(draws, pairs), image, blurred(patch, image.shape[-1] / _REFERENCE))
+def _occluded(image: Tensor, alpha: Tensor, pairs: Examples, random: SeededRandom) -> Tensor:
+    patch = torch.sigmoid(6 * (fractal_noise(random, image.shape[-1], 1) - 1.6)) * (alpha > 0.9)
+    return composite(_texture(random, pairs), image, blurred(patch, image.shape[-1] / _REFERENCE))
 
 
-def _photographed(image: Tensor, config: PairAugmentationConfig, draws: dict[str, Draws]) -> Tensor:
+def _photographed(image: Tensor, config: PairAugmentationConfig, random: dict[str, SeededRandom]) -> Tensor:
     """What camera and file do to the whole picture."""
-    tone, lens, file, pixel = draws["tone"], draws["lens"], draws["file"], image.shape[-1] / _REFERENCE
+    tone, lens, file, pixel = random["tone"], random["lens"], random["file"], image.shape[-1] / _REFERENCE
     if tone.chance(config.tone):
         image = toned(image, tone, 0.3)
-    if draws["light"].chance(config.uneven_light):
-        image = lit_by_a_spot(image, draws["light"], 0.9)
+    if random["light"].chance(config.uneven_light):
+        image = lit_by_a_spot(image, random["light"], 0.9)
     if tone.chance(config.grey):
         image = grey(image)
     if lens.chance(config.blur):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labels4free.errors import ConfigError
-from labels4free.settings import check_types, positive, share
+from labels4free.settings import check_types, fraction, positive
 
 
 @dataclass(frozen=True)
 class PairAugmentationConfig:
-    """What is changed, and in which share of the examples, in [0, 1]; 0 switches it off."""
+    """Data augmentation of pairs: what is changed, in which fraction of the examples, in [0, 1]; 0 is off."""
 
     geometry: bool = True
     """Scale, turn and shift the picture; edges go on beyond the border. Objects that touch the upper edge stay there:
@@ -23,25 +23,25 @@ class PairAugmentationConfig:
     """Largest angle, in degrees; less for objects that touch the upper edge."""
     mirror: float = 0.5
     """Exchange left and right."""
-    completion: float = 0.85
+    body_completion: float = 0.85
     """Of the objects that get another background and become smaller: carry on beyond the picture's edges what these cut
-    off, with a rounded top, widening shoulders and a body of some stuff."""
+    off, with a rounded top, widening shoulders and a body of some texture."""
     garments: float = 0.5
-    """Of the completed objects: paint clothes of some stuff over them, from a neckline down."""
+    """Of the completed objects: paint clothes of some texture over them, from a neckline down."""
     arms: float = 0.45
     """Of the completed objects: give them arms and hands."""
-    things: float = 0.2
+    occluders: float = 0.2
     """Of the objects that get another background: put something before their border, of which it then is a part."""
-    company: float = 0.1
+    copy_paste: float = 0.1
     """Of the objects that get another background: put another one beside them, which is object as well."""
     background: float = 0.75
     """Lay the object over another background: ..."""
     surroundings: float = 0.3
-    """... of those, the share of other pairs' own surroundings, their objects filled in from around them, ..."""
+    """... of those, the fraction of other pairs' own surroundings, their objects filled in from around them, ..."""
     textures: float = 0.12
-    """... the share of details of other pairs, enlarged; ..."""
+    """... the fraction of details of other pairs, enlarged; ..."""
     pictures: float = 0.4
-    """... and the share of the user's background pictures, if there are any. All others are procedural."""
+    """... and the fraction of the user's background pictures, if there are any. All others are procedural."""
     empty: float = 0.02
     """Leave the object out: a background alone, whose mask is empty."""
     defocus: float = 0.35
@@ -73,8 +73,8 @@ class PairAugmentationConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "augmentation.")
-        for name in SHARES:
-            share(f"augmentation.{name}", getattr(self, name))
+        for name in FRACTIONS:
+            fraction(f"augmentation.{name}", getattr(self, name))
         positive("augmentation.min_scale", self.min_scale)
         if not self.min_scale <= self.max_scale <= 4:
             raise ConfigError(
@@ -85,18 +85,18 @@ class PairAugmentationConfig:
             raise ConfigError(f"augmentation.rotation must lie in [0, 180] degrees, got {self.rotation}.")
         if self.surroundings + self.textures > 1:
             raise ConfigError(
-                "augmentation.surroundings and augmentation.textures are shares of the backgrounds and must not exceed "
-                f"1 together, got {self.surroundings} and {self.textures}."
+                "augmentation.surroundings and augmentation.textures are fractions of the backgrounds and must not "
+                f"exceed 1 together, got {self.surroundings} and {self.textures}."
             )
 
 
-SHARES = (
+FRACTIONS = (
     "mirror",
-    "completion",
+    "body_completion",
     "garments",
     "arms",
-    "things",
-    "company",
+    "occluders",
+    "copy_paste",
     "background",
     "empty",
     "surroundings",
@@ -116,4 +116,4 @@ SHARES = (
     "noise",
     "jpeg",
 )
-"""The fields of :class:`PairAugmentationConfig` that are shares of the examples."""
+"""The fields of :class:`PairAugmentationConfig` that are fractions of the examples."""

@@ -1,7 +1,7 @@
 """What light, lens, sensor and file do to a photo, and moving it on its canvas: each a function of an image.
 
 Images are [1, C, S, S], colours in [-1, 1]; none is changed in place. What is random takes its numbers from the
-:class:`labels4free.seeds.Draws` that it is given.
+:class:`labels4free.seeds.SeededRandom` that it is given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from labels4free.pictures.pixels import from_uint8, unit_to_uint8
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from labels4free.seeds import Draws
+    from labels4free.seeds import SeededRandom
 
 _LEAST_BLUR = 0.2  # pixels; less is not seen
 
@@ -58,7 +58,7 @@ def moved(picture: Tensor, placement: Placement, padding: str = "border") -> Ten
 
 
 def blurred(image: Tensor, sigma: float) -> Tensor:
-    """Blur by a Gaussian of so many pixels; edges go on beyond the border."""
+    """Gaussian blur of so many pixels; edges go on beyond the border."""
     if sigma < _LEAST_BLUR:
         return image
     radius = min(math.ceil(2.5 * sigma), image.shape[-1] - 1)
@@ -72,70 +72,72 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.pad(image, (0, 0, radius, radius), mode="replicate"), down, groups=channels)
 
 
-def toned(image: Tensor, draws: Draws, strength: float) -> Tensor:
-    """Change gamma, exposure, white balance, saturation and brightness at random.
+def toned(image: Tensor, random: SeededRandom, strength: float) -> Tensor:
+    """Color jitter: change gamma, exposure, white balance, saturation and brightness at random.
 
     Args:
         image: [1, 3, S, S].
-        draws: Source of the numbers.
+        random: Source of the numbers.
         strength: In [0, 1]; 0.3 changes gains by up to 30 %, twice (each colour alone, and all).
 
     Returns:
         Within [-1, 1].
     """
     k = strength
-    gain = torch.tensor([draws.uniform(1 - k, 1 + k) for _ in range(3)]).view(1, 3, 1, 1) * draws.uniform(1 - k, 1 + k)
-    gamma = math.exp(1.2 * draws.uniform(-k, k))
+    gain = torch.tensor([random.uniform(1 - k, 1 + k) for _ in range(3)]).view(1, 3, 1, 1) * random.uniform(
+        1 - k, 1 + k
+    )
+    gamma = math.exp(1.2 * random.uniform(-k, k))
     image = ((image + 1) / 2).clamp(0, 1) ** gamma * gain * 2 - 1
     grey = image.mean(dim=1, keepdim=True)
-    image = torch.lerp(grey.expand_as(image), image, draws.uniform(max(0.0, 1 - 2.5 * k), 1 + 1.5 * k))
-    return (image + 0.6 * draws.uniform(-k, k)).clamp(-1, 1)
+    image = torch.lerp(grey.expand_as(image), image, random.uniform(max(0.0, 1 - 2.5 * k), 1 + 1.5 * k))
+    return (image + 0.6 * random.uniform(-k, k)).clamp(-1, 1)
 
 
-def recoloured(image: Tensor, colour: Tensor, share: float) -> Tensor:
-    """Shift the colours so that their mean goes a share of the way, in [0, 1], to a colour, [1, 3, 1, 1]."""
+def recoloured(image: Tensor, colour: Tensor, fraction: float) -> Tensor:
+    """Shift the colours so that their mean goes a fraction of the way, in [0, 1], to a colour, [1, 3, 1, 1]."""
     mean = image.mean(dim=(2, 3), keepdim=True)
-    return (image + share * (colour - mean)).clamp(-1, 1)
+    return (image + fraction * (colour - mean)).clamp(-1, 1)
 
 
-def lit_from_a_side(image: Tensor, draws: Draws, strength: float) -> Tensor:
+def lit_from_a_side(image: Tensor, random: SeededRandom, strength: float) -> Tensor:
     """Make one side, whichever, brighter and the other darker, by up to ``strength`` of the image range."""
     at = torch.linspace(-1, 1, image.shape[-1])
-    angle = draws.uniform(0, 2 * math.pi)
+    angle = random.uniform(0, 2 * math.pi)
     slope = math.cos(angle) * at[None, :] + math.sin(angle) * at[:, None]
-    return image + draws.uniform(0, strength) * slope
+    return image + random.uniform(0, strength) * slope
 
 
-def lit_by_a_spot(image: Tensor, draws: Draws, strength: float) -> Tensor:
+def lit_by_a_spot(image: Tensor, random: SeededRandom, strength: float) -> Tensor:
     """Light by one soft spot of some colour: what is far from it loses up to ``strength``, in [0, 1], of its light."""
     at = torch.linspace(0, 1, image.shape[-1])
-    x, y, radius = draws.uniform(0, 1), draws.uniform(0, 1), draws.uniform(0.2, 0.8)
+    x, y, radius = random.uniform(0, 1), random.uniform(0, 1), random.uniform(0.2, 0.8)
     spot = torch.exp(-((at[None, :] - x) ** 2 + (at[:, None] - y) ** 2) / (2 * radius * radius))
-    light = torch.lerp(torch.tensor(1 - draws.uniform(0.3, 1) * strength), torch.tensor(1.0), spot)
-    tint = 1 + draws.uniform(0, 0.4) * draws.colour()
+    light = torch.lerp(torch.tensor(1 - random.uniform(0.3, 1) * strength), torch.tensor(1.0), spot)
+    tint = 1 + random.uniform(0, 0.4) * random.colour()
     return ((image + 1) * light * tint - 1).clamp(-1, 1)
 
 
-def resampled(image: Tensor, share: float) -> Tensor:
-    """Shrink to a share of the side, in (0, 1], and enlarge again: detail is lost, as in a small photo."""
+def resampled(image: Tensor, fraction: float) -> Tensor:
+    """Shrink to a fraction of the side, in (0, 1], and enlarge again: detail is lost, as in a small photo."""
     side = image.shape[-1]
-    less = max(1, int(side * share))
+    less = max(1, int(side * fraction))
     small = F.interpolate(image, size=(less, less), mode="bilinear", antialias=True, align_corners=False)
     return F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False)
 
 
-def noisy(image: Tensor, draws: Draws, sigma: float) -> Tensor:
+def noisy(image: Tensor, random: SeededRandom, sigma: float) -> Tensor:
     """Add noise of a standard deviation, in units of the image range [-1, 1]."""
-    return image + sigma * draws.normal(*image.shape)
+    return image + sigma * random.normal(*image.shape)
 
 
 def grey(image: Tensor) -> Tensor:
-    """The mean of the colours, as three equal ones."""
+    """Grayscale: the mean of the colours, as three equal ones."""
     return image.mean(dim=1, keepdim=True).expand_as(image)
 
 
 def through_jpeg(image: Tensor, quality: int) -> Tensor:
-    """Write as JPEG of a quality from 1 to 100, and read again: rounded to 8 bits, within [-1, 1]."""
+    """JPEG compression of a quality from 1 to 100, and back: rounded to 8 bits, within [-1, 1]."""
     pixels = unit_to_uint8((image[0].permute(1, 2, 0).contiguous() + 1) / 2)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)

@@ -1,4 +1,4 @@
-"""The published step against the numbers of the original: every loss term, the gradients of its phases, Adam's step."""
+"""The paper's step against the numbers of the original: every loss term, the gradients of its phases, Adam's step."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import pytest
 import torch
 
 from labels4free import losses
-from labels4free.checkpoints.foreign.original_alpha import published_keys
+from labels4free.checkpoints.foreign.original_alpha import original_keys
 from labels4free.checkpoints.foreign.rosinality import convert_networks
 from labels4free.networks.paper_network import PaperNetwork
-from labels4free.training.alpha.published_config import PublishedConfig, PublishedLossConfig, SamplesConfig
-from labels4free.training.alpha.published_trainer import PublishedTrainer
+from labels4free.training.alpha.paper_config import PaperConfig, PaperLossConfig, SamplesConfig
+from labels4free.training.alpha.paper_trainer import PaperTrainer
 
 RELATIVE = 1e-4
 """Tolerance of gradients, in parts of the largest; those of the original's own float32 are a tenth of it."""
 LOGIT = 2e-5
 R1 = 1e-3  # relative: a square of gradients
-KEYS = published_keys("repro")
-FAITHFUL = PublishedConfig(
+KEYS = original_keys("repro")
+FAITHFUL = PaperConfig(
     batch_size=2,
     faithful=True,
     samples=SamplesConfig(truncation_psi=0.7),
-    loss=PublishedLossConfig(background_coverage=3.0, min_background_coverage=0.6),
+    loss=PaperLossConfig(background_coverage=3.0, min_background_coverage=0.6),
 )
 
 
@@ -57,7 +57,7 @@ class Fixture:
     def trainer(self):
         """A faithful trainer whose draws are the fixture's."""
         generator, discriminator, alpha = self.networks()
-        trainer = PublishedTrainer(generator, alpha, FAITHFUL, pretrained=discriminator)
+        trainer = PaperTrainer(generator, alpha, FAITHFUL, pretrained=discriminator)
         trainer.network.load_state_dict(alpha.state_dict())
         drawn = trainer._draw_latents(torch.Generator())
         z = torch.from_numpy(self.fill["latents"](31, 2, 512))
@@ -158,7 +158,7 @@ def test_alpha_phase_and_its_step(fixture, reals):
     assert logs["binarization"] == pytest.approx(expected["binarization"], abs=LOGIT)
     assert logs["loss_foreground_coverage"] == expected["fg_coverage"] == 0
     assert logs["loss_background_coverage"] == pytest.approx(expected["bg_coverage"], abs=LOGIT)
-    assert logs["coverage"] == pytest.approx(np.mean(expected["mask_mean_per_sample"]), abs=LOGIT)
+    assert logs["foreground_ratio"] == pytest.approx(np.mean(expected["mask_mean_per_sample"]), abs=LOGIT)
 
     trainer._move(trainer.alpha_update, "The loss", lambda m: (loss, logs))
     found, rate = gradients(trainer.network), 2e-4 * 4 / 5

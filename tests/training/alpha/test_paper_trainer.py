@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 from tests.tiny import tiny_stylegan2
-from tests.tiny_published import (
+from tests.tiny_paper import (
     CHANNELS,
-    PUBLISHED,
+    PAPER,
     Reals,
     advanced,
     changed,
     digests,
-    published_trainer,
+    paper_trainer,
     small_discriminator,
 )
 
@@ -20,8 +20,8 @@ from labels4free import losses
 from labels4free.layered import composite
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.runs.run_dir import state_digest
-from labels4free.training.alpha import published_trainer as trainer_module
-from labels4free.training.alpha.published_trainer import PublishedTrainer
+from labels4free.training.alpha import paper_trainer as trainer_module
+from labels4free.training.alpha.paper_trainer import PaperTrainer
 
 NETWORKS = {"network", "average", "alpha_optimizer"}
 JUDGES = {"discriminator", "discriminator_optimizer"}
@@ -35,7 +35,7 @@ def generator():
 @pytest.fixture
 def make(generator):
     """Start a trainer; keywords that are not its own change settings."""
-    return lambda generator=generator, **options: published_trainer(generator, **options)
+    return lambda generator=generator, **options: paper_trainer(generator, **options)
 
 
 # The step
@@ -52,12 +52,12 @@ def test_a_step_moves_everything_and_logs_every_term(make):
         "r1",
         "loss_adversarial",
         "binarization",
-        "coverage",
+        "foreground_ratio",
         "loss_foreground_coverage",
         "loss_background_coverage",
     }
     assert all(math.isfinite(value) for value in logs.values())
-    assert (trainer.iteration, trainer.alpha_step, trainer.total, trainer.warmup) == (1, 1, PUBLISHED.steps, 0)
+    assert (trainer.iteration, trainer.alpha_step, trainer.total, trainer.warmup) == (1, 1, PAPER.steps, 0)
 
 
 def test_the_penalty_comes_in_the_first_and_then_in_every_so_manieth_step(make):
@@ -124,7 +124,7 @@ def test_the_optimisers_are_corrected_for_lazy_regularisation(make):
 
 def test_micro_batches_are_averaged(make, monkeypatch):
     """Two micro-batches that are the same are one."""
-    monkeypatch.setattr(PublishedTrainer, "_rng", _without_micro_batch(PublishedTrainer._rng))
+    monkeypatch.setattr(PaperTrainer, "_rng", _without_micro_batch(PaperTrainer._rng))
     one, two = make(accumulation=1, reals=Reals()), make(accumulation=2, reals=Reals())
     logs = one.step(), two.step()
     assert logs[1] == pytest.approx(logs[0], rel=1e-5)
@@ -294,7 +294,7 @@ def test_the_average_is_kept_and_faithfully_the_last_network(make):
 
 
 def test_an_average_of_few_steps_is_not_one_of_the_first_weights(make):
-    """With the published half life alone, 50 steps would leave nine tenths of them in it."""
+    """With the original half life alone, 50 steps would leave nine tenths of them in it."""
     average = make().average
     first_weights = math.prod(average.decay(step) for step in range(50))
     assert first_weights < 1e-3

@@ -1,10 +1,10 @@
-"""The published step (Abdal et al. 2021, arXiv 2103.14968, ``RameenAbdal/Labels4Free`` ``train.py``), rendering live.
+"""The paper's step (Abdal et al. 2021, arXiv 2103.14968, ``RameenAbdal/Labels4Free`` ``train.py``), rendering live.
 
 Each step the discriminator learns to tell composites from real images, every ``r1_interval``-th time with a penalty of
 its own step, and the alpha network learns to make composites that pass. Four renderings a sample: foreground and
 background, for either. ``trainer.py`` is the recipe that renders once.
 
-:meth:`PublishedTrainer.step` is the whole step. Micro-batch m of step i draws from generators seeded by (seed, restart,
+:meth:`PaperTrainer.step` is the whole step. Micro-batch m of step i draws from generators seeded by (seed, restart,
 i, m), so that a resumed run is the uninterrupted one, and nothing depends on who works on which micro-batch.
 """
 
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.runs.contracts import Check
     from labels4free.training.adversarial.reals import ShuffledReals
-    from labels4free.training.alpha.published_config import (
-        PublishedAlphaConfig,
-        PublishedConfig,
-        PublishedDiscriminatorConfig,
+    from labels4free.training.alpha.paper_config import (
+        PaperAlphaConfig,
+        PaperConfig,
+        PaperDiscriminatorConfig,
     )
 
 _CHANNEL_BASE = 16384  # channels at resolution R are this over R, times the multiplier
@@ -60,8 +60,8 @@ class _Latents(NamedTuple):
     crossover: Tensor
 
 
-class PublishedTrainer:
-    """The state of a training of the alpha network by the published step.
+class PaperTrainer:
+    """Trains an alpha network as the paper does: the training step and its state, rendering live.
 
     Args:
         generator: The frozen generator, on the device to train on.
@@ -72,7 +72,7 @@ class PublishedTrainer:
         pretrained: A discriminator to begin with, which is copied; None for random weights.
 
     Attributes:
-        config: Settings of this restart: :meth:`PublishedConfig.hardened`.
+        config: Settings of this restart: :meth:`PaperConfig.hardened`.
         restart: 0 at first; each automatic restart adds 1.
         iteration: Steps done.
         network: The alpha network.
@@ -86,7 +86,7 @@ class PublishedTrainer:
         self,
         generator: Generator,
         network: AlphaNetwork,
-        config: PublishedConfig,
+        config: PaperConfig,
         *,
         restart: int = 0,
         reals: ShuffledReals | None = None,
@@ -189,7 +189,7 @@ class PublishedTrainer:
             + config.foreground_coverage * foreground
             + config.background_coverage * background
         )
-        terms = {"loss_adversarial": adversarial, "binarization": binary, "coverage": alpha.mean()}
+        terms = {"loss_adversarial": adversarial, "binarization": binary, "foreground_ratio": alpha.mean()}
         terms |= {"loss_foreground_coverage": foreground, "loss_background_coverage": background}
         return loss, {name: value.item() for name, value in terms.items()}
 
@@ -277,16 +277,19 @@ class PublishedTrainer:
             return torch.cat([self.discriminator(part) for part in images.split(count)])
 
         layers = self.show(range(self.config.monitor.samples))
-        again = {view: self._alpha_again(view, number) for view, number in self.config.monitor.views.items()}
+        again = {
+            augmentation: self._alpha_again(augmentation, number)
+            for augmentation, number in self.config.monitor.augmented_samples.items()
+        }
         return check_masks(layers.foreground, layers.background, layers.alpha, judge, again)
 
-    def _alpha_again(self, view: str, number: int) -> Tensor:
+    def _alpha_again(self, augmentation: str, number: int) -> Tensor:
         """Alpha of the first samples of :meth:`show`, rendered again: one rendering each."""
         seed, psi = derive_seed(self.config.seed, _SHOWN), self.config.samples.truncation_psi
         parts = []
         for k in range(number):
             ws = self.generator.draw_ws(seed, 2 * k, psi)
-            features = render_again(self.generator, view, ws, seed, 2 * k, psi).features
+            features = render_again(self.generator, augmentation, ws, seed, 2 * k, psi).features
             parts.append(self._shrunk(self.kept(features)))
         return torch.cat(parts)
 
@@ -314,7 +317,7 @@ class PublishedTrainer:
         return Discriminator(self.resolution, channel_base=base, channel_max=config.channel_max)
 
 
-def _adam(module: nn.Module, config: PublishedAlphaConfig | PublishedDiscriminatorConfig) -> torch.optim.Adam:
+def _adam(module: nn.Module, config: PaperAlphaConfig | PaperDiscriminatorConfig) -> torch.optim.Adam:
     """Adam with the correction for lazy regularisation (Karras et al. 2020, arXiv 1912.04958, appendix B)."""
     ratio = config.lazy_ratio
     betas = (config.beta1**ratio, config.beta2**ratio)

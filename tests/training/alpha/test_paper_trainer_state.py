@@ -1,4 +1,4 @@
-"""The published trainer: what it does with losses that are no numbers, its check, and its state."""
+"""The paper's trainer: what it does with losses that are no numbers, its check, and its state."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 from tests.tiny import tiny_stylegan2
-from tests.tiny_published import CHANNELS, Reals, advanced, changed, digests, published_trainer
+from tests.tiny_paper import CHANNELS, Reals, advanced, changed, digests, paper_trainer
 from tests.training.trainer_contract import TrainerContract
 
 from labels4free import losses
 from labels4free.networks.paper_network import PaperNetwork
 from labels4free.seeds import derive_seed
-from labels4free.training.alpha import published_trainer as trainer_module
+from labels4free.training.alpha import paper_trainer as trainer_module
 from labels4free.types import LayeredImage
 
 JUDGES = {"discriminator", "discriminator_optimizer"}
@@ -27,7 +27,7 @@ def generator():
 @pytest.fixture
 def make(generator):
     """Start a trainer; keywords that are not its own change settings."""
-    return lambda generator=generator, **options: published_trainer(generator, **options)
+    return lambda generator=generator, **options: paper_trainer(generator, **options)
 
 
 # Losses that are no numbers

@@ -7,18 +7,18 @@ import pytest
 
 from labels4free.errors import ConfigError
 from labels4free.settings import build, change, flat
-from labels4free.training.alpha.published_config import (
-    PublishedAlphaConfig,
-    PublishedConfig,
-    PublishedDiscriminatorConfig,
-    PublishedLossConfig,
+from labels4free.training.alpha.paper_config import (
+    PaperAlphaConfig,
+    PaperConfig,
+    PaperDiscriminatorConfig,
+    PaperLossConfig,
     SamplesConfig,
 )
 
 
 def test_defaults_are_the_published_ones():
     """Those of train.py's flags; a running average and a monitor are ours."""
-    config = PublishedConfig()
+    config = PaperConfig()
     assert (config.steps, config.batch_size, config.accumulation) == (1001, 16, 1)
     assert (config.samples.truncation_psi, config.samples.style_mixing) == (1, 0)
     assert config.alpha.learning_rate == config.discriminator.learning_rate == 0.0002
@@ -30,8 +30,8 @@ def test_defaults_are_the_published_ones():
 
 
 def test_json_round_trip():
-    config = PublishedConfig(data="/faces", resolution=64, samples=SamplesConfig(style_mixing=0.9))
-    assert build(PublishedConfig, json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
+    config = PaperConfig(data="/faces", resolution=64, samples=SamplesConfig(style_mixing=0.9))
+    assert build(PaperConfig, json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
 
 
 AT_LEAST = {
@@ -57,13 +57,13 @@ ABOVE_0 = ["alpha.learning_rate", "alpha.ema_ramp", "discriminator.learning_rate
 
 def refused(setting):
     with pytest.raises(ConfigError) as caught:
-        change(PublishedConfig(), settings=[setting])
+        change(PaperConfig(), settings=[setting])
     return str(caught.value)
 
 
 @pytest.mark.parametrize(("path", "low"), AT_LEAST.items())
 def test_values_below_their_bound(path, low):
-    change(PublishedConfig(), settings=[f"{path}={low}"])
+    change(PaperConfig(), settings=[f"{path}={low}"])
     assert refused(f"{path}={low - 1}").startswith(f"{path} must be at least {low}, got -1" if low == 0 else path)
     assert refused(f"{path}=inf").startswith(f"{path} must be ")
 
@@ -71,12 +71,12 @@ def test_values_below_their_bound(path, low):
 @pytest.mark.parametrize(("path", "interval"), INSIDE.items())
 def test_values_outside_of_their_interval(path, interval):
     low, high = float(interval[1]), float(interval[4])
-    change(PublishedConfig(), settings=[f"{path}={low}"])
+    change(PaperConfig(), settings=[f"{path}={low}"])
     assert refused(f"{path}={low - 0.5}") == f"{path} must lie in {interval}, got {low - 0.5}."
     if interval.endswith(")"):
         assert refused(f"{path}={high}") == f"{path} must lie in {interval}, got {high}."
     else:
-        change(PublishedConfig(), settings=[f"{path}={high}"])
+        change(PaperConfig(), settings=[f"{path}={high}"])
         assert refused(f"{path}={high + 0.5}") == f"{path} must lie in {interval}, got {high + 0.5}."
 
 
@@ -90,7 +90,7 @@ def test_the_resolution_is_a_power_of_two(resolution):
     assert refused(f"resolution={resolution}") == (
         f"resolution must be none or a power of two of at least 8, got {resolution}."
     )
-    assert change(PublishedConfig(), settings=["resolution=none"]).resolution is None
+    assert change(PaperConfig(), settings=["resolution=none"]).resolution is None
 
 
 def test_words():
@@ -98,11 +98,11 @@ def test_words():
     assert refused("faithful=1") == "faithful must be bool, got '1'."
 
 
-@pytest.mark.parametrize("path", flat(PublishedConfig().to_json()))
+@pytest.mark.parametrize("path", flat(PaperConfig().to_json()))
 def test_every_field_refuses_a_wrong_type_when_it_is_built(path):
     """Python users get sentences as well."""
     *section, name = path.split(".")
-    part = getattr(PublishedConfig(), section[0]) if section else PublishedConfig()
+    part = getattr(PaperConfig(), section[0]) if section else PaperConfig()
     with pytest.raises(ConfigError, match=rf"^{path} must be "):
         dataclasses.replace(part, **{name: [1]})
 
@@ -111,9 +111,9 @@ def test_every_field_refuses_a_wrong_type_when_it_is_built(path):
     "make",
     [
         lambda: SamplesConfig(truncation_psi=float("nan")),
-        lambda: PublishedAlphaConfig(learning_rate=float("inf")),
-        lambda: PublishedDiscriminatorConfig(r1_gamma=float("nan")),
-        lambda: PublishedLossConfig(adversarial=float("inf")),
+        lambda: PaperAlphaConfig(learning_rate=float("inf")),
+        lambda: PaperDiscriminatorConfig(r1_gamma=float("nan")),
+        lambda: PaperLossConfig(adversarial=float("inf")),
     ],
 )
 def test_numbers_that_are_none(make):
@@ -122,13 +122,13 @@ def test_numbers_that_are_none(make):
 
 
 def test_one_latent():
-    assert not PublishedConfig().one_latent
-    assert PublishedConfig(faithful=True).one_latent
-    assert PublishedConfig(samples=SamplesConfig(same_latent=True)).one_latent
+    assert not PaperConfig().one_latent
+    assert PaperConfig(faithful=True).one_latent
+    assert PaperConfig(samples=SamplesConfig(same_latent=True)).one_latent
 
 
 def test_each_restart_doubles_the_coverage_weights():
-    config = change(PublishedConfig(), settings=["loss.background_coverage=2"])
+    config = change(PaperConfig(), settings=["loss.background_coverage=2"])
     assert config.hardened(0) is config
     weights = [config.hardened(k).loss for k in range(3)]
     assert [w.foreground_coverage for w in weights] == pytest.approx([1.2, 2.4, 4.8])
@@ -138,6 +138,6 @@ def test_each_restart_doubles_the_coverage_weights():
 
 
 def test_what_is_kept():
-    assert PublishedConfig().keeps_best
-    assert not change(PublishedConfig(), settings=["monitor.keep=last"]).keeps_best
-    assert not change(PublishedConfig(), settings=["faithful=true"]).keeps_best
+    assert PaperConfig().keeps_best
+    assert not change(PaperConfig(), settings=["monitor.keep=last"]).keeps_best
+    assert not change(PaperConfig(), settings=["faithful=true"]).keeps_best

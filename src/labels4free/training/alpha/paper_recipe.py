@@ -1,11 +1,11 @@
-"""The published recipe as a run: what it checks before it begins, its pictures, the network it leaves."""
+"""The paper's recipe as a run: what it checks before it begins, its pictures, the network it leaves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labels4free.checkpoints.fingerprint import state_hash
 from labels4free.checkpoints.loading import load_discriminator
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.layered import composite
 from labels4free.networks.alpha_network import AlphaNetwork
@@ -15,9 +15,9 @@ from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.runs.contracts import ALPHA
 from labels4free.runs.distributed import process_group
 from labels4free.training.adversarial.reals import ShuffledReals, open_reals
-from labels4free.training.alpha.bank import check_resolution
-from labels4free.training.alpha.published_config import OWN_DISCRIMINATOR
-from labels4free.training.alpha.published_trainer import PublishedTrainer
+from labels4free.training.alpha.feature_cache import check_resolution
+from labels4free.training.alpha.paper_config import GENERATORS_DISCRIMINATOR
+from labels4free.training.alpha.paper_trainer import PaperTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.networks.discriminator import Discriminator
     from labels4free.runs.loop import Loop
-    from labels4free.training.alpha.published_config import PublishedConfig
+    from labels4free.training.alpha.paper_config import PaperConfig
 
 _PREVIEWS = 8
 _PREVIEW_SIDE = 256  # pixels, at most
 
 
-def published_recipe(generator: Generator, config: PublishedConfig, noted: Mapping[str, Any]) -> PublishedRecipe:
-    """The published recipe of a run, with the discriminator that its settings ask for.
+def paper_recipe(generator: Generator, config: PaperConfig, noted: Mapping[str, Any]) -> PaperRecipe:
+    """The paper's recipe of a run, with the discriminator that its settings ask for.
 
     Args:
         generator: The generator.
@@ -45,10 +45,10 @@ def published_recipe(generator: Generator, config: PublishedConfig, noted: Mappi
             where it goes on, the ``discriminator`` that it began with.
 
     Raises:
-        ConfigError: If the name is not known, the discriminator is another one, or as :class:`PublishedRecipe`.
+        ConfigError: If the name is not known, the discriminator is another one, or as :class:`PaperRecipe`.
         CheckpointError: If the discriminator cannot be loaded.
     """
-    recipe = PublishedRecipe(generator, config, _pretrained(config, noted["generator"]["name"]))
+    recipe = PaperRecipe(generator, config, _pretrained(config, noted["generator"]["name"]))
     if "discriminator" in noted and noted["discriminator"] != recipe.notes["discriminator"]:
         raise ConfigError(
             f"The run was started with another discriminator than the one that {config.discriminator.pretrained} holds "
@@ -57,8 +57,8 @@ def published_recipe(generator: Generator, config: PublishedConfig, noted: Mappi
     return recipe
 
 
-class PublishedRecipe:
-    """The published recipe: :class:`PublishedTrainer`, which renders as it goes.
+class PaperRecipe:
+    """The paper's recipe: :class:`PaperTrainer`, which renders as it goes.
 
     Args:
         generator: The generator.
@@ -82,7 +82,7 @@ class PublishedRecipe:
     def __init__(
         self,
         generator: Generator,
-        config: PublishedConfig,
+        config: PaperConfig,
         pretrained: Discriminator | None = None,
     ) -> None:
         resolution = config.resolution or generator.resolution
@@ -95,7 +95,7 @@ class PublishedRecipe:
         self.notes: dict[str, Any] = {}
         if pretrained is not None:
             _check_discriminator(pretrained, resolution)
-            self.notes["discriminator"] = {"fingerprint": state_hash(pretrained)}
+            self.notes["discriminator"] = {"state_hash": state_hash(pretrained)}
             pretrained.to(generator.w_avg.device)
         processes = process_group().size
         if config.accumulation % processes:
@@ -112,17 +112,17 @@ class PublishedRecipe:
             needed = config.batch_size * config.accumulation
             self.reals = ShuffledReals(images, config.seed, mirror=config.samples.mirror, at_least=needed)
 
-    def trainers(self, loop: Loop[PublishedTrainer]) -> Iterator[PublishedTrainer]:
+    def trainers(self, loop: Loop[PaperTrainer]) -> Iterator[PaperTrainer]:
         """The trainer of a run, before each of its steps."""
         return loop.trainers(self.trainer)
 
-    def finish(self, loop: Loop[PublishedTrainer]) -> None:
+    def finish(self, loop: Loop[PaperTrainer]) -> None:
         """Write the network to keep."""
         loop.finish(lambda trainer: trainer.kept)
 
-    def trainer(self, restart: int = 0) -> PublishedTrainer:
+    def trainer(self, restart: int = 0) -> PaperTrainer:
         """Begin to train."""
-        return PublishedTrainer(
+        return PaperTrainer(
             self.generator,
             self.network,
             self.config,
@@ -131,7 +131,7 @@ class PublishedRecipe:
             pretrained=self.pretrained,
         )
 
-    def picture(self, trainer: PublishedTrainer) -> NDArray[np.uint8]:
+    def picture(self, trainer: PaperTrainer) -> NDArray[np.uint8]:
         """Draw a few samples: image, alpha, composite, background."""
         layers = trainer.show(range(_PREVIEWS))
         together = composite(*layers)
@@ -140,7 +140,7 @@ class PublishedRecipe:
         return contact_sheet(rows, ("image", "alpha", "composite", "background"), cell=cell)
 
 
-def _network_for(generator: Generator, config: PublishedConfig) -> AlphaNetwork:
+def _network_for(generator: Generator, config: PaperConfig) -> AlphaNetwork:
     """The alpha network that the settings ask for, untrained."""
     if config.alpha.network == PaperNetwork.family:
         return PaperNetwork(generator.feature_specs, generator.resolution)
@@ -166,7 +166,7 @@ def _check_discriminator(discriminator: Discriminator, resolution: int) -> None:
         )
 
 
-def _pretrained(config: PublishedConfig, generator_name: str | None) -> Discriminator | None:
+def _pretrained(config: PaperConfig, generator_name: str | None) -> Discriminator | None:
     """The discriminator that the settings ask for.
 
     Raises:
@@ -176,11 +176,11 @@ def _pretrained(config: PublishedConfig, generator_name: str | None) -> Discrimi
     source = config.discriminator.pretrained
     if source is None:
         return None
-    if source != OWN_DISCRIMINATOR:
+    if source != GENERATORS_DISCRIMINATOR:
         return load_discriminator(source)
     if generator_name is None:
         raise ConfigError(
-            f"discriminator.pretrained={OWN_DISCRIMINATOR} means the generator's own file, but no generator_name says "
-            "which one that is; give the discriminator's file."
+            f"discriminator.pretrained={GENERATORS_DISCRIMINATOR} means the generator's own file, but no "
+            "generator_name says which one that is; give the discriminator's file."
         )
     return load_discriminator(generator_name)

@@ -1,6 +1,6 @@
-"""The replay bank: the frozen generator runs once a sample, and every training step draws from what it left.
+"""The feature cache: the frozen generator runs once a sample, and every training step draws from what it left.
 
-Sample i is a function of the generator, the bank's settings and i alone. Finished parts of the bank lie in the run's
+Sample i is a function of the generator, the cache's settings and i alone. Finished parts of the cache lie in the run's
 folder, so that a killed run neither renders again nor trains on anything else. Several processes share the parts among
 them; what a process does not find in the folder then, since it is not one folder to all, it renders by itself.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from labels4free.checkpoints.fingerprint import state_hash
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
 from labels4free.runs.chunks import read_chunk, write_chunk
@@ -42,8 +42,8 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _STORED = torch.float16
 
 
-class BankBatch(NamedTuple):
-    """Samples drawn from the bank, float32, all at the training resolution R.
+class CachedBatch(NamedTuple):
+    """A batch of cached samples, float32, all at the training resolution R.
 
     Attributes:
         images: [N, 3, R, R], about [-1, 1].
@@ -55,8 +55,8 @@ class BankBatch(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class ReplayBank:
-    """Rendered samples, float16.
+class FeatureCache:
+    """Cached features: samples of the generator that were rendered once, float16.
 
     Attributes:
         images: [S, 3, R, R].
@@ -73,10 +73,10 @@ class ReplayBank:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, indices: Tensor, flip: Tensor | None = None) -> BankBatch:
+    def take(self, indices: Tensor, flip: Tensor | None = None) -> CachedBatch:
         """Collect samples, mirrored where ``flip`` [N] is true."""
         images, *levels = (mirrored(x[indices].float(), flip) for x in (self.images, *self.levels))
-        return BankBatch(images, levels)
+        return CachedBatch(images, levels)
 
 
 def mirrored(x: Tensor, flip: Tensor | None) -> Tensor:
@@ -85,36 +85,36 @@ def mirrored(x: Tensor, flip: Tensor | None) -> Tensor:
 
 
 def sample_truncation_psi(config: TrainConfig, index: int) -> float:
-    """Truncation of bank sample ``index``: evenly spread between the bounds in every stretch of samples."""
-    low, high = config.bank.min_truncation_psi, config.bank.max_truncation_psi
+    """Truncation of cache sample ``index``: evenly spread between the bounds in every stretch of samples."""
+    low, high = config.cache.min_truncation_psi, config.cache.max_truncation_psi
     return low + (high - low) * (index * _GOLDEN % 1)
 
 
 def rendered_samples(config: TrainConfig) -> int:
-    """How many samples :func:`build_bank` renders in all, calibration and previews included."""
-    return config.bank.calibration_samples + config.bank.size + PREVIEWS
+    """How many samples :func:`build_cache` renders in all, calibration and previews included."""
+    return config.cache.calibration_samples + config.cache.size + PREVIEWS
 
 
-def build_bank(
+def build_cache(
     generator: Generator,
     levels: Sequence[Sequence[int]],
     config: TrainConfig,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[ReplayBank, ReplayBank]:
-    """Render the bank, or what an earlier call has not rendered yet.
+) -> tuple[FeatureCache, FeatureCache]:
+    """Render and cache the generator's images and features, or what an earlier call has not rendered yet.
 
     Args:
         generator: The frozen generator.
         levels: Indices of the feature maps of each level, as ``MergeNetwork.levels``.
-        config: Bank size, seed, resolution, background mode.
+        config: Cache size, seed, resolution, background mode.
         folder: Where finished chunks are kept.
         progress: Called with (samples done, samples in all), calibration and previews included; with several processes
             the others are taken to be as far as this one. It may raise, to stop: :class:`Stopped` stops all processes.
 
     Returns:
-        The bank, and :data:`PREVIEWS` further samples of up to :data:`PREVIEW_RESOLUTION` pixels for the pictures; both
-        on the generator's device.
+        The cache, and :data:`PREVIEWS` further samples of up to :data:`PREVIEW_RESOLUTION` pixels for the pictures;
+        both on the generator's device.
 
     Raises:
         ConfigError: If the generator cannot serve the training resolution or background mode, or the folder holds
@@ -124,7 +124,7 @@ def build_bank(
     check_resolution(generator, config.resolution)
     group = process_group()
     group.on_main(lambda: claim_folder(generator, levels, config, folder))
-    size = config.bank.size
+    size = config.cache.size
     preview_resolution = min(generator.resolution, max(config.resolution, PREVIEW_RESOLUTION))
     jobs = [_Job(range(size, size + PREVIEWS), preview_resolution, folder / "previews.safetensors")]
     jobs += [
@@ -157,10 +157,10 @@ def build_bank(
     mine = group.in_all(lambda: {job.path: done(job, group.size) for job in group.shard(jobs)})
     chunks = group.in_all(rest)
 
-    def joined(chunks: Sequence[dict[str, Tensor]]) -> ReplayBank:
+    def joined(chunks: Sequence[dict[str, Tensor]]) -> FeatureCache:
         whole = {name: torch.cat([chunk[name] for chunk in chunks]).to(generator.w_avg.device) for name in chunks[0]}
         maps = [whole[f"level.{i:03d}"] for i in range(len(levels))]
-        return ReplayBank(whole["image"], whole["background"], maps, projection)
+        return FeatureCache(whole["image"], whole["background"], maps, projection)
 
     return joined(chunks[1:]), joined(chunks[:1])
 
@@ -199,7 +199,7 @@ def check_resolution(generator: Generator, resolution: int) -> None:
 
 
 def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: TrainConfig, folder: Path) -> None:
-    """Note what the folder's samples depend on, or compare with what is noted there.
+    """Check that a cache folder belongs to this generator and these settings, or note that it does.
 
     Raises:
         ConfigError: If the folder holds samples of another generator or other settings.
@@ -211,10 +211,10 @@ def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: 
         "levels": names,
         "resolution": config.resolution,
         "background": config.background.mode or generator.default_background,
-        **{k: v for k, v in config.to_json()["bank"].items() if k not in ("folder", "seed")},
-        "seed": config.bank_seed,
+        **{k: v for k, v in config.to_json()["cache"].items() if k not in ("folder", "seed")},
+        "seed": config.cache_seed,
     }
-    path = folder / "bank.json"
+    path = folder / "cache.json"
     try:
         if not path.exists() or not any(folder.glob("*.safetensors")):  # no note, or of a run that left no sample
             write_atomically(path, (json.dumps(contents, indent=1) + "\n").encode())
@@ -227,7 +227,7 @@ def claim_folder(generator: Generator, levels: Sequence[Sequence[int]], config: 
     different = [name for name, value in contents.items() if not isinstance(found, dict) or found.get(name) != value]
     if different:
         raise ConfigError(
-            f"{folder} holds samples of a run with another {', '.join(different)}; choose another bank.folder."
+            f"{folder} holds samples of a run with another {', '.join(different)}; choose another cache.folder."
         )
 
 
@@ -241,16 +241,16 @@ def _projection(generator: Generator, config: TrainConfig, path: Path, advance: 
         state |= {f"bias.{i:03d}": b for i, b in enumerate(fitted.biases)}
         write_chunk(path, state)
     else:
-        advance(config.bank.calibration_samples)
+        advance(config.cache.calibration_samples)
     count = len(generator.feature_specs)
     return Projection([state[f"weight.{i:03d}"] for i in range(count)], [state[f"bias.{i:03d}"] for i in range(count)])
 
 
 @torch.no_grad()
 def _calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
-    for index in range(config.bank.calibration_samples):
+    for index in range(config.cache.calibration_samples):
         psi = sample_truncation_psi(config, index)
-        yield generator.synthesize(generator.draw_ws(series(config.bank_seed, CALIBRATION), index, psi)).features
+        yield generator.synthesize(generator.draw_ws(series(config.cache_seed, CALIBRATION), index, psi)).features
 
 
 @torch.no_grad()
@@ -263,7 +263,7 @@ def _render(
     resolution: int,
 ) -> dict[str, Tensor]:
     """Render one sample twice, whole and without its object, and keep what training needs (float16, on the CPU)."""
-    ws = generator.draw_ws(config.bank_seed, index, sample_truncation_psi(config, index))
+    ws = generator.draw_ws(config.cache_seed, index, sample_truncation_psi(config, index))
     image, features = generator.synthesize(ws)
     background = generator.synthesize(ws, background=config.background.mode or generator.default_background).image
     shrink = generator.resolution // resolution

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def measure_realism(discriminator: Discriminator, image: Tensor, label: int | None = None) -> float:
-    """The discriminator's logit for one image, seen alone.
+def measure_discriminator_score(discriminator: Discriminator, image: Tensor, label: int | None = None) -> float:
+    """The discriminator score of one image: its logit, seen alone.
 
     Alone, an image has no variety to be judged by: the minibatch statistic is that of a batch of one for all of them,
     so logits can be compared with each other, but zero does not mean "undecided".

@@ -35,8 +35,8 @@ _NOTE, _IMAGES, _ALPHAS = "pairs.json", "images.u8", "alphas.u8"
 _LEAST_WEIGHT = 0.1  # of a pair: what is doubtful teaches a little, too
 
 
-class PairBank:
-    """Pairs by index; :func:`build_pair_bank` makes one.
+class PairCache:
+    """A cache of decoded image/mask pairs, by index; :func:`build_pair_cache` makes one.
 
     Args:
         images: [N, S, S, 3], uint8.
@@ -59,15 +59,15 @@ class PairBank:
         alpha = torch.from_numpy(np.array(self.alphas[index : index + 1, None])).float().div(255)
         return Example(image, alpha, torch.full_like(alpha, self.weights[index]))
 
-    def part(self, start: int, stop: int) -> PairBank:
+    def part(self, start: int, stop: int) -> PairCache:
         """The pairs from one index to another, without copying them."""
-        return PairBank(self.images[start:stop], self.alphas[start:stop], self.weights[start:stop], self.digest)
+        return PairCache(self.images[start:stop], self.alphas[start:stop], self.weights[start:stop], self.digest)
 
 
-def build_pair_bank(
+def build_pair_cache(
     pairs: PairSet, size: int, folder: Path, uncertainty: float, progress: Callable[[int, int], None] | None = None
-) -> PairBank:
-    """Decode pairs, or take what an earlier call decoded.
+) -> PairCache:
+    """Decode and cache image/mask pairs, or take what an earlier call decoded.
 
     Pairs that cannot be read are left out with a warning. Pictures are cropped to their central square, and averaged
     over areas where they shrink. Where there is no alpha, the mask is it.
@@ -92,7 +92,7 @@ def build_pair_bank(
     images = np.memmap(folder / _IMAGES, np.uint8, "r", shape=(count, size, size, 3))
     alphas = np.memmap(folder / _ALPHAS, np.uint8, "r", shape=(count, size, size))
     weights = [max(_LEAST_WEIGHT, (1 - u) ** uncertainty) for u in note["uncertainties"]]
-    return PairBank(images, alphas, weights, note["digest"])
+    return PairCache(images, alphas, weights, note["digest"])
 
 
 def _read_note(folder: Path, pairs: PairSet, size: int) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
-"""Every knob of the published recipe, with its unit; each section refuses bad values when it is built.
+"""Every knob of the paper's recipe, with its unit; each section refuses bad values when it is built.
 
-The defaults are those of the published code (``RameenAbdal/Labels4Free`` ``train.py``) wherever it has such a knob;
+The defaults are those of the original code (``RameenAbdal/Labels4Free`` ``train.py``) wherever it has such a knob;
 the name that it has there stands in brackets. ``presets.py`` has the settings that it was published with.
 """
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
-from labels4free.settings import at_least, check_types, positive, share
+from labels4free.settings import at_least, check_types, fraction, positive
 from labels4free.training.adversarial.augmentation import AugmentationConfig
 from labels4free.training.alpha.config import MonitorConfig
 
-OWN_DISCRIMINATOR = "generator"
+GENERATORS_DISCRIMINATOR = "generator"
 """Value of ``discriminator.pretrained`` that means the one in, or beside, the generator's own file."""
 
 
@@ -26,11 +26,11 @@ class SamplesConfig:
     truncation_psi: float = 1.0
     """Truncation of the foreground [trunc], in [0, 2]; 1 is the generator's full variety."""
     background_truncation_psi: float = 1.0
-    """Truncation of the background, in [0, 2]; 1 in the published code, whatever that of the foreground."""
+    """Truncation of the background, in [0, 2]; 1 in the original code, whatever that of the foreground."""
     style_mixing: float = 0.0
-    """Share of the samples whose fine layers follow another latent, from a random layer on [mixing], in [0, 1]."""
+    """Fraction of the samples whose fine layers follow another latent, from a random layer on [mixing], in [0, 1]."""
     background_mode: str | None = None
-    """Background mode of the generator; None means its default, which is the published code's."""
+    """Background mode of the generator; None means its default, which is the original code's."""
     same_latent: bool = False
     """Render the background from the foreground's latent (with noise of its own), as `faithful` does."""
     mirror: bool = True
@@ -41,17 +41,17 @@ class SamplesConfig:
         for name in ("truncation_psi", "background_truncation_psi"):
             if not 0 <= getattr(self, name) <= 2:
                 raise ConfigError(f"samples.{name} must lie in [0, 2], got {getattr(self, name)}.")
-        share("samples.style_mixing", self.style_mixing)
+        fraction("samples.style_mixing", self.style_mixing)
 
 
 @dataclass(frozen=True)
-class PublishedAlphaConfig:
+class PaperAlphaConfig:
     """The alpha network and its optimiser."""
 
     network: Literal["paper", "merge"] = "paper"
-    """The published network (its two variants are one function), or this package's."""
+    """The paper's network (its two variants are one function), or this package's."""
     width: int = 16
-    """Channels inside a `merge` network; the published one has its own."""
+    """Channels inside a `merge` network; the paper's has its own."""
     min_resolution: int = 8
     """Coarser feature maps are not read by a `merge` network."""
     max_resolution: int = 256
@@ -59,16 +59,16 @@ class PublishedAlphaConfig:
     learning_rate: float = 2e-4
     """Adam, constant [lr]; multiplied by the lazy ratio."""
     lazy_interval: int = 4
-    """Lazy ratio n / (n + 1) on the learning rate and as exponent of beta2 [g_reg_every]: the published code keeps it
+    """Lazy ratio n / (n + 1) on the learning rate and as exponent of beta2 [g_reg_every]: the original code keeps it
     though it has no such penalty here. 0: no ratio."""
     beta1: float = 0.0
     """Adam's first decay rate, in [0, 1)."""
     beta2: float = 0.99
     """Adam's second decay rate, in [0, 1), before the lazy ratio."""
     ema_half_life: float = 312.5
-    """Half life of the weights' running average, in steps (the published decay is 0.5^(32 / 10000) a step) ..."""
+    """Half life of the weights' running average, in steps (the original decay is 0.5^(32 / 10000) a step) ..."""
     ema_ramp: float = 0.25
-    """... but at most this share of the steps done: an average of 50 steps must not be one of the first weights."""
+    """... but at most this fraction of the steps done: an average of 50 steps must not be one of the first weights."""
 
     def __post_init__(self) -> None:
         check_types(self, "alpha.")
@@ -86,7 +86,7 @@ class PublishedAlphaConfig:
 
 
 @dataclass(frozen=True)
-class PublishedDiscriminatorConfig:
+class PaperDiscriminatorConfig:
     """The discriminator, its optimiser and its penalty."""
 
     pretrained: str | None = None
@@ -122,10 +122,10 @@ class PublishedDiscriminatorConfig:
 
 
 @dataclass(frozen=True)
-class PublishedLossConfig:
+class PaperLossConfig:
     """Weights of the alpha network's loss.
 
-    The published loss_multiplier is two of them: `binarization` and `foreground_coverage`.
+    The original loss_multiplier is two of them: `binarization` and `foreground_coverage`.
     """
 
     adversarial: float = 1.0
@@ -145,23 +145,23 @@ class PublishedLossConfig:
         check_types(self, "loss.")
         for name in ("adversarial", "binarization", "foreground_coverage", "background_coverage"):
             at_least(f"loss.{name}", getattr(self, name), 0)
-        share("loss.min_foreground_coverage", self.min_foreground_coverage)
-        share("loss.min_background_coverage", self.min_background_coverage)
+        fraction("loss.min_foreground_coverage", self.min_foreground_coverage)
+        fraction("loss.min_background_coverage", self.min_background_coverage)
 
 
 @dataclass(frozen=True)
-class PublishedConfig:
-    """Everything that decides a run of the published recipe, but the generator."""
+class PaperConfig:
+    """Everything that decides a run of the paper's recipe, but the generator."""
 
-    recipe: ClassVar[str] = "published"
+    recipe: ClassVar[str] = "paper"
 
     steps: int = 1001
     """Steps; each moves the discriminator and then the alpha network [iter]."""
     batch_size: int = 16
     """Images a micro-batch: what is in memory at a time, and what the discriminator's minibatch statistic sees; the
-    published `batch`, which is that of one GPU [batch]."""
+    original `batch`, which is that of one GPU [batch]."""
     accumulation: int = 1
-    """Micro-batches a step, whose gradients are averaged: as many GPUs in the published code."""
+    """Micro-batches a step, whose gradients are averaged: as many GPUs in the original code."""
     resolution: int | None = None
     """Side of the composites that the discriminator judges, in pixels (averaged down to it); None: the generator's."""
     seed: int = 0
@@ -170,7 +170,7 @@ class PublishedConfig:
     """Real images for the discriminator: a folder, zip file, LMDB or shards; None: the generator's own samples are
     the real ones."""
     faithful: bool = False
-    """Reproduce what the published code does by mistake: one latent for both layers, the logit of a real image added
+    """Reproduce what the original code does by mistake: one latent for both layers, the logit of a real image added
     to the R1 penalty, and the last step's network saved in place of the average."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the trained networks compute in; auto: bfloat16 or float16 on CUDA devices, float32 on all others."""
@@ -179,9 +179,9 @@ class PublishedConfig:
     picture_interval: int = 200
     """Steps between pictures."""
     samples: SamplesConfig = field(default_factory=SamplesConfig)
-    alpha: PublishedAlphaConfig = field(default_factory=PublishedAlphaConfig)
-    discriminator: PublishedDiscriminatorConfig = field(default_factory=PublishedDiscriminatorConfig)
-    loss: PublishedLossConfig = field(default_factory=PublishedLossConfig)
+    alpha: PaperAlphaConfig = field(default_factory=PaperAlphaConfig)
+    discriminator: PaperDiscriminatorConfig = field(default_factory=PaperDiscriminatorConfig)
+    loss: PaperLossConfig = field(default_factory=PaperLossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     monitor: MonitorConfig = field(default_factory=lambda: MonitorConfig(samples=8))
 
@@ -206,7 +206,7 @@ class PublishedConfig:
         """Whether the best check's network is kept, and not the last step's."""
         return self.monitor.keep == "best" and not self.faithful
 
-    def hardened(self, restart: int) -> PublishedConfig:
+    def hardened(self, restart: int) -> PaperConfig:
         """The settings of a restart: restart 0 has these, with each restart both coverage weights double."""
         if restart == 0:
             return self
@@ -226,7 +226,7 @@ class PublishedConfig:
         return dataclasses.asdict(self)
 
 
-def _check_adam(section: str, config: PublishedAlphaConfig | PublishedDiscriminatorConfig) -> None:
+def _check_adam(section: str, config: PaperAlphaConfig | PaperDiscriminatorConfig) -> None:
     positive(f"{section}.learning_rate", config.learning_rate)
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(config, name) < 1:
