@@ -66,7 +66,7 @@ def test_recreates_a_pair(data_set, tmp_path, capsys):
     [
         (Latents(), Files(), Trust()),
         (Latents(seed=3, truncation_psi="0.5:1", style_mixing=0.25), Files(include="image,mask", size=64), Trust()),
-        (Latents(truncation_psi="0.5"), Files(format="coco", category="cat", coco_polygons=True), Trust()),
+        (Latents(truncation_psi="0.5"), Files(format="coco", category="cat"), Trust()),
         (
             Latents(label=2),
             Files(backgrounds="#102030", image_format="jpeg", quality=80, alpha_bits=16, threshold=0.5),

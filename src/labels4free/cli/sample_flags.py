@@ -63,8 +63,6 @@ class Files:
     """8 or 16 bits a pixel of alpha."""
     category: Annotated[str, arg(metavar="WORD")] = "object"
     """What the object is called, for COCO."""
-    coco_polygons: bool = False
-    """Refused: COCO's masks are written as run lengths, which are exact and which pycocotools reads."""
 
 
 @dataclass(frozen=True)

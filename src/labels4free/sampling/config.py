@@ -50,7 +50,6 @@ class SampleConfig:
         quality: Of JPEG and WebP, 1 to 100.
         alpha_bits: 8 or 16 bits a pixel of alpha.
         category: What the object is called, in formats that name it.
-        coco_polygons: Refused: COCO's masks are written as run lengths, which are exact.
         shard_size: Candidates of a shard, at least 1: what is written, checked and resumed as one.
         batch_size: Pairs rendered at once on an accelerator, where it decides about the last bits. On a CPU each pair
             is rendered alone, on one thread, several at a time: there it changes nothing.
@@ -78,7 +77,6 @@ class SampleConfig:
     quality: int = 95
     alpha_bits: int = 8
     category: str = "object"
-    coco_polygons: bool = False
     shard_size: int = 100
     batch_size: int = 4
     filters: FilterConfig = field(default_factory=FilterConfig)
@@ -141,7 +139,6 @@ class SampleConfig:
             category=self.category,
             shard_size=self.shard_size,
             size=size,
-            coco_polygons=self.coco_polygons,
         )
 
     @classmethod

@@ -15,7 +15,7 @@ from tests.data.pair_sets import EMPTY, INDICES, SIDE, files, layout, pair, writ
 from labels4free.data.pairs import rle
 from labels4free.data.pairs.coco import CocoFormat
 from labels4free.data.pairs.formats import open_pairs
-from labels4free.errors import ConfigError, DataError
+from labels4free.errors import DataError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -88,12 +88,6 @@ def test_every_shard_is_a_coco_file(tmp_path):
         assert [one for part in parts for one in part[key]] == whole[key]
     assert all(part["categories"] == whole["categories"] for part in parts)
     assert opened(tmp_path / "annotations" / "000001.json").getImgIds() == [5, 6]
-
-
-def test_polygons_are_refused():
-    CocoFormat.check(layout())
-    with pytest.raises(ConfigError, match="written as run lengths alone, which pycocotools reads"):
-        CocoFormat.check(layout(coco_polygons=True))
 
 
 def test_merging_holds_one_shard_at_a_time(tmp_path):

@@ -17,7 +17,7 @@ from labels4free.data.names import PARTS
 from labels4free.data.pairs import rle
 from labels4free.data.pairs.base import EncodedPair, PairFormat, PairSet, write_card, write_entry
 from labels4free.data.pairs.folder import FileShard, encode_files, files_by_stem, numbered_pictures, part_path
-from labels4free.errors import ConfigError, DataError
+from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -120,15 +120,6 @@ class CocoFormat(PairFormat):
     """Images in a folder and masks in COCO's ``instances.json``."""
 
     needs = ("image", "mask")
-
-    @classmethod
-    def check(cls, layout: PairLayout) -> None:
-        super().check(layout)
-        if layout.coco_polygons:
-            raise ConfigError(
-                "COCO's masks are written as run lengths alone, which pycocotools reads and turns into any mask: "
-                "leave coco_polygons out."
-            )
 
     @classmethod
     def encode(cls, pair: Pair, layout: PairLayout) -> EncodedPair:

@@ -104,7 +104,6 @@ class PairLayout:
         category: What the object is called, in formats that name it.
         shard_size: Candidates of a shard.
         size: Side of every picture, in pixels.
-        coco_polygons: Refused: COCO's masks are written as run lengths.
     """
 
     parts: tuple[str, ...]
@@ -114,7 +113,6 @@ class PairLayout:
     category: str
     shard_size: int
     size: int
-    coco_polygons: bool = False
 
 
 @dataclass(frozen=True)
