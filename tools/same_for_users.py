@@ -55,9 +55,8 @@ class Tree:
 
     def __init__(self, path: Path, here: Path, inputs: Path) -> None:
         self.path, self.here, self.inputs = path.resolve(), here, inputs
-        own = {"PYTHONPATH": str(self.path / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         self.pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.environment = os.environ | own
+        self.environment = os.environ | {"PYTHONPATH": str(self.path / "src"), "OMP_NUM_THREADS": "1"}
         self.new = False
         here.mkdir()
         sections = tomllib.loads(self._preset("auto")).items()
@@ -74,8 +73,8 @@ class Tree:
         for kind, more in TABLE["formats"].items():
             self.run("sample", f"{COMMANDS['sample']} --out sample/{kind} --format {kind} {more}")
         self.train("distill")
-        self.run("segment", COMMANDS["segment"])
-        self.run("evaluate", COMMANDS["evaluate"])
+        for step in ("segment", "evaluate", "evaluate_model"):
+            self.run(step, COMMANDS[step])
 
     def run(self, step: str, line: str) -> None:
         """Run a command; what it prints, and the sentence that it fails with, go to a file of the step."""
@@ -110,7 +109,7 @@ class Tree:
         if self.new:
             settings = [TABLE["flags"].get(word, word).partition("=") for word in words]
             words = [TABLE["settings"].get(name, name) + sign + value for name, sign, value in settings]
-        words = [sys.executable, "-m", "labels4free", *words]
+        words = [sys.executable, "-B", "-m", "labels4free", *words]
         return subprocess.Popen(words, cwd=self.here, env=self.environment, **self.pipes)
 
 
@@ -124,7 +123,7 @@ class Comparison:
 
     def __init__(self, *, renamed: bool) -> None:
         self.table: dict[str, dict[str, str]] = TABLE if renamed else {name: {} for name in TABLE}
-        words = [self.table[name].items() for name in ("text", "keys", "flags", "settings")]
+        words = [self.table[name].items() for name in ("keys", "flags", "settings", "text")]
         self.words = {old: new for several in words for old, new in several}
         longest_first = map(re.escape, sorted(self.words, key=len, reverse=True))
         self.pattern = re.compile(rf"(?<![\w-])({'|'.join(longest_first) or '(?!)'})(?![\w-])")
@@ -138,8 +137,7 @@ class Comparison:
         for name in sorted((old.keys() & new.keys()).difference(equal)):
             if (said := self._difference(parsed(name, old[name]), parsed(name, new[name]))) is not None:
                 wrong[name] = said
-        count = len(old | new)
-        print(f"{step:12}{count:7}{len(equal):7}{count - len(equal) - len(wrong):9}{len(wrong):11}")
+        print(f"{step:15}{(count := len(old | new)):7}{len(equal):7}{count - len(equal) - len(wrong):9}{len(wrong):11}")
         for name, said in sorted(wrong.items())[:SHOWN]:
             print(f"    {name}: {said}")
         return not wrong
@@ -149,22 +147,24 @@ class Comparison:
         if isinstance(old, str) and isinstance(new, str):
             old = VARYING.sub("", self.pattern.sub(lambda word: self.words[word[0]], old))
             new = VARYING.sub("", new)
+            at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), 0)
+            old, new = (old, new) if old == new else (text[max(0, at - 20) :] for text in (old, new))
         if isinstance(old, list) and isinstance(new, list):
             if self.words and any(CHECKSUM.fullmatch(str(item)) for item in old):
                 old, new = ([x for x in y if isinstance(x, str) and not CHECKSUM.fullmatch(x)] for y in (old, new))
             old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, dict) and isinstance(new, dict):
-            old = {self.table["keys"].get(name, name): value for name, value in old.items()}
+            old = {name if name in new else self.table["keys"].get(name, name): old[name] for name in old}
             if old.keys() != new.keys():
                 alone = sorted(map(str, old.keys() ^ new.keys()))
                 return f"{where or '/'} has only in one tree {', '.join(alone)[:80]}"
-            parts = (self._difference(old[name], new[name], f"{where}/{name}") for name in old.keys() - LEFT_OUT)
+            parts = (self._difference(old[name], new[name], f"{where}/{name}") for name in old if name not in LEFT_OUT)
             return next((said for said in parts if said is not None), None)
         if isinstance(old, np.ndarray) and old.shape == np.shape(new):
             count, largest = np.sum(old != new), np.abs(old - new).max(initial=0)
             said = f"{count} of the {old.size} values in {where or 'it'} differ, by up to {largest:g}"
             return said if count or not where else None  # a picture may be the same in other bytes
-        return None if type(old) is type(new) and old == new else f"{where or '/'} was {old!r:.60}, is {new!r:.60}"
+        return None if type(old) is type(new) and old == new else f"{where or '/'} was {old!r:.70}, is {new!r:.70}"
 
 
 def parsed(name: str, data: bytes) -> Any:
@@ -260,7 +260,7 @@ def main() -> int:
         (work / "here").rename(work / name)
         print(f"{name} tree: {time.monotonic() - start:.0f} s, {work / name}", flush=True)
     how = Comparison(renamed=trees["new"].new and not trees["old"].new)
-    print(f"{'step':12}{'files':>7}{'equal':>7}{'renamed':>9}{'different':>11}")
+    print(f"{'step':15}{'files':>7}{'equal':>7}{'renamed':>9}{'different':>11}")
     steps = sorted(path.name for path in (work / "old").iterdir() if path.is_dir())
     same = [how.print_row(step, *(contents(work / name / step) for name in trees)) for step in steps]
     return 0 if all(same) else 1
