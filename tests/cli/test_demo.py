@@ -66,7 +66,7 @@ def test_does_four_steps_and_writes_the_page(
     assert "Done in " in said
     assert f"Open {tmp_path / 'out' / 'report.html'}" in said
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    said = "Masks from nothing|2 images with masks|Discriminator loss|attempt 0 step 19|labels4free sample"
+    said = "Masks from nothing|2 images with masks|Discriminator loss|restart 0 step 19|labels4free sample"
     assert [words for words in said.split("|") if words not in page] == []
     manifest = json.loads((tmp_path / "out" / "samples" / "manifest.json").read_text())
     assert manifest["settings"]["seed"] == 3

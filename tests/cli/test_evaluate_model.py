@@ -123,7 +123,7 @@ def test_classes_by_a_star_and_what_is_kept_scores_the_same(evaluate):
 
 
 def test_the_page_and_the_sheet_show_the_images_and_name_the_model(evaluate, red_file, monkeypatch):
-    from labels4free.evaluation import sheet
+    from labels4free.pictures import contact_sheet as sheet
 
     headings, heading = [], sheet.heading
     monkeypatch.setattr(sheet, "heading", lambda words, width: headings.append(words[0]) or heading(words, width))

@@ -114,6 +114,7 @@ def test_errors_are_one_sentence(capsys, arguments, message):
 def test_imports_no_torch(arguments, fetched):
     program = """
 import sys
+from labels4free.cli import main
 try:
     code = main(["models", *sys.argv[1:]])
 except SystemExit as end:

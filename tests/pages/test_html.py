@@ -88,7 +88,7 @@ def test_page_is_well_formed_and_says_everything(tmp_path: Path) -> None:
     assert path == tmp_path / "report.html"
     page = _parse(path.read_text(encoding="utf-8"))
     text = " ".join(page.text)
-    said = "A title|A headline.|0.92|mIoU|A text.|one|foreground ratio|0.5|loss|second line|Small print.|step 20"
+    said = "A title|A headline.|0.92|mIoU|A text.|one|foreground_ratio|0.5|loss|second line|Small print.|step 20"
     assert [word for word in said.split("|") if word not in text] == []
     assert not list(tmp_path.glob("*.tmp"))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ALL = ("image", "alpha", "mask", "composite", "background", "cutout", "latents")
 
-CALL = {"fraction", "progress", "generator_name", "alpha_name"}
+CALL = {"partition", "progress", "generator_name", "alpha_name"}
 
 
 def discs(**settings: float) -> LayeredGenerator:

@@ -191,7 +191,7 @@ def test_refuses_foreign_folders(tmp_path):
         (1, {"size": 48}, "size must divide the generator's resolution 64, got 48"),
         (1, {"background": "none"}, "Unknown background mode 'none'; mobile_stylegan has"),
         (1, {"format": "coco", "parts": ("image",)}, "mask was not asked for"),
-        (5, {"fraction": Partition(first=1, last=3)}, "shards 1-3 were asked for, the data set has 0-2"),
+        (5, {"partition": Partition(first=1, last=3)}, "shards 1-3 were asked for, the data set has 0-2"),
     ],
 )
 def test_refuses_before_it_makes_a_folder(tmp_path, num, settings, said):

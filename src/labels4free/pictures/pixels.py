@@ -57,7 +57,8 @@ def unit_to_uint8(values: Tensor | NDArray[np.floating[Any]]) -> NDArray[np.uint
     Returns:
         The same shape, uint8.
     """
-    rounded: NDArray[np.uint8] = np.rint(np.asarray(values).clip(0, 1) * 255).astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # a picture of what is no number is for looking at, too
+        rounded: NDArray[np.uint8] = np.rint(np.asarray(values).clip(0, 1) * 255).astype(np.uint8)
     return rounded
 
 

@@ -82,7 +82,9 @@ def test_the_discriminator_sees_changed_reals_and_composites(make, monkeypatch):
     given, shown = [], []
     augment, judge = trainer.augmenter.__call__, trainer.discriminator.forward
     monkeypatch.setattr(
-        type(trainer.augmenter), "__call__", lambda _, images, *rest: given.append(images) or augment(images, *rest)
+        type(trainer.augmenter),
+        "__call__",
+        lambda _, images, *rest, **how: given.append(images) or augment(images, *rest, **how),
     )
     monkeypatch.setattr(trainer.discriminator, "forward", lambda images: shown.append(images) or judge(images))
     advanced(trainer, 1)

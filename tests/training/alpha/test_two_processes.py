@@ -84,7 +84,7 @@ def test_the_batch_has_one_coverage(pair, tmp_path):
     """Just enough foreground in the whole batch, not in each half of it: the term must not pull in either process."""
     logs, _ = replay_steps(ALONE, tmp_path, CONFIG, WARMUP + 1)
     loss = dataclasses.replace(
-        CONFIG.loss, min_foreground_coverage=logs[-1]["foreground_ratio"] - 1e-6, foreground_ratio=1000.0
+        CONFIG.loss, min_foreground_coverage=logs[-1]["foreground_ratio"] - 1e-6, coverage=1000.0
     )
     config = dataclasses.replace(CONFIG, loss=loss)
     expected = replay_steps(ALONE, tmp_path, config, WARMUP + 1)

@@ -107,7 +107,7 @@ def test_what_it_logs(whole):
     assert sum(entry.get("photo_fraction", 0) for entry in log) > 0
     checks = [{name for name in entry if name.startswith("check_")} for entry in log]
     assert checks[0] == checks[2] == set()
-    assert {"check_teacher_miou", "check_agreement_views", "check_agreement_photos", "check_score"} <= checks[1]
+    assert {"check_teacher_miou", "check_agreement_tta", "check_agreement_photos", "check_score"} <= checks[1]
     assert not {"check_swap_gain", "check_inpainting_error"} & checks[1]  # there is nobody who could say
 
 
