@@ -168,7 +168,7 @@ def test_real_training_interrupted_and_continued(
     assert cli.main(words) == cli.SUCCESS
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 3
-    assert "attempt 0 step 6" in page
+    assert "restart 0 step 6" in page
     assert json.loads((out / "run" / "config.json").read_text())["train"]["seed"] == 4
     log = [json.loads(line) for line in (out / "run" / "log.jsonl").read_text().splitlines()]
     assert [entry["iteration"] for entry in log] == list(range(1, 9))  # nothing was done twice

@@ -193,7 +193,7 @@ class PairFormatContract:
         write(self.name, tmp_path)
         for path in tmp_path.rglob("*"):
             if path.is_file():
-                path.write_bytes(path.read_bytes().replace(b'"center_bias": ', b'"poverity": '))
+                path.write_bytes(path.read_bytes().replace(b'"center_bias": ', b'"center_bras": '))
         pairs = open_pairs(tmp_path)
         assert list(pairs) == []
         assert len(pairs.skipped) == len(INDICES)
