@@ -41,8 +41,8 @@ def paper_recipe(generator: Generator, config: PaperConfig, noted: Mapping[str, 
     Args:
         generator: The generator.
         config: Settings.
-        noted: What the run notes of itself: ``generator`` with its ``name``, whose discriminator may be asked for; and,
-            where it goes on, the ``discriminator`` that it began with.
+        noted: What the run notes of itself: ``generator`` with its ``name``, whose discriminator may be asked for; where
+            it goes on, the ``discriminator`` that it began with; and its ``folder``, for the message.
 
     Raises:
         ConfigError: If the name is not known, the discriminator is another one, or as :class:`PaperRecipe`.
@@ -51,7 +51,7 @@ def paper_recipe(generator: Generator, config: PaperConfig, noted: Mapping[str, 
     recipe = PaperRecipe(generator, config, _pretrained(config, noted["generator"]["name"]))
     if "discriminator" in noted and noted["discriminator"] != recipe.notes["discriminator"]:
         raise ConfigError(
-            f"The run was started with another discriminator than the one that {config.discriminator.pretrained} holds "
+            f"{noted['folder']} was started with another discriminator than the one that {config.discriminator.pretrained} holds "
             "now; put it back, or start a new run."
         )
     return recipe

@@ -119,7 +119,7 @@ def train_alpha_network(
     Precision(own.precision, generator.w_avg.device)  # refuses what the device lacks
     name = generator_name or (begun.source["name"] if begun.source else None)
     source = {"generator": {"name": name, "family": generator.family, "state_hash": generator_hash}}
-    recipe = RECIPES[own.recipe].start(generator, own, {**begun.stored, **source})
+    recipe = RECIPES[own.recipe].start(generator, own, {**begun.stored, **source, "folder": out})
     info = {**source, **to_run_json(own), **recipe.notes}
     run = begun.run or group.on_main(lambda: RunDir.create(out, info))
     with Loop(run, recipe, info, progress) as loop:
