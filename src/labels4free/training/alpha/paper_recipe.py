@@ -41,8 +41,8 @@ def paper_recipe(generator: Generator, config: PaperConfig, noted: Mapping[str, 
     Args:
         generator: The generator.
         config: Settings.
-        noted: What the run notes of itself: ``generator`` with its ``name``, whose discriminator may be asked for; where
-            it goes on, the ``discriminator`` that it began with; and its ``folder``, for the message.
+        noted: What the run notes of itself: ``generator`` with its ``name``, whose discriminator may be asked for;
+            where it goes on, the ``discriminator`` that it began with; and its ``folder``, for the message.
 
     Raises:
         ConfigError: If the name is not known, the discriminator is another one, or as :class:`PaperRecipe`.
@@ -51,8 +51,8 @@ def paper_recipe(generator: Generator, config: PaperConfig, noted: Mapping[str, 
     recipe = PaperRecipe(generator, config, _pretrained(config, noted["generator"]["name"]))
     if "discriminator" in noted and noted["discriminator"] != recipe.notes["discriminator"]:
         raise ConfigError(
-            f"{noted['folder']} was started with another discriminator than the one that {config.discriminator.pretrained} holds "
-            "now; put it back, or start a new run."
+            f"{noted['folder']} was started with another discriminator than the one that "
+            f"{config.discriminator.pretrained} holds now; put it back, or start a new run."
         )
     return recipe
 
