@@ -59,6 +59,7 @@ def test_a_torch_that_is_there_is_kept_and_not_constrained(environment, tmp_path
     assert command[4:] == ("-e", ".")
 
 
+@pytest.mark.slow
 def test_a_new_environment_sees_the_torch_of_the_python_that_makes_it(environment, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "venv"
 

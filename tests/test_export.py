@@ -32,6 +32,7 @@ def run(path, inputs):
     return session.run(None, {i.name: x.numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)})[0]
 
 
+@pytest.mark.slow
 def test_a_segmenter_of_any_batch_and_size(segmenter, tmp_path):
     done = export_onnx(segmenter, tmp_path / "inner" / "s.onnx")
     assert done.kind == "segmenter"
@@ -48,6 +49,7 @@ def test_a_segmenter_of_any_batch_and_size(segmenter, tmp_path):
     assert b"segmenter.py" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MergeNetwork, PaperNetwork])
 def test_an_alpha_network(tmp_path, kind):
     torch.manual_seed(0)

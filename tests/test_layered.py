@@ -70,6 +70,7 @@ def test_layers_are_those_of_the_generator_and_the_network(layered, ws, tiny_gen
     assert not torch.equal(image.foreground, image.background)
 
 
+@pytest.mark.slow
 def test_background_ws_are_those_of_the_background_alone(layered, ws, other_ws, tiny_generator):
     alone, mixed = layered(ws), layered(ws, other_ws)
     assert torch.equal(mixed.foreground, alone.foreground)
@@ -78,6 +79,7 @@ def test_background_ws_are_those_of_the_background_alone(layered, ws, other_ws, 
     assert not torch.equal(mixed.background, alone.background)
 
 
+@pytest.mark.slow
 def test_background_mode_is_handed_on(layered, ws, tiny_generator):
     pictures = {mode: layered(ws, background=mode).background for mode in tiny_generator.background_modes}
     for mode, picture in pictures.items():
@@ -88,6 +90,7 @@ def test_background_mode_is_handed_on(layered, ws, tiny_generator):
         layered(ws, background="black")
 
 
+@pytest.mark.slow
 def test_noise_is_handed_on(layered, ws):
     fixed, none = layered(ws), layered(ws, noise="none")
     drawn = [layered(ws, noise="random", rng=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
@@ -104,6 +107,7 @@ def test_refuses_a_network_for_another_generator(tiny_generator):
         LayeredGenerator(tiny_generator, MergeNetwork(specs, 64))
 
 
+@pytest.mark.slow
 def test_only_the_alpha_network_can_be_trained(tiny_generator, ws):
     network = MergeNetwork(tiny_generator.feature_specs, 64, width=2)
     layered = LayeredGenerator(tiny_generator, network)

@@ -69,11 +69,13 @@ def test_make_target_exists(arguments):
         assert f"$({variable})" in makefile, f"the Makefile does not use {variable}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", OURS, ids=" ".join)
 def test_command_line_parses(arguments, monkeypatch):
     assert parses(arguments, monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_wrong_command_line_would_be_noticed(monkeypatch):
     assert not parses(["train", "a-generator", "--colour", "red"], monkeypatch)
 

@@ -34,6 +34,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_certainty_and_iou_belong_to_the_same_image(bench, tmp_path):
     for folder in ("images", "gt"):
         (tmp_path / folder).mkdir()

@@ -42,6 +42,7 @@ def test_moments_are_spread_over_the_whole_time(bench, timeline):
     assert bench.draw_moments(timeline, 20, random.Random(1)) != moments
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_anything_have_different_outcomes(bench, tiny_generator, tmp_path):
     run = tmp_path / "run"
     whole_run(tiny_generator, run, SETTINGS)

@@ -27,6 +27,7 @@ def as_replay(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("alpha_seeds", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in PRESETS if isinstance(PRESETS[name].config, PaperConfig)])
 def test_every_published_preset_has_settings_of_the_default_recipe(name, as_replay):
     paper = PRESETS[name].config

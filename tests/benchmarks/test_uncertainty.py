@@ -95,6 +95,7 @@ def test_filters_are_counted(bench):
     }
 
 
+@pytest.mark.slow
 def test_command(bench, tmp_path, monkeypatch, capsys):
     generator = tiny_generator()
     layered = LayeredGenerator(generator, LeftHalf())

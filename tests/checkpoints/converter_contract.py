@@ -73,6 +73,7 @@ class ConverterContract:
         with says(*texts):
             self.convert(data)
 
+    @pytest.mark.slow
     def test_every_single_tensor_is_needed_in_its_shape(self, data):
         for part in self.parts:
             for name in self.names(data, part):

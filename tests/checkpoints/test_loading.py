@@ -69,6 +69,7 @@ def write(networks, tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOAD)
 def test_every_kind_comes_back(write, networks, kind):
     path = write(kind, info={"train": {"steps": 3}})
@@ -117,6 +118,7 @@ CHANNELS = [[16] * 4, [16] * 3, [16, 16, 16, 8, 8], [2**20] * 4]
 UNFIT = "does not fit its own configuration: "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changes", "texts"),
     [

@@ -32,6 +32,7 @@ GENERATORS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 def test_foreign_generator_and_discriminator(name, shared):
     path = shared / "fixtures" / name
@@ -63,6 +64,7 @@ def test_original_alpha_network(shared):
         load_layered(path)
 
 
+@pytest.mark.slow
 def test_original_checkpoint_with_its_generator(tmp_path):
     path = write_original(tmp_path / "original.pt")
     layered, name = load_layered(path)
@@ -70,6 +72,7 @@ def test_original_checkpoint_with_its_generator(tmp_path):
     assert state_hash(load_generator(path)) == state_hash(layered.generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("load", "name", "text"),
     [

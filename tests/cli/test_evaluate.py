@@ -14,6 +14,8 @@ from labels4free import cli
 from labels4free.cli import evaluate
 from labels4free.evaluation.config import EvaluationConfig
 
+pytestmark = pytest.mark.slow
+
 
 def words(pred, gt, *more):
     return ["evaluate", "--pred", str(pred), "--gt", str(gt), "--bootstrap", "20", *map(str, more)]

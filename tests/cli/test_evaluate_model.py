@@ -16,6 +16,8 @@ from tests.small_segmenters import tiny_segmenter, write_segmenter
 from labels4free import cli
 from labels4free.segmenting.segmenter import Segmenter
 
+pytestmark = pytest.mark.slow
+
 GREEN, RED = (10, 160, 40), (230, 30, 20)
 BOX = (10, 8, 30, 24)
 

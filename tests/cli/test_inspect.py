@@ -63,6 +63,7 @@ def alpha_file(tmp_path: Path, tiny_generator: Any, generator_file: Path) -> Cal
     return write
 
 
+@pytest.mark.slow
 def test_rosinality(shared, inspect):
     source = shared / "fixtures" / "rosinality" / "tiny_train_checkpoint.pt"
     rows, out, err = inspect(source)
@@ -80,6 +81,7 @@ def test_rosinality(shared, inspect):
     assert "Unusual: The pixels have a standard deviation of" in err
 
 
+@pytest.mark.slow
 def test_nvidia(shared, inspect):
     rows, _, _ = inspect(shared / "fixtures" / "nvlabs" / "ada_cond.pkl", "--no-picture")
     assert rows["classes"] == ["3"]
@@ -91,6 +93,7 @@ def test_nvidia(shared, inspect):
     assert any("float16" in note for note in rows["note"])
 
 
+@pytest.mark.slow
 def test_tensorflow(shared, inspect):
     rows, _, _ = inspect(shared / "fixtures" / "nvlabs" / "tf_stylegan2.pkl", "--no-picture")
     assert rows["format"] == ["StyleGAN2 of NVIDIA (TensorFlow)"]
@@ -115,6 +118,7 @@ def test_openvino_ir(tiny_generator, tmp_path, inspect):
         assert rows["mapping"] == ["2 layers of 8"]
 
 
+@pytest.mark.slow
 def test_native_generator_and_what_lies_beside_it(generator_file, tmp_path, inspect, shared):
     rows, _, _ = inspect(generator_file, "--no-picture")
     assert rows["format"] == ["native checkpoint of labels4free, version 1"]
@@ -131,6 +135,7 @@ def test_native_generator_and_what_lies_beside_it(generator_file, tmp_path, insp
     assert "No picture" in err
 
 
+@pytest.mark.slow
 def test_run_folder_and_its_alpha_network(alpha_file, generator_file, tiny_generator, tmp_path, inspect):
     path = alpha_file()
     for given in (path, path.parent):
@@ -157,6 +162,7 @@ def test_a_generator_that_would_have_to_be_fetched_is_not(alpha_file, inspect, m
     assert "No picture" in err
 
 
+@pytest.mark.slow
 def test_picture(generator_file, tiny_generator, tmp_path, inspect):
     _, out, _ = inspect(generator_file)
     assert "Picture: tiny.inspect.png" in out

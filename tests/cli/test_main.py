@@ -52,6 +52,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELP_PAGES, ids=" ".join)
 def test_help_imports_no_torch(arguments):
     program = """
@@ -194,6 +195,7 @@ def test_log_lines_of_the_package_go_to_stderr_once(verb, capsys):
     assert capsys.readouterr().err == "step 1 of 3\n"
 
 
+@pytest.mark.slow
 def test_help_page_on_disk_is_what_the_command_prints():
     command = [sys.executable, "-m", "labels4free.cli.help_page"]
     made = subprocess.run(command, capture_output=True, text=True, check=True)

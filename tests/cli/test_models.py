@@ -110,6 +110,7 @@ def test_errors_are_one_sentence(capsys, arguments, message):
     assert message in last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["list"], ["path", NAME], ["fetch", NAME], ["fetch", "--help"]], ids=" ".join)
 def test_imports_no_torch(arguments, fetched):
     program = """

@@ -108,6 +108,7 @@ def test_no_source(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     source, out = photographs(tmp_path / "in", 100, 128), tmp_path / "out"
     words = ["prepare", str(source), str(out), "--sizes", "128,640"]

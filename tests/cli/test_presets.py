@@ -34,6 +34,7 @@ def test_list_in_a_terminal(capsys, monkeypatch):
     assert all(name in out for name in PRESETS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_one_in_full(capsys, name):
     assert cli.main(["presets", name]) == cli.SUCCESS

@@ -76,6 +76,7 @@ def test_what_is_written(segment, words, mode, corner):
     np.testing.assert_allclose(pixels[15, 20], 255 if mode == "L" else RED, atol=2)
 
 
+@pytest.mark.slow
 def test_pictures_that_are_there_stay_unless_they_are_to_be_replaced(segment):
     picture().save("a.png")
     picture().save("b.png")

@@ -146,6 +146,7 @@ def test_interrupted_it_says_how_to_go_on(
     assert content(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_interrupted_with_awkward_names(
     generator_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +176,7 @@ def process(generator_file: Path, tmp_path: Path) -> Iterator[subprocess.Popen[s
         process.kill()
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_process_in_order(process: subprocess.Popen[str], tmp_path: Path) -> None:
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 120

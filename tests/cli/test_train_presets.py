@@ -46,6 +46,7 @@ def config_of(generator_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return config_of
 
 
+@pytest.mark.slow
 def test_without_any_the_default(config_of: Callable[..., Any]) -> None:
     assert config_of() == config_of("--preset", "auto") == TrainConfig()
 
@@ -133,6 +134,7 @@ def test_refusals(
     assert sentence in refused(["train", str(generator_256), "--out", "run", *words])
 
 
+@pytest.mark.slow
 def test_resuming_needs_none_of_them(
     generator_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[[list[str]], str]
 ) -> None:

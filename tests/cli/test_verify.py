@@ -33,6 +33,7 @@ def test_a_sound_data_set(data_set, capsys):
     assert "All of it is there and undamaged." in said
 
 
+@pytest.mark.slow
 def test_the_command_that_it_prints_mends_a_damaged_one(data_set, capsys):
     before = content(data_set)
     (data_set / "masks" / "00002.png").unlink()
@@ -47,6 +48,7 @@ def test_the_command_that_it_prints_mends_a_damaged_one(data_set, capsys):
     assert content(data_set) == before
 
 
+@pytest.mark.slow
 def test_recreates_a_pair(data_set, tmp_path, capsys):
     again = tmp_path / "again"
     assert cli.main(["verify", str(data_set), "--recreate", "3", "--out", str(again)]) == cli.SUCCESS
@@ -61,6 +63,7 @@ def test_recreates_a_pair(data_set, tmp_path, capsys):
     assert "Pair 3 differs from the stored one in 1 of 3 files" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [

@@ -168,6 +168,7 @@ def test_bad_input(run, capsys, tmp_path, monkeypatch, words, said):
     assert content(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_tracker_follows(run, capsys, tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra: pip install 'labels4free[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

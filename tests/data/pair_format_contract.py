@@ -40,6 +40,7 @@ class PairFormatContract:
         assert not pairs.skipped
         assert [read.record.index for read in read_pairs(str(tmp_path))] == list(INDICES)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("parts", [("image", "mask"), ("mask", "alpha", "image"), ("image", "mask", "latents")])
     def test_any_parts_in_any_order_8_bit(self, tmp_path, parts):
         write(self.name, tmp_path, layout(parts, alpha_bits=8))

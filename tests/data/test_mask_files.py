@@ -119,6 +119,7 @@ def test_files_that_are_no_masks(tmp_path):
             read_mask(tmp_path / f"{name}.png")
 
 
+@pytest.mark.slow
 def test_beyond_the_limit_of_pixels(tmp_path):
     path = saved(tmp_path / "huge.png", Image.new("1", (20_000, 20_000)))
     for read in (read_mask, mask_size):

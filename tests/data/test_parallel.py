@@ -11,6 +11,8 @@ import pytest
 from labels4free.data.parallel import available_cores, ordered_map
 from labels4free.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 
 def slow_for_even_chunks(index: int) -> tuple[int, int]:
     if index // 8 % 2 == 0:

@@ -30,12 +30,14 @@ def test_everything_by_hand():
     assert scores["mean_mask"].miou == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_an_ellipse_is_found():
     found = score_baselines(filled(ellipse(0.8, 0.5)))["ellipse"]
     assert found.description == "best centred ellipse, 80% of the height by 50% of the width"
     assert found.miou > 0.98
 
 
+@pytest.mark.slow
 def test_the_mean_mask_is_what_most_have():
     left, right = torch.zeros(2, 128, 128, dtype=torch.bool)
     left[:, :64] = True
@@ -66,6 +68,7 @@ def test_exact_where_the_grid_fits():
         assert float(metric(counts)) == pytest.approx(float(metric(Counts(*expected))))
 
 
+@pytest.mark.slow
 def test_what_does_not_count_is_in_neither_class():
     truth, valid = torch.ones(4, 4, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
     valid[:2] = True

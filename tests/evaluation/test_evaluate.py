@@ -15,6 +15,8 @@ from labels4free.evaluation.config import EvaluationConfig
 from labels4free.evaluation.evaluate import evaluate_masks, evaluate_pairs, evaluate_predictor
 from labels4free.evaluation.pairing import pair_files
 
+pytestmark = pytest.mark.slow
+
 QUICK = EvaluationConfig(bootstrap=0)
 RESIZE = EvaluationConfig(bootstrap=0, resize=True)
 

@@ -15,6 +15,7 @@ from labels4free.evaluation.pairing import pair_files
 CLASSES = ["Cars", "Cats", "Faces", "Horse"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_printed_digit_of_the_original(shared, name):
     expected = json.loads((shared / "fixtures" / "evaluation" / f"{name}.json").read_text())
@@ -24,6 +25,7 @@ def test_every_printed_digit_of_the_original(shared, name):
     assert format_table(tables[""]).splitlines() == expected["printed_table"]
 
 
+@pytest.mark.slow
 def test_each_image_of_the_original(shared):
     """The confusion matrix of every single image."""
     expected = json.loads((shared / "fixtures" / "evaluation" / "custom_first5.json").read_text())["classes"]

@@ -14,6 +14,8 @@ from labels4free.evaluation.config import EvaluationConfig
 from labels4free.evaluation.report import CLASS_SCORES
 from labels4free.evaluation.scorer import MaskScorer
 
+pytestmark = pytest.mark.slow
+
 TRUTH = disc() / np.float32(255)
 QUICK = EvaluationConfig(bootstrap=0)
 

@@ -16,6 +16,8 @@ from labels4free.evaluation.sheet import draw_sheet, write_sheet
 from labels4free.pictures import contact_sheet
 from labels4free.pictures.contact_sheet import caption, heading
 
+pytestmark = pytest.mark.slow
+
 CELL, STEP = 192, 198
 RED, BLUE = (230, 60, 50), (40, 110, 230)
 PHOTO = (30, 160, 60)

@@ -36,6 +36,7 @@ def pixels(path):
         return np.array(picture.convert("RGB"))
 
 
+@pytest.mark.slow
 def test_files_hold_the_pictures_of_their_seeds(tmp_path, any_generator):
     made = renderer(any_generator)
     seen = []
@@ -49,6 +50,7 @@ def test_files_hold_the_pictures_of_their_seeds(tmp_path, any_generator):
     assert summary.contact_sheet.is_file()
 
 
+@pytest.mark.slow
 def test_pictures_do_not_depend_on_each_other_or_the_batch(tmp_path, any_generator):
     generate_images(renderer(any_generator, noise="random"), tmp_path / "a", Sources([1, 2, 3]))
     generate_images(renderer(any_generator, noise="random", batch_size=1), tmp_path / "b", Sources([3]))
@@ -130,6 +132,7 @@ def test_leftovers_of_a_killed_process_go(tmp_path, tiny_generator):
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_latents_come_behind_the_seeds(tmp_path, any_generator):
     made = renderer(any_generator)
     latents = torch.cat([any_generator.draw_ws(seed, 0, 0.7) for seed in (8, 9)])
@@ -234,6 +237,7 @@ def test_a_damaged_picture_is_named(tmp_path, tiny_generator):
         generate_images(renderer(tiny_generator), tmp_path, Sources([1, 2]))
 
 
+@pytest.mark.slow
 def test_the_sheet_shows_the_first_64(tmp_path, tiny_generator):
     generate_images(renderer(tiny_generator, size=4), tmp_path, Sources(range(66)))
     sheet = pixels(tmp_path / "contact_sheet.png")

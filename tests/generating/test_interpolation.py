@@ -29,6 +29,7 @@ def frames_of(path):
         return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["w", "z"])
 @pytest.mark.parametrize("curve", ["spline", "linear"])
 def test_the_film_meets_every_picture(tmp_path, renderer, space, curve):
@@ -48,6 +49,7 @@ def test_the_film_meets_every_picture(tmp_path, renderer, space, curve):
     assert seen[-1] == (7, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["w", "z"])
 def test_a_loop_goes_back_to_its_beginning(tmp_path, renderer, space):
     path = tmp_path / "film.apng"
@@ -60,6 +62,7 @@ def test_a_loop_goes_back_to_its_beginning(tmp_path, renderer, space):
     assert np.array_equal(frames[4], renderer.pictures(renderer.ws_of_seed(9), "fixed")[0])
 
 
+@pytest.mark.slow
 def test_latents_take_part_in_w(tmp_path, renderer):
     latents = torch.randn(2, renderer.generator.num_ws, renderer.generator.w_dim)
     path = tmp_path / "film.apng"
@@ -79,6 +82,7 @@ def test_random_noise_stays_the_same(tmp_path, tiny_generator):
     assert np.array_equal(frames[0], still.pictures(still.ws_of_seed(1), still.noise_of([1]))[0])
 
 
+@pytest.mark.slow
 def test_a_label_of_its_own_holds_in_z(tmp_path):
     generator = tiny_stylegan2(c_dim=3)
     renderer = Renderer(generator, PictureConfig(size=32, label=2))
@@ -152,6 +156,7 @@ def test_values_out_of_range(settings, said):
     refuses(ConfigError, said, FilmConfig, **settings)
 
 
+@pytest.mark.slow
 def test_films_that_cannot_be(tmp_path, renderer):
     latents = torch.zeros(1, renderer.generator.num_ws, renderer.generator.w_dim)
     for sources, config, said in (

@@ -15,6 +15,8 @@ from labels4free.layered import Foreground, LayeredGenerator
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.ops.inpainting import widened
 
+pytestmark = pytest.mark.slow
+
 
 class Bar(LayeredGenerator):
     """A generator whose alpha is a bar that stands further right the larger the first number of ws is."""

@@ -24,6 +24,7 @@ def picture(generator, seed=5, **settings):
     return renderer.pictures(renderer.ws_of_seed(seed), renderer.noise_of([seed]))[0]
 
 
+@pytest.mark.slow
 def test_a_seed_is_sample_0_of_its_series(generator):
     with torch.inference_mode():
         ws = generator.draw_ws(5, 0, USUAL_PSI)
@@ -55,12 +56,14 @@ def test_given_latents_are_truncated_only_if_asked(generator):
     torch.testing.assert_close(average, generator.w_avg.expand_as(ws))
 
 
+@pytest.mark.slow
 def test_size_is_a_box_filter(generator):
     with torch.inference_mode():
         image = generator.synthesize(generator.draw_ws(5, 0, USUAL_PSI)).image
     assert np.array_equal(picture(generator, size=16), to_uint8(F.avg_pool2d(image, 4))[0])
 
 
+@pytest.mark.slow
 def test_background_modes(generator):
     whole, default = picture(generator), picture(generator, background="default")
     assert np.array_equal(default, picture(generator, background=generator.default_background))
@@ -98,6 +101,7 @@ def test_random_noise_is_normal(generator):
     assert not maps[0][0].equal(maps[0][1])
 
 
+@pytest.mark.slow
 def test_labels():
     generator = tiny_stylegan2(c_dim=3)
     pictures = [picture(generator, label=k) for k in range(3)]
@@ -135,6 +139,7 @@ def test_settings_that_do_not_fit_the_generator(generator, settings, said):
     refuses(ConfigError, said, Renderer, generator, PictureConfig(**settings))
 
 
+@pytest.mark.slow
 def test_a_label_needs_classes():
     with pytest.raises(ConfigError, match="no classes, so leave the label out; got label 0"):
         Renderer(tiny_stylegan2(), PictureConfig(label=0))

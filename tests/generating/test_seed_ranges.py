@@ -67,6 +67,7 @@ def test_other_numbers_have_other_words():
     refuses(ConfigError, "layers go from 0 to 9, got '10'", parse_numbers, "0-10", "layers", 9)
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 60), min_size=1))
 def test_format_is_undone_by_parse(numbers):
     ordered = sorted(numbers)

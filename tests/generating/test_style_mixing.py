@@ -13,6 +13,8 @@ from labels4free.generating.picture_folder import FileFormat
 from labels4free.generating.rendering import PictureConfig, Renderer
 from labels4free.generating.style_mixing import Mixing, mixing_grid, usual_layers, write_mixing
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def renderer(any_generator):

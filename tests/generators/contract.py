@@ -206,6 +206,7 @@ class GeneratorContract:
         assert torch.equal(ws, ws_before)
         assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
 
+    @pytest.mark.slow
     def test_double_precision_agrees_with_single(self, generator):
         double, ws = copy.deepcopy(generator).double(), some_ws(generator)
         for background in (None, *generator.background_modes):
@@ -270,6 +271,7 @@ class GeneratorContract:
         zeros = [torch.zeros_like(m) for m in some_noise(generator)]
         assert_same(generator.synthesize(ws, noise=zeros), generator.synthesize(ws, noise="none"))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("with_gradient", [False, True])
     def test_each_sample_gets_the_map_that_is_given_for_it(self, generator, with_gradient):
         ws, maps = some_ws(generator, 3), some_noise(generator, 3)
@@ -304,6 +306,7 @@ class GeneratorContract:
 
     # batches
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("with_background", [False, True])
     def test_a_batch_equals_its_samples_one_by_one(self, generator, with_background):
         background = generator.default_background if with_background else None

@@ -52,6 +52,7 @@ def assert_equal_paths(generator: Generator, ws: torch.Tensor, **options) -> Non
 # Every family
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_strips")
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("noise", ["fixed", "random", "none", "given"])
@@ -62,6 +63,7 @@ def test_equals_the_plain_path_in_small_strips(generator, noise, count):
         assert_equal_paths(generator, ws, noise=maps, background=background)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_strips")
 @pytest.mark.parametrize("threads", [2, 3])
 def test_the_number_of_threads_does_not_matter(generator, threads):
@@ -115,6 +117,7 @@ def test_results_of_one_call_are_not_touched_by_the_next(generator):
 # StyleGAN2's widths and depths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clamp", [None, 0.8])
 @pytest.mark.parametrize("background", [None, *StyleGAN2.background_modes])
 @pytest.mark.parametrize("noise", ["fixed", "random", "none", "given", "given for all"])
@@ -126,6 +129,7 @@ def test_equals_the_plain_path_at_odd_widths(count, noise, background, clamp):
     assert_equal_paths(generator, some_ws(generator, count), noise=noise, background=background)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_equals_the_plain_path_on_large_maps(count):
     generator = tiny_stylegan2(channels=LARGE)
@@ -133,6 +137,7 @@ def test_equals_the_plain_path_on_large_maps(count):
         assert_equal_paths(generator, some_ws(generator, count), noise="random", background=background)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [48, 50])
 def test_equals_the_plain_path_where_strips_come_by_themselves(last):
     """A layer of more values than a strip of the real size has, so that its rows are cut."""
@@ -142,6 +147,7 @@ def test_equals_the_plain_path_where_strips_come_by_themselves(last):
     assert_equal_paths(generator, some_ws(generator, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [{4: 1}, {4: 3}, {4: 2, 8: 1}, {4: 40, 8: 64, 16: 33}])
 def test_equals_the_plain_path_at_the_smallest_sizes_and_at_more_channels(channels):
     generator = tiny_stylegan2(channels=channels)

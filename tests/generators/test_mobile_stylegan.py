@@ -30,6 +30,7 @@ def test_the_layout_of_the_face_generator_that_can_be_fetched():
     assert generator.feature_specs[-1] == FeatureSpec("b512.conv2", 64, 512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["fixed", "none"])
 @pytest.mark.parametrize("background", [None, *MobileStyleGAN.background_modes])
 def test_the_batched_path_of_other_devices_equals_the_one_by_one_path_of_the_cpu(tiny_generator, noise, background):

@@ -187,6 +187,7 @@ def test_mapping_of_labels_by_hand():
 # Rows, layers, background
 
 
+@pytest.mark.slow
 def test_each_layer_reads_its_row(generator):
     """Layer k reads row k; the row behind a block's layers serves its to-RGB layer and the next block's first one."""
     ws = some_ws(generator, 1)
@@ -306,6 +307,7 @@ def test_memory_formats_do_not_matter():
     assert_same(generator.synthesize(row), generator.synthesize(row.contiguous()))
 
 
+@pytest.mark.slow
 def test_gradients_of_first_and_second_order():
     generator = tiny_stylegan2(channels={4: 3, 8: 2}, z_dim=3, w_dim=3)
     ws = some_ws(generator, 1).double().requires_grad_()

@@ -19,6 +19,8 @@ from labels4free.types import GeneratorOutput
 if TYPE_CHECKING:
     from labels4free.generators.stylegan2 import StyleGAN2
 
+pytestmark = pytest.mark.slow
+
 _PATH = Path(__file__).parents[2] / "benchmarks" / "stylegan2_parity.py"
 ROWS_A_VARIANT = 1 + 4 + 12 * 3  # w, the image's arrays, those of each feature map
 

@@ -61,6 +61,7 @@ class TrainableContract:
         ws = some_ws(other)
         assert torch.equal(frozen.synthesize(ws).image, other.synthesize(ws).image)
 
+    @pytest.mark.slow
     def test_both_forms_give_the_same(self, frozen, generator):
         ws, rng = some_ws(frozen), torch.Generator
         for background in (None, *frozen.background_modes):
@@ -99,6 +100,7 @@ class TrainableContract:
             assert value.grad.isfinite().all(), name
             assert value.grad.any(), name
 
+    @pytest.mark.slow
     def test_gradients_of_first_and_second_order_in_every_learned_tensor(self, generator):
         """Of an image, and of the penalty on a gradient that is path-length regularisation, by finite differences."""
         network, z = _WholeNetwork(generator).double(), some_z(generator).double()
@@ -134,6 +136,7 @@ class TrainableContract:
         drawn = {name for name, value in first.items() if value.any() and not (value == value.flatten()[0]).all()}
         assert all(torch.equal(other[name], again[name]) is (name not in drawn) for name in other)
 
+    @pytest.mark.slow
     def test_it_learns(self, generator):
         """From first weights towards one image of two halves: the loss falls, noise strengths leave zero."""
         generator.reset_parameters(0)

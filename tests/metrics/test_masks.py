@@ -88,6 +88,7 @@ def test_mean_over_images_and_pooled_differ():
     assert score_pooled(counts)["iou_foreground"] == pytest.approx(91 / 104)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(*[st.integers(0, 50)] * 4).filter(any), min_size=1, max_size=5))
 def test_relations_that_always_hold(rows):
     counts = Counts(*(torch.tensor(c) for c in zip(*rows, strict=True)))

@@ -197,6 +197,7 @@ def test_swapped_classes():
     assert swap_classes(swap_classes(counts)) == counts
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**16 - 1), st.integers(0, 2**16 - 1), st.integers(1, 7))
 def test_what_always_holds(bits, other_bits, width):
     cells = [

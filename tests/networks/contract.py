@@ -61,6 +61,7 @@ class AlphaNetworkContract:
         for i in range(3):
             torch.testing.assert_close(made([x[i : i + 1] for x in features]), whole[i : i + 1], rtol=0, atol=1e-6)
 
+    @pytest.mark.slow
     def test_gradients(self, made):
         made.double()
         sides = {r: 2 + k for k, r in enumerate(sorted({s.resolution for s in self.specs}))}  # no notion of size

@@ -119,6 +119,7 @@ def test_memory_format_and_requires_grad_do_not_matter():
         torch.testing.assert_close(network(images), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_second_order_gradients_with_labels_and_limits():
     torch.manual_seed(0)
     network = strengthen(Discriminator(8, {8: 2, 4: 3}, c_dim=2, mapping_layers=2, conv_clamp=0.8)).double()
@@ -135,6 +136,7 @@ def test_second_order_gradients_with_labels_and_limits():
     assert gradgradcheck(network, (images, labels), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_r1_with_labels_and_limits():
     """Its gradient in every weight, against finite differences."""
     torch.manual_seed(0)
@@ -236,6 +238,7 @@ def test_sees_missing_variety():
     assert not torch.allclose(network(image.expand(4, -1, -1, -1))[0], network(others)[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_learns_to_tell_noise_from_grey():
     network = small()
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, 0.99))

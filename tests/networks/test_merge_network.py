@@ -54,6 +54,7 @@ class TestMergeNetwork(AlphaNetworkContract):
 # Shapes and values
 
 
+@pytest.mark.slow
 @given(
     layout=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), min_size=1, max_size=6),
     larger=st.integers(0, 2),

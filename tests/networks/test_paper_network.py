@@ -122,6 +122,7 @@ def test_up_sampling_is_bicubic_with_aligned_corners():
     assert logits[7, 6].item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @given(
     channels=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=5),
     larger=st.integers(0, 1),
@@ -182,6 +183,7 @@ def test_has_as_many_weights_as_the_original(resolution, parameters):
     assert sum(p.numel() for p in made.parameters()) == parameters
 
 
+@pytest.mark.slow
 def test_reads_the_last_maps_alone():
     specs = stylegan2_specs({4: 2, 8: 3, 16: 2, 32: 1, 64: 1, 128: 1, 256: 1, 512: 1})
     made, features = network(specs, 512), maps(specs, n=1)

@@ -74,6 +74,7 @@ def test_its_configuration_rebuilds_it():
     assert twin.config() == network.config()
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_weight():
     network = tiny_segmenter().train().requires_grad_(True)
     network(images(2, 3, 32, 32)).square().mean().backward()

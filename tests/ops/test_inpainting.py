@@ -60,6 +60,7 @@ def test_what_is_hidden_is_neither_filled_nor_taken_from(fill):
     assert np.ptp(filled[hole].astype(int), axis=1).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["patches", "smooth"])
 def test_large_pictures_are_filled_small(monkeypatch, fill):
     """Reduced to half, the pixels at the border of the hole and of what is hidden hold some of the object."""

@@ -73,6 +73,7 @@ def test_demodulation_by_hand():
 # Against the definition
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("demodulate", "up"), KINDS)
 @pytest.mark.parametrize(
     ("n", "c_in", "c_out", "taps", "size"),
@@ -143,6 +144,7 @@ def test_a_tiny_style_is_held_by_the_epsilon():
 # Gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("demodulate", "up"), KINDS)
 @pytest.mark.parametrize(
     "wanted", [c for k in (1, 2, 3) for c in itertools.combinations(("x", "weight", "style"), k)], ids="-".join

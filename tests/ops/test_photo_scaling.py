@@ -115,6 +115,7 @@ def test_deciding_sees_as_far_as_a_32nd_of_the_longer_side_along_both_axes():
     assert np.array_equal(decided(logits.T), decided(logits).T)
 
 
+@pytest.mark.slow
 @given(arrays(np.float32, (7, 9), elements=st.floats(-50, 50, width=32, allow_subnormal=False)))
 def test_deciding_leaves_the_mask_and_makes_nothing_less_certain(logits):
     found = decided(logits)

@@ -63,6 +63,7 @@ def test_an_edge_that_is_the_images_is_kept(radius, tolerance):
     torch.testing.assert_close(refined, alpha.expand_as(refined), rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["guided", "closed-form"])
 def test_a_soft_border_becomes_the_images_edge(method):
     if method == "closed-form":
@@ -88,6 +89,7 @@ def test_far_from_the_border_nothing_changes():
     assert (refined - alpha)[..., ~far].abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_results_lie_between_0_and_1_and_images_do_not_meet():
     image = torch.rand(2, 3, 32, 32, generator=seeded(0)) * 3 - 1.5
     alpha = (torch.rand(2, 1, 32, 32, generator=seeded(1)) > 0.5).float()
@@ -97,6 +99,7 @@ def test_results_lie_between_0_and_1_and_images_do_not_meet():
     torch.testing.assert_close(refined[1:], refine_alpha(image[1:], alpha[1:], radius=1, eps=1e-6), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_large_windows_on_pooled_maps_give_nearly_the_same(monkeypatch):
     smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8, generator=seeded(0)), size=100, mode="bicubic")
     alpha = _step(100, 47)
@@ -107,6 +110,7 @@ def test_large_windows_on_pooled_maps_give_nearly_the_same(monkeypatch):
     assert (pooled - whole).abs().mean() < 0.01
 
 
+@pytest.mark.slow
 def test_the_radius_follows_the_width():
     image = torch.rand(1, 3, 128, 128, generator=seeded(0)) * 2 - 1
     alpha = _step(128, 64)
@@ -114,6 +118,7 @@ def test_the_radius_follows_the_width():
     assert not torch.equal(refine_alpha(image, alpha), refine_alpha(image, alpha, radius=3))
 
 
+@pytest.mark.slow
 def test_closed_form_leaves_alone_what_has_no_two_sides():
     pytest.importorskip("pymatting")
     guide = torch.rand(3, 3, 16, 16, generator=seeded(0))

@@ -103,6 +103,7 @@ def test_large_empty_is_a_common_tensor(shape, dtype):
     assert x.fill_(1).sum(dtype=torch.float64) == math.prod(shape)
 
 
+@pytest.mark.slow
 def test_large_memory_lives_as_long_as_a_view_of_it():
     x = large_empty(torch.empty(0), *LARGE).fill_(3)[1, 5:]
     others = [large_empty(torch.empty(0), *LARGE).fill_(k) for k in range(3)]

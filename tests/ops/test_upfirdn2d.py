@@ -45,6 +45,7 @@ def test_by_hand():
     assert torch.equal(upfirdn2d(x, torch.ones(1, 1), pad=(-1, -2))[0, 0], x[0, 0, 1:2, 1:2])
 
 
+@pytest.mark.slow
 @given(
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
     st.integers(1, 3),
@@ -71,6 +72,7 @@ def test_a_constant_map_stays_constant_inside():
     torch.testing.assert_close(down[:, :, 1:-1, 1:-1], torch.full((1, 2, 2, 2), 3.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("up", "down", "pad"), [(1, 1, (2, 2)), (1, 2, (1, 1)), (2, 1, (2, 1)), (2, 3, (4, -1)), (1, 1, (-1, 3))]
 )

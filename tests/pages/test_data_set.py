@@ -32,6 +32,8 @@ from labels4free.sampling.verify import verify_data_set
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def _sample(out: Path, num: int = 4, partition: Partition | None = None, **changes: Any) -> Path:
     config = SampleConfig(**{"shard_size": 3} | changes)

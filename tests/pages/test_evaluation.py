@@ -14,6 +14,8 @@ from labels4free.evaluation.evaluate import evaluate_pairs
 from labels4free.evaluation.pairing import MaskPair, pair_files
 from labels4free.pages.evaluation import WORST, _picture, format_report, write_page
 
+pytestmark = pytest.mark.slow
+
 CONFIG = EvaluationConfig(bootstrap=20)
 
 

@@ -17,6 +17,8 @@ from labels4free.runs.run_dir import RunDir
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 TEACHER = tiny_config(
     steps=3,
     resolution=8,

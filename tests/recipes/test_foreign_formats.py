@@ -21,6 +21,8 @@ from labels4free.generators.stylegan2 import StyleGAN2
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = {
     "rosinality": "rosinality/tiny_train_checkpoint.pt",
     "rosinality, before PyTorch 1.6": "rosinality/tiny_converted_with_d_legacy_format.pt",

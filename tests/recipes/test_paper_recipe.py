@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from labels4free.networks.discriminator import Discriminator
     from labels4free.runs.contracts import TrainResult
 
+pytestmark = pytest.mark.slow
+
 STEPS = PAPER.steps
 
 

@@ -23,6 +23,8 @@ from labels4free.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 KILLS = 4
 COUNT = 300
 GOOD = COUNT - COUNT // 50

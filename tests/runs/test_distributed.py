@@ -219,6 +219,7 @@ def dies(group):
     group.average_gradients([weight], {})
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_other():
     with Pair() as pair:
         lost, dead = pair(dies)

@@ -30,6 +30,7 @@ def _programs(card):
     return re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIR_FORMATS)
 def test_every_format_has_one_card_and_verify_knows_it(name, tmp_path):
     card = _sample(tmp_path / "a", format=name)
@@ -42,6 +43,7 @@ def test_every_format_has_one_card_and_verify_knows_it(name, tmp_path):
     assert list(verify_data_set(tmp_path / "a").spanning) == ["README.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the readers' own
 @pytest.mark.parametrize("parts", [("image", "alpha", "mask"), ("image", "mask", "cutout", "latents")])
 @pytest.mark.parametrize("name", PAIR_FORMATS)
@@ -76,6 +78,7 @@ def test_a_format_without_a_program_of_its_own_is_read_by_ours():
     assert reading_programs("another", layout, 3) == reading_programs("folder", layout, 3)[1:]
 
 
+@pytest.mark.slow
 def test_numbers_and_origin(tmp_path):
     card = _sample(
         tmp_path / "some",

@@ -22,6 +22,8 @@ from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.shards import Partition
 
+pytestmark = pytest.mark.slow
+
 
 def _grey(path):
     with Image.open(path) as image:

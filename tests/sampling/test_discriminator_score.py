@@ -15,6 +15,7 @@ def _discriminator(**options):
     return Discriminator(16, {16: 4, 8: 4, 4: 4}, **options)
 
 
+@pytest.mark.slow
 def test_it_is_the_logit_of_the_image_pooled_and_alone():
     discriminator, image = _discriminator(), torch.randn(1, 3, 32, 32, generator=seeded(1))
     small = image.view(1, 3, 16, 2, 16, 2).mean(dim=(3, 5))
@@ -24,6 +25,7 @@ def test_it_is_the_logit_of_the_image_pooled_and_alone():
     assert measure_discriminator_score(discriminator, -image) != measure_discriminator_score(discriminator, image)
 
 
+@pytest.mark.slow
 def test_classes():
     discriminator, image = _discriminator(c_dim=3, mapping_layers=1), torch.randn(1, 3, 16, 16, generator=seeded(1))
     with torch.no_grad():

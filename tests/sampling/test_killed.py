@@ -39,6 +39,7 @@ def make(out):
     sample_dataset(LayeredGenerator(tiny_generator(), SoftDisc()).eval(), out, NUM, CONFIG)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_killed_twice_and_continued_equals_uninterrupted(tmp_path):
     make(tmp_path / "whole")

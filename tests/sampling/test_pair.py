@@ -56,6 +56,7 @@ def test_draws_are_even_and_depend_on_all_of_their_arguments():
     assert len({draw(*arguments) for arguments in ((0, 1, "a"), (1, 0, "a"), (0, 1, "b"), (0, 11, "a"))}) == 4
 
 
+@pytest.mark.slow
 def test_threads_do_not_show():
     """A generator and a network whose sums are cut into as many parts as there are threads."""
     generator = tiny_stylegan2(channels={4: 32, 8: 32, 16: 32, 32: 32, 64: 32, 128: 16})
@@ -72,6 +73,7 @@ def test_threads_do_not_show():
     assert all(_same(pairs[0], pair) for pair in pairs[1:])
 
 
+@pytest.mark.slow
 def test_a_pickled_renderer_renders_the_same(layered):
     config = SampleConfig(parts=ALL, uncertainty=UncertaintyConfig(noise=1, mixing=1))
     renderer = PairRenderer(layered, config)
@@ -189,6 +191,7 @@ def test_backgrounds_of_a_folder_are_chosen_by_seed_and_index(layered, tmp_path)
         assert (pair.pictures["background"] == chosen).all()
 
 
+@pytest.mark.slow
 def test_broken_backgrounds_are_passed_over_and_named_each_time(layered, tmp_path):
     _picture(tmp_path / "a.png", (250, 0, 0))
     _picture(tmp_path / "b.png", (0, 250, 0))

@@ -135,6 +135,7 @@ def test_mirrored_features_agree_by_construction(layered):
     assert disagreement(alpha, [mirrored]) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_labelled_pair_is_mixed_with_its_class():
     generator = tiny_stylegan2(c_dim=2)
     layered = LayeredGenerator(generator, _network(generator, 0))
@@ -145,6 +146,7 @@ def test_a_labelled_pair_is_mixed_with_its_class():
     assert meter.measure(ws, features, alpha, 0) in by_class  # without a class, one is drawn
 
 
+@pytest.mark.slow
 def test_members_are_loaded_and_must_fit(layered, tmp_path):
     member = _network(layered.generator, 1)
     path = tmp_path / "other.safetensors"

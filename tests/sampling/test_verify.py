@@ -13,6 +13,8 @@ from labels4free.sampling.filters import FilterConfig
 from labels4free.sampling.shards import Partition
 from labels4free.sampling.verify import recreate_pair, verify_data_set, write_recreation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def make(tmp_path):

@@ -46,6 +46,7 @@ def front():
     return cutout(BLUE, 30, 50, np.full((HEIGHT, WIDTH, 3), 250))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["patches", "smooth"])
 def test_outside_of_both_objects_the_original_stays_bit_for_bit(front, back, fill):
     result = recompose(front, back, fill=fill, margin=2)
@@ -57,6 +58,7 @@ def test_outside_of_both_objects_the_original_stays_bit_for_bit(front, back, fil
     assert result.icc_profile == b"original's"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["patches", "smooth"])
 def test_nothing_of_the_old_object_and_of_the_new_background_stays(front, back, backdrop, fill):
     pixels = recompose(front, back, fill=fill, margin=2).pixels.astype(int)
@@ -68,6 +70,7 @@ def test_nothing_of_the_old_object_and_of_the_new_background_stays(front, back, 
     assert np.abs(pixels[30, [29, 50]] - halfway).max() <= 14  # a halo of the edit's background would add 50
 
 
+@pytest.mark.slow
 def test_the_margin_is_filled_as_well(front, back):
     photo = back.photo.copy()
     photo[30, 16] = RED  # a hair that alpha missed
@@ -90,6 +93,7 @@ def test_what_the_editor_left_alone_stays_at_the_border(back):
     np.testing.assert_array_equal(result.pixels, photo)
 
 
+@pytest.mark.slow
 def test_a_haze_of_alpha_changes_nothing(front, back):
     hazy = replace(front, alpha=np.maximum(front.alpha, 9))
     np.testing.assert_array_equal(recompose(hazy, back).pixels, recompose(front, back).pixels)
@@ -129,6 +133,7 @@ def test_what_cannot_be_done_is_said(front, back):
 # keep_background
 
 
+@pytest.mark.slow
 def test_files_and_a_segmenter(front, back, tmp_path, red_file):
     pink = cutout((250, 30, 200), 30, 50, np.zeros((HEIGHT, WIDTH, 3)))
     Image.fromarray(pink.photo).save(tmp_path / "edited.png")
@@ -185,6 +190,7 @@ def test_a_picture_is_no_mask(front, back, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_real_photos_leave_no_ghost(shared):
     """A person in half the size over the own photo: what is filled looks like the background, not like the person."""
     folder = shared / "data" / "labels4free_custom" / "Faces"

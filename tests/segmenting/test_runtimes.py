@@ -28,6 +28,7 @@ def test_both_compute_the_networks_logits(red_file, red_onnx, shape):
     assert expected.std() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "library", "file", "message"),
     [

@@ -14,6 +14,8 @@ from labels4free.errors import ConfigError, DataError
 from labels4free.segmenting import segmenter as module
 from labels4free.segmenting.segmenter import NOTHING_FOUND, Segmenter
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def red(red_file):

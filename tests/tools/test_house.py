@@ -96,6 +96,7 @@ def test_the_spread_of_numbers():
     assert house.spread([4, 1, 3, 2, 100]) == "3 / 4 / 100"
 
 
+@pytest.mark.slow
 def test_the_table_of_this_repository():
     table = house.measure(Path(house.__file__).parents[1])
     assert table["import cycles at run time"] == "none"

@@ -23,6 +23,7 @@ def toml(tmp_path):
     return toml
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_survives_being_written_and_read(toml, name):
     config = PRESETS[name].config
@@ -39,6 +40,7 @@ def test_what_is_written(toml):
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", RECIPES.values())
 def test_every_field_has_its_sentence(entry):
     for section in (config := entry.config(), *(v for v in vars(config).values() if dataclasses.is_dataclass(v))):

@@ -18,6 +18,7 @@ WORDS = st.sampled_from(["none", "true", "false", "best", "last", "auto", "off",
 VALUES = st.one_of(st.integers(-3, 4096), st.floats(-2, 4), st.floats(), WORDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", RECIPES.values(), ids=RECIPES)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())

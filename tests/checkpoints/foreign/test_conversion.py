@@ -109,6 +109,7 @@ class Small(nn.Module):
         self.register_buffer("offset", torch.zeros(size))
 
 
+@pytest.mark.slow
 def test_build():
     found = source(there=torch.arange(6.0).reshape(3, 2))
 
@@ -126,6 +127,7 @@ def test_build():
     assert {value.device.type for value in module.state_dict().values()} == {"cpu"}
 
 
+@pytest.mark.slow
 def test_build_reshapes():
     module = build(
         Small, source(w=torch.arange(6.0)), lambda key, shape: Place("w", (6,)) if key == "weight" else torch.ones(2)
@@ -152,6 +154,7 @@ def test_nothing_is_allocated_before_the_tensors_are_seen():
         )
 
 
+@pytest.mark.slow
 def test_mean_w_of_a_mapping_that_is_constant():
     """With weights of 0, w is the bias through the activation: 0.2 sqrt(2) times a negative one."""
     generator = tiny_stylegan2(mapping_widths=[8])
@@ -162,6 +165,7 @@ def test_mean_w_of_a_mapping_that_is_constant():
     torch.testing.assert_close(mean_w(generator).float(), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c_dim", [0, 3])
 def test_mean_w(c_dim):
     generator = tiny_stylegan2(c_dim=c_dim)
@@ -174,6 +178,7 @@ def test_mean_w(c_dim):
     assert (found - w.mean(0)).abs().max() < 0.06 * w.std()
 
 
+@pytest.mark.slow
 def test_mean_w_is_of_known_latents():
     """The same z as ever, computed in float32."""
     generator = tiny_stylegan2()

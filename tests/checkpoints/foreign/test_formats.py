@@ -71,6 +71,7 @@ def zipped(**members):
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 def test_good_files(shared, name):
     found = read_foreign(shared / "fixtures" / name)
@@ -127,6 +128,7 @@ def test_large_graphs_are_not_read(tmp_path, monkeypatch):
         read_foreign(tmp_path)
 
 
+@pytest.mark.slow
 def test_alpha_checkpoint_with_whole_networks(shared, tmp_path):
     """As the original writes them: everything in one file."""
     generator = tiny_stylegan2()
@@ -158,6 +160,7 @@ def test_bare_alpha_network(shared, tmp_path):
     assert isinstance(read_foreign(tmp_path / "x.pt").alpha_network, PaperNetwork)
 
 
+@pytest.mark.slow
 def test_written_rosinality_file(tmp_path):
     generator = tiny_stylegan2()
     write_rosinality(tmp_path / "sub" / "x.pt", generator)
@@ -180,6 +183,7 @@ def test_folders(refused, tmp_path):
     assert "is a folder of config.json, without an OpenVINO IR (.xml and .bin files); give" in refused(None, "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "name", "what"),
     [

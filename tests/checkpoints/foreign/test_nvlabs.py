@@ -60,6 +60,7 @@ def edit(network, name):
     return state[kind], last
 
 
+@pytest.mark.slow
 def test_tensors_are_those_of_the_file(fixture, converted):
     generator, size = converted.generator, converted.generator.resolution
     for part, network in (("G_ema", generator), ("D", converted.discriminator)):
@@ -72,6 +73,7 @@ def test_tensors_are_those_of_the_file(fixture, converted):
         assert all(name.endswith("resample_filter") for name in expected)
 
 
+@pytest.mark.slow
 def test_configuration_is_read_from_the_tensors(fixture, converted):
     said, generator = fixture.describe["parameters"], converted.generator
     assert (generator.z_dim, generator.w_dim, generator.c_dim) == (said["z_dim"], said["w_dim"], said["c_dim"])
@@ -86,12 +88,14 @@ def test_configuration_is_read_from_the_tensors(fixture, converted):
     assert not list(generator.parameters())
 
 
+@pytest.mark.slow
 def test_generator_gives_the_original_numbers(fixture, converted):
     errors = generator_errors(fixture, converted.generator)
     assert len(errors) == 5 + 3 * len(converted.generator.channels) - 1 + 3
     assert max(errors.values()) < RELATIVE, errors
 
 
+@pytest.mark.slow
 def test_g_is_used_where_there_is_no_average(fixture):
     data = read_pickle(fixture.path)
     del data["G_ema"]
@@ -101,11 +105,13 @@ def test_g_is_used_where_there_is_no_average(fixture):
     assert "There is no running average G_ema; G, the generator as it was last trained, is used." in converted.notes
 
 
+@pytest.mark.slow
 def test_discriminator_gives_the_original_logits(fixture, converted):
     errors = logit_errors(fixture, converted.discriminator)
     assert max(errors.values()) < LOGITS, errors
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_named(fixture, converted):
     assert set(converted.ignored) == {"G", "training_set_kwargs", "augment_pipe"}
     half = [note for note in converted.notes if "float16" in note]
@@ -183,6 +189,7 @@ def test_discriminator_of_another_class_is_left_out(data):
     assert "is a ProjectedDiscriminator" in nvlabs.convert(data, "x.pkl").ignored["D"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [torch.zeros(2), np.zeros(2), [1], {}, "x"])
 def test_settings_of_any_kind_are_refused_by_name(data, value):
     """What has no truth value and no hash is refused like the rest."""
@@ -231,6 +238,7 @@ def test_noise_may_be_absent(data):
     assert not any(value.any() for value in noises)
 
 
+@pytest.mark.slow
 def test_mean_latent_may_be_absent(conditional):
     """w_avg_beta=None: then it is computed, over all classes alike."""
     told = nvlabs.convert(conditional, "x.pkl").generator

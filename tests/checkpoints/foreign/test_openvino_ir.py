@@ -28,6 +28,7 @@ def convert(mapping, synthesis):
     return mobile_stylegan_from_openvino(*mapping.files(), *synthesis.files())
 
 
+@pytest.mark.slow
 def test_every_weight_comes_back(tiny_generator):
     converted = mobile_stylegan_from_openvino(*ir_files(tiny_generator))
     assert converted.config() == tiny_generator.config()
@@ -95,6 +96,7 @@ WRONG_CONSTANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "constant", "value", "message"), WRONG_CONSTANTS, ids=[c[1] for c in WRONG_CONSTANTS]
 )

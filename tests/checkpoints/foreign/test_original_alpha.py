@@ -178,6 +178,7 @@ def check(name, got, expected, tolerance):
     assert error <= tolerance, f"{name} is off by {error:.2g}, more than {tolerance:.2g}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gives_the_original_s_numbers(fixture, layout):
     describe, expected = fixture.describe(layout), fixture.expected(layout)
@@ -206,6 +207,7 @@ def test_gives_the_original_s_numbers(fixture, layout):
         check(f"corner {k}", seen[name][:, :, -4:, -4:], expected[f"{name}_corner"], RELATIVE * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ["bg_extractor_ema", "bg_extractor"])
 @pytest.mark.parametrize("name", FILES)
 def test_reads_the_files_that_training_writes(name, entry, shared, tmp_path):

@@ -22,6 +22,8 @@ from labels4free.checkpoints.untrusted.torch_file import read_torch_file
 from labels4free.generators.stylegan2 import StyleGAN2
 from labels4free.networks.discriminator import Discriminator
 
+pytestmark = pytest.mark.slow
+
 FILES = ("tiny_train_checkpoint.pt", "tiny_converted.pt", "tiny_converted_with_d_legacy_format.pt")
 
 

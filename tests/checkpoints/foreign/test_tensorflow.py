@@ -71,6 +71,7 @@ def left_out(data):
     return converted.ignored["D"]
 
 
+@pytest.mark.slow
 def test_configuration_is_read_from_the_variables(converted):
     generator, discriminator = converted.generator, converted.discriminator
     assert (generator.z_dim, generator.w_dim, generator.c_dim, generator.resolution) == (48, 64, 0, 32)

@@ -123,6 +123,7 @@ def mutations():
     del sys.modules["mutations"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", good_files())
 def test_mutations_of_small_files(mutations, tmp_path, marker, name):
     seeds = {name: mutations.take_apart(data) for name, data in good_files().items()}
@@ -130,6 +131,7 @@ def test_mutations_of_small_files(mutations, tmp_path, marker, name):
     assert not marker.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["nvlabs/tf_stylegan2.pkl", "nvlabs/ada_fp16_clamp.pkl", "alpha/labels4free_checkpoint_256.pt"]
 )

@@ -214,6 +214,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused_quickly(name):
     data = BOMBS[name]

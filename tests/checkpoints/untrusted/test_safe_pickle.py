@@ -212,6 +212,7 @@ BAD_NUMPY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_NUMPY)
 def test_numpy_values_that_are_refused(refusal, name):
     value, message = BAD_NUMPY[name]
@@ -314,6 +315,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_and_other_files(refusal, name):
     data, message = BOMBS[name]

@@ -218,6 +218,7 @@ def test_one_storage_described_in_two_ways(refusal):
     assert "the same storage in two ways" in refusal(archive(first[:-1] + second[2:-1] + b"\x86.", {"0": FOUR}))
 
 
+@pytest.mark.slow
 def test_zip_bomb(refusal):
     data = archive(tensor_program((1,), (1,)), {"0": FOUR, "1": bytes(50_000_000)}, packed=zipfile.ZIP_DEFLATED)
     assert len(data) < 100_000

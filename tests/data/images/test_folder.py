@@ -89,6 +89,7 @@ def test_best_size():
     assert spoken([64]) == "64"
 
 
+@pytest.mark.slow
 def test_preparing_needs_no_torch():
     """A worker process starts in a fraction of the time."""
     program = "import sys, labels4free.data.images.prepare; assert 'torch' not in sys.modules"

@@ -117,6 +117,7 @@ def test_nothing_else_of_a_photograph_is_kept(tmp_path):
         assert all(b"secret" not in data for data in files.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_WRITERS)
 def test_workers_change_nothing(tmp_path, source, name):
     prepare_images(source, tmp_path / "one" / "x", config(format=name))
@@ -131,6 +132,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_WRITERS)
 @pytest.mark.parametrize("where", ["before the commit", "after the commit", "after the journal", "at the end"])
 def test_stopped_anywhere_and_continued(tmp_path, source, monkeypatch, name, where):

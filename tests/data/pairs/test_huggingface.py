@@ -118,12 +118,14 @@ def out(tmp_path):
     return tmp_path / "set"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_datasets_loads_the_folder_and_finds_out_by_the_card(out):
     assert_all_there(load("imagefolder", out.parent, data_dir=str(out)), out)
     assert_all_there(load(str(out), out.parent), out)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("indices", [INDICES, (0, 9)])
 def test_datasets_loads_our_tar_shards(tmp_path, caplog, indices):

@@ -88,6 +88,7 @@ def _flood(mask: np.ndarray) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_components_are_those_that_a_flood_finds(mask: np.ndarray) -> None:
     assert component_sizes(mask).tolist() == _flood(mask)

@@ -127,6 +127,7 @@ def test_mirroring_and_quarter_turns(size):
         torch.testing.assert_close(matches.float().mean(1), fraction, rtol=0, atol=0.04)
 
 
+@pytest.mark.slow
 def test_whole_pixel_shifts():
     images = noise(600, 16)
     out = only("shift")(images, seeded(0))
@@ -153,6 +154,7 @@ def test_the_kernel_by_hand():
     torch.testing.assert_close(moved[0, 0, 2], torch.tensor([0.0, 0.0, -1.0, 9.0, 9.0, -1.0, 0.0]))
 
 
+@pytest.mark.slow
 def test_scaling_and_stretching():
     maps = measured(only("scale")(positions(1000, 32), seeded(0)))
     torch.testing.assert_close(maps, maps[:, :1, :1] * torch.eye(2, 3), rtol=0, atol=1e-4)
@@ -164,6 +166,7 @@ def test_scaling_and_stretching():
     assert maps[:, 0, 0].log2().std().item() == pytest.approx(0.2, abs=0.02)
 
 
+@pytest.mark.slow
 def test_rotation_by_any_angle():
     maps = measured(only("rotate")(positions(2000, 32), seeded(0)))
     torch.testing.assert_close(maps[..., :2] @ maps[..., :2].mT, torch.eye(2).expand(2000, 2, 2), rtol=0, atol=1e-3)
@@ -238,6 +241,7 @@ def test_luma_is_flipped_in_half_of_the_cases_and_hue_turned_by_any_angle():
     torch.testing.assert_close(fraction, torch.full((8,), 0.125), rtol=0, atol=0.03)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_whole_of_it():
     images = noise(3, 5, torch.float64).requires_grad_()
     everything = only(*ALL)

@@ -13,6 +13,8 @@ from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
 
+pytestmark = pytest.mark.slow
+
 ADAPTIVE = {"mode": "adaptive", "target": -0.9, "length": 200, "interval": 1}  # rises at once
 BRIGHTER = {  # or darker, every image, and nothing else
     "mode": "fixed",

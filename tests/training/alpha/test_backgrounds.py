@@ -112,6 +112,7 @@ def numbered():
     return cache_of(numbers, torch.zeros(8, 3, 8, 8), masks=torch.zeros(1, 1, 8, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 def test_share_of_the_filled(numbered, fraction):
     is_filled = (draw(numbered, n=1000, fraction=fraction) < -0.5).flatten(1)
@@ -126,6 +127,7 @@ def test_filled_ones_are_drawn_from_all_and_mirrored(numbered):
     assert len(torch.maximum(left, right).round().unique()) == 8
 
 
+@pytest.mark.slow
 def test_samples_beyond_the_bound_are_never_drawn(numbered, cache):
     assert draw(cache, samples=3).remainder(100).max() <= 2
     assert draw(numbered, fraction=1.0, samples=3).amax(dim=(1, 2, 3)).min() > -3.5
@@ -139,6 +141,7 @@ def test_gradients_reach_the_masks_of_the_filled(numbered):
     assert logits.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_draws_depend_on_the_given_source_alone(cache):
     config = BackgroundConfig(blur=2, jitter=0.3)
     before = torch.get_rng_state()

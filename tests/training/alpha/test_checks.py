@@ -17,6 +17,8 @@ from labels4free.training.alpha.paper_trainer import _SHOWN
 from labels4free.training.alpha.run import CachedRecipe
 from labels4free.training.alpha.trainer import AlphaTrainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def generator():

@@ -115,6 +115,7 @@ def test_truth_values(text, value):
     assert change(TrainConfig(), settings=[f"background.same_latent={text}"]).background.same_latent is value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", all_fields())
 def test_every_default_can_be_given_as_a_setting(path):
     value = all_fields()[path]
@@ -201,6 +202,7 @@ BOUNDS = {
 ROOMY = TrainConfig(cache=CacheConfig(size=8), monitor=MonitorConfig(samples=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "bounds"), BOUNDS.items())
 def test_bounds(path, bounds):
     low, high = bounds

@@ -59,6 +59,7 @@ def test_the_mean_is_sharpened_about_one_half():
     torch.testing.assert_close(mean, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_student_comes_close_to_the_mean_also_where_it_has_not_learned():
     members = networks(3)
     student = distill(members, cache(), CONFIG)
@@ -67,6 +68,7 @@ def test_the_student_comes_close_to_the_mean_also_where_it_has_not_learned():
         assert error(student, members, indices) < 0.5 * alone
 
 
+@pytest.mark.slow
 def test_the_held_out_samples_are_not_learned_from():
     spoiled = cache()
     for maps in spoiled.levels:
@@ -75,6 +77,7 @@ def test_the_held_out_samples_are_not_learned_from():
     assert all(torch.isfinite(parameter).all() for parameter in student.parameters())
 
 
+@pytest.mark.slow
 def test_it_depends_on_the_seed_and_repeats_itself():
     one, again, other = (
         distill(networks(2), cache(), dataclasses.replace(CONFIG, consensus_steps=3, seed=seed)).state_dict()
@@ -99,6 +102,7 @@ def test_it_is_finished_and_as_small_as_a_member():
     assert not any(parameter.requires_grad for parameter in student.parameters())
 
 
+@pytest.mark.slow
 def test_the_members_are_left_alone():
     members = networks(2)
     before = [{k: v.clone() for k, v in member.state_dict().items()} for member in members]

@@ -26,6 +26,8 @@ from labels4free.training.alpha.feature_cache import (
     sample_truncation_psi,
 )
 
+pytestmark = pytest.mark.slow
+
 CONFIG = tiny_config()
 CALIBRATION, SIZE = CONFIG.cache.calibration_samples, CONFIG.cache.size
 

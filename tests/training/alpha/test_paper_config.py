@@ -61,6 +61,7 @@ def refused(setting):
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "low"), AT_LEAST.items())
 def test_values_below_their_bound(path, low):
     change(PaperConfig(), settings=[f"{path}={low}"])
@@ -68,6 +69,7 @@ def test_values_below_their_bound(path, low):
     assert refused(f"{path}=inf").startswith(f"{path} must be ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "interval"), INSIDE.items())
 def test_values_outside_of_their_interval(path, interval):
     low, high = float(interval[1]), float(interval[4])
@@ -98,6 +100,7 @@ def test_words():
     assert refused("faithful=1") == "faithful must be bool, got '1'."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", flat(PaperConfig().to_json()))
 def test_every_field_refuses_a_wrong_type_when_it_is_built(path):
     """Python users get sentences as well."""

@@ -23,6 +23,8 @@ from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha import paper_trainer as trainer_module
 from labels4free.training.alpha.paper_trainer import PaperTrainer
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = {"network", "average", "alpha_optimizer"}
 JUDGES = {"discriminator", "discriminator_optimizer"}
 

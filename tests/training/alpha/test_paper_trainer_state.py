@@ -16,6 +16,8 @@ from labels4free.seeds import derive_seed
 from labels4free.training.alpha import paper_trainer as trainer_module
 from labels4free.types import LayeredImage
 
+pytestmark = pytest.mark.slow
+
 JUDGES = {"discriminator", "discriminator_optimizer"}
 
 

@@ -34,6 +34,7 @@ def projected(projection, index):
     return projection.levels(maps(index), [[i] for i in range(len(SPECS))], 1024)
 
 
+@pytest.mark.slow
 def test_components_of_the_fitted_samples_have_mean_0_and_variance_1(projection):
     samples = [projected(projection, i) for i in range(20)]
     for k, spec in enumerate(SPECS):
@@ -135,6 +136,7 @@ def test_folded_network_is_the_same_function_of_pooled_maps(projection, networks
     torch.testing.assert_close(folded.merge(levels).sigmoid(), expected.sigmoid(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_folding_on_a_generator(tiny_generator):
     specs = tiny_generator.feature_specs
     rng = torch.Generator().manual_seed(0)

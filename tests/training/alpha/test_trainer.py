@@ -16,6 +16,8 @@ from labels4free.training.alpha.config import LossConfig
 from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
 
+pytestmark = pytest.mark.slow
+
 CONFIG = tiny_config()
 WARMUP = CONFIG.discriminator.warmup_steps
 

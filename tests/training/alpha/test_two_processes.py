@@ -288,6 +288,7 @@ def test_batches_that_cannot_be_shared(tiny_generator, processes):
         CachedRecipe(tiny_generator, CONFIG)
 
 
+@pytest.mark.slow
 def test_micro_batches_that_cannot_be_shared(processes):
     generator = tiny_stylegan2(channels=CHANNELS)
     processes(3)

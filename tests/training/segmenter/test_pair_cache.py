@@ -47,6 +47,7 @@ def test_a_second_call_decodes_nothing(pairs, tmp_path, monkeypatch):
     assert np.array_equal(second.images, first.images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["another size", "another count", "torn", "no note", "damaged note"])
 def test_what_does_not_fit_is_decoded_again(pairs, tmp_path, what):
     folder = tmp_path / "cache"

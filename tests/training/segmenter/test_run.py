@@ -23,6 +23,8 @@ from labels4free.training.segmenter.run import train_segmenter
 from labels4free.training.segmenter.trainer import SegmenterTrainer
 from labels4free.watching.status import RunWatcher, State
 
+pytestmark = pytest.mark.slow
+
 SEGMENTER = "segmenter.safetensors"
 
 

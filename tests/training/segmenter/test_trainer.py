@@ -17,6 +17,8 @@ from labels4free.training.segmenter.example_stream import ExampleStream
 from labels4free.training.segmenter.pair_cache import PairCache
 from labels4free.training.segmenter.trainer import SegmenterData, SegmenterTrainer, segmenter_loss
 
+pytestmark = pytest.mark.slow
+
 
 def cache(count=8, digest="1"):
     discs = list(Discs(count))

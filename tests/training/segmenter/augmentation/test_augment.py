@@ -15,6 +15,8 @@ from labels4free.training.segmenter.augmentation.augment import Example, trainin
 from labels4free.training.segmenter.augmentation.config import FRACTIONS, PairAugmentationConfig
 from labels4free.training.segmenter.augmentation.placements import placement
 
+pytestmark = pytest.mark.slow
+
 ALL = PairAugmentationConfig(empty=0.0, **dict.fromkeys(set(FRACTIONS) - {"surroundings", "textures", "empty"}, 1.0))
 
 

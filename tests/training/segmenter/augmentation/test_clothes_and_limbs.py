@@ -76,6 +76,7 @@ def test_arms_are_added_to_the_body_and_change_nothing_else(seed):
     assert colours.abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_arms_reach_out_of_the_body_to_either_side():
     drawn = [with_arms(plain(0.5), body(), FRAME, plain(-0.5), SeededRandom(seed))[1] for seed in range(20)]
     assert sum(float(alpha[..., :22].sum()) > 20 for alpha in drawn) > 5

@@ -8,6 +8,7 @@ from labels4free.training.segmenter.augmentation import procedural_backgrounds
 from labels4free.training.segmenter.augmentation.procedural_backgrounds import fractal_noise, procedural_background
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", range(13))
 @pytest.mark.parametrize("size", [32, 96])
 def test_each_kind(kind, size, monkeypatch):
@@ -19,6 +20,7 @@ def test_each_kind(kind, size, monkeypatch):
     assert background.abs().max() <= 1.2
 
 
+@pytest.mark.slow
 def test_most_backgrounds_are_scenes(monkeypatch):
     drawn = []
     monkeypatch.setattr(procedural_backgrounds, "_lit", lambda image, random: drawn.append(1) or image)
@@ -42,6 +44,7 @@ def _first_then(below, first):
     return lambda count: answers.pop() if answers else below(count)
 
 
+@pytest.mark.slow
 def test_backgrounds_differ_and_repeat():
     assert torch.equal(procedural_background(SeededRandom(1), 32), procedural_background(SeededRandom(1), 32))
     kinds = {procedural_background(SeededRandom(seed), 32).sum().item() for seed in range(20)}

@@ -19,6 +19,7 @@ from labels4free.training.segmenter.augmentation.procedural_scenes import (
 KINDS = [dead_leaves, foliage, architecture, landscape]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [32, 96])
 def test_each_kind_is_a_picture(kind, size):
@@ -31,12 +32,14 @@ def test_each_kind_is_a_picture(kind, size):
         assert picture.max() <= 1.2 + 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_numbers_give_the_same_picture_and_others_another(kind):
     assert torch.equal(kind(SeededRandom(1), 48), kind(SeededRandom(1), 48))
     assert len({kind(SeededRandom(seed), 48).sum().item() for seed in range(10)}) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_has_edges_that_a_gradient_has_not(kind):
     gradient = torch.linspace(-1, 1, 96).expand(1, 3, 96, 96)
@@ -48,6 +51,7 @@ def _steps(picture):
     return float((picture[..., 1:] - picture[..., :-1]).pow(2).mean().sqrt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_numbers_give_a_finer_picture_at_a_larger_size(kind):
     coarse, fine = (kind(SeededRandom(5), size) for size in (48, 96))
