@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labels4free.checkpoints.native import write_native
-from labels4free.runs.run_dir import RunDir, state_digest
+from labels4free.training_loop.run_dir import RunDir, state_digest
 
 SETTINGS = {
     "steps": 120,

@@ -25,12 +25,12 @@ import torch
 
 from labels4free import load_generator
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs.distributed import joined_processes, process_group
 from labels4free.training.alpha.config import CacheConfig, DiscriminatorConfig, MonitorConfig, TrainConfig
 from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.paper_config import PaperConfig, PaperDiscriminatorConfig
 from labels4free.training.alpha.paper_trainer import PaperTrainer
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop.distributed import joined_processes, process_group
 
 SAMPLES, WARMUP_STEPS = 32, 2
 

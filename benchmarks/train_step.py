@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.generators.stylegan2 import StyleGAN2
-    from labels4free.runs.contracts import Trainer
+    from labels4free.training_loop.contracts import Trainer
 
 
 def paper(generator: StyleGAN2, batch: int) -> PaperTrainer:

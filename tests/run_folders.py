@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from labels4free.runs.resume import to_run_json
-from labels4free.runs.run_dir import Place, RunDir
 from labels4free.training.alpha.config import DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training_loop.resume import to_run_json
+from labels4free.training_loop.run_dir import Place, RunDir
 from labels4free.watching.status import RunStatus, RunWatcher
 
 if TYPE_CHECKING:

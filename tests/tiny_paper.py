@@ -9,10 +9,10 @@ import torch
 
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.paper_network import PaperNetwork
-from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha.config import MonitorConfig
 from labels4free.training.alpha.paper_config import PaperConfig, PaperDiscriminatorConfig, SamplesConfig
 from labels4free.training.alpha.paper_trainer import PaperTrainer
+from labels4free.training_loop.run_dir import state_digest
 
 if TYPE_CHECKING:
     from labels4free.generators.base import Generator

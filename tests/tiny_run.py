@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from labels4free.checkpoints.native import write_native
-from labels4free.runs.run_dir import RunDir, state_digest
 from labels4free.training.alpha import monitor
 from labels4free.training.alpha.config import (
     AlphaConfig,
@@ -22,6 +21,7 @@ from labels4free.training.alpha.config import (
 from labels4free.training.alpha.feature_cache import PREVIEWS
 from labels4free.training.alpha.run import train_alpha_network
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop.run_dir import RunDir, state_digest
 from tests.folders import content
 
 if TYPE_CHECKING:

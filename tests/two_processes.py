@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from labels4free.runs.distributed import joined_processes
+from labels4free.training_loop.distributed import joined_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

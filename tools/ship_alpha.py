@@ -17,12 +17,12 @@ import torch
 
 from labels4free.checkpoints.loading import load_alpha_network, load_generator
 from labels4free.checkpoints.native import read_native_header, write_native
-from labels4free.runs.resume import own_settings
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.consensus import distill, find_consensus
 from labels4free.training.alpha.run import CachedRecipe
 from labels4free.training.recipes import RECIPES
+from labels4free.training_loop.resume import own_settings
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from labels4free.networks.alpha_network import AlphaNetwork

@@ -46,6 +46,42 @@ def discriminator_logistic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
+def relativistic(better: Tensor, worse: Tensor) -> Tensor:
+    """Relativistic loss (RpGAN): one image of each pair should score higher than the other.
+
+    ``E[softplus(D(w) - D(b))]`` (Jolicoeur-Martineau 2018, arXiv 1807.00734; as in Huang et al. 2024, arXiv 2501.05441,
+    equation 2): the discriminator's with b real and w generated, the generator's the other way round.
+
+    Args:
+        better: [N, 1], logits for the images that should score higher.
+        worse: [N, 1], logits for the others.
+
+    Returns:
+        Scalar >= 0; log 2 where the discriminator is undecided.
+    """
+    return F.softplus(worse - better).mean()
+
+
+def path_lengths(image: Tensor, ws: Tensor, direction: Tensor) -> Tensor:
+    """Path lengths: how far an image moves with its styles, along a random direction (perceptual path regularisation).
+
+    ``|| J^T y ||`` with ``J = d image / d ws``, ``y = direction / sqrt(H W)``, root of the mean over the rows of ws of
+    the squared norm of each (Karras et al. 2020, arXiv 1912.04958, section 3.2). The penalty is their squared distance
+    to their running mean.
+
+    Args:
+        image: [N, 3, H, W], computed from ``ws``.
+        ws: [N, num_ws, w_dim], part of the graph.
+        direction: [N, 3, H, W], standard normal.
+
+    Returns:
+        [N], >= 0, differentiable in the generator's weights.
+    """
+    scaled = direction / (image.shape[2] * image.shape[3]) ** 0.5
+    (gradient,) = torch.autograd.grad((image * scaled).sum(), ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
 def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
     """Gradient penalty of the discriminator on real images, without its weight gamma / 2.
 

@@ -10,7 +10,7 @@ import pytest
 from tests.tiny_run import SETTINGS, TOTAL, as_settings, content, interrupt_at, outcome
 
 from labels4free import cli
-from labels4free.runs.run_dir import RunDir
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable

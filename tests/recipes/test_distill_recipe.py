@@ -12,7 +12,7 @@ from tests.tiny_run import any_masks_serve, as_settings, tiny_config, write_gene
 
 from labels4free import cli
 from labels4free.checkpoints.loading import load_segmenter
-from labels4free.runs.run_dir import RunDir
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,17 +21,17 @@ from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.networks.paper_network import PaperNetwork
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.paper_trainer import PaperTrainer
 from labels4free.training.alpha.run import train_alpha_network
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from labels4free.networks.discriminator import Discriminator
-    from labels4free.runs.contracts import TrainResult
+    from labels4free.training_loop.contracts import TrainResult
 
 pytestmark = pytest.mark.slow
 

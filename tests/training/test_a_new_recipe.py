@@ -15,16 +15,16 @@ from tests.training.trainer_contract import TrainerContract
 
 from labels4free.checkpoints.native import read_native_header
 from labels4free.errors import ConfigError, RunError
-from labels4free.runs.contracts import Check, Product, RecipeEntry
-from labels4free.runs.ema import Ema
-from labels4free.runs.loop import Loop
-from labels4free.runs.precision import Precision
-from labels4free.runs.resume import begin, to_run_json
-from labels4free.runs.run_dir import RunDir, state_digest
-from labels4free.runs.state import Update, restore, state_of
 from labels4free.training.alpha.config import MonitorConfig
 from labels4free.training.config_file import as_toml, read_config_file, run_settings
 from labels4free.training.recipes import RECIPES
+from labels4free.training_loop.contracts import Check, Product, RecipeEntry
+from labels4free.training_loop.ema import Ema
+from labels4free.training_loop.loop import Loop
+from labels4free.training_loop.precision import Precision
+from labels4free.training_loop.resume import begin, to_run_json
+from labels4free.training_loop.run_dir import RunDir, state_digest
+from labels4free.training_loop.state import Update, restore, state_of
 from labels4free.watching.status import RunWatcher
 
 LINE = Product("alpha_network", "line.safetensors", "a line")

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from labels4free.errors import ConfigError, RunError
-from labels4free.runs.resume import own_settings, to_run_json
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.recipes import RECIPES, check_verb, recipe_named
 from labels4free.training.segmenter.config import SegmenterConfig
+from labels4free.training_loop.resume import own_settings, to_run_json
+from labels4free.training_loop.run_dir import RunDir
 
 CONFIGS = [TrainConfig(steps=7), PaperConfig(seed=3), SegmenterConfig(seed=5)]
 

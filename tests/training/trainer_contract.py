@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labels4free.errors import CheckpointError
-from labels4free.runs.run_dir import state_digest
+from labels4free.training_loop.run_dir import state_digest
 
 
 def advanced(trainer, steps):

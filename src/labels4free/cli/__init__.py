@@ -37,6 +37,10 @@ class Verb(NamedTuple):
 VERBS = {
     "demo": Verb("labels4free.cli.demo", "fetch a face generator, train an alpha network, sample it, write a report"),
     "train": Verb("labels4free.cli.train", "train an alpha network on a generator: no labels, no images needed"),
+    "train-generator": Verb(
+        "labels4free.cli.train_generator",
+        "train a StyleGAN2 generator on your own images, from nothing or a checkpoint",
+    ),
     "distill": Verb(
         "labels4free.cli.distill", "train a small segmenter for photos on pairs of a trained alpha network"
     ),
@@ -112,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """Return the help of the command as a whole."""
-    verbs = "\n".join(f"  {name:<9} {verb.help}" for name, verb in VERBS.items())
+    verbs = "\n".join(f"  {name:<15} {verb.help}" for name, verb in VERBS.items())
     return f"""usage: labels4free VERB ...
 
 Foreground masks for free, out of a pretrained image generator.

@@ -156,9 +156,9 @@ def _fetch(name: str) -> Generator:
 
 def _train(generator: Generator, name: str, run: Path, minutes: float, seed: int) -> None:
     """Train, or go on with training."""
-    from labels4free.runs.contracts import ALPHA
     from labels4free.training.alpha.config import config_for_minutes
     from labels4free.training.alpha.run import train_alpha_network
+    from labels4free.training_loop.contracts import ALPHA
 
     if (run / ALPHA.file).exists():
         return

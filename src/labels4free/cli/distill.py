@@ -73,9 +73,9 @@ def run(
             it otherwise.
         device: cpu, cuda, cuda:N or mps.
     """
-    from labels4free.runs.resume import goes_on
     from labels4free.training.config_file import run_settings
     from labels4free.training.segmenter.run import train_segmenter
+    from labels4free.training_loop.resume import goes_on
 
     _check_alone()
     flags = {
@@ -189,7 +189,7 @@ def _usable(device: str) -> str:
 def _source_of(out: Path, *, going_on: bool) -> str:
     """The source of a run that goes on, as it was given when the run was started."""
     from labels4free.errors import ConfigError
-    from labels4free.runs.run_dir import RunDir
+    from labels4free.training_loop.run_dir import RunDir
 
     if not going_on:
         raise ConfigError(

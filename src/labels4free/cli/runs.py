@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from labels4free.runs.contracts import TrainResult
+    from labels4free.training_loop.contracts import TrainResult
 
 _EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 

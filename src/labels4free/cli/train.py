@@ -64,11 +64,11 @@ def run(
         track: Show log and pictures to a tracker as well: tensorboard (RUN/tensorboard) or wandb (RUN/wandb). May be
             given twice. "labels4free watch RUN --track" does the same afterwards.
     """
-    from labels4free.runs.distributed import joined_processes
-    from labels4free.runs.resume import goes_on
     from labels4free.training.alpha.run import load_shared, train_alpha_network
     from labels4free.training.config_file import run_settings
     from labels4free.training.presets import preset_named
+    from labels4free.training_loop.distributed import joined_processes
+    from labels4free.training_loop.resume import goes_on
     from labels4free.watching.follower import tracking
 
     chosen, wanted = preset_named(preset) if preset else None, resume_of(resume)

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 
 from labels4free.evaluation.baselines import Baseline, score_baselines
+from labels4free.metrics.intervals import Interval, bootstrap_intervals
 from labels4free.metrics.masks import (
     Counts,
     accuracy,
     f1,
     iou_foreground,
     mean_iou,
-    pool,
     precision,
     recall,
     swap_classes,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -38,8 +38,6 @@ CLASS_SCORES: Mapping[str, Callable[[Counts], Tensor]] = {
     "accuracy": accuracy,
 }
 """The columns of the table of classes; accuracy is that of the set, the same for both."""
-
-_LOW, _HIGH = 2.5, 97.5  # percentiles: 95 % of the resamplings lie between
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +64,6 @@ class ImageScores:
     def worst(self, number: int, score: str = "miou") -> list[int]:
         """Indices of the images that score lowest, the worst first."""
         return [int(index) for index in np.argsort(self.scores[score], kind="stable")[:number]]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure and where 95 % of its values lie when the images are drawn anew; None without resampling."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -159,25 +148,14 @@ def report_group(
 def _intervals(
     counts: NDArray[np.float64], images: ImageScores, config: EvaluationConfig
 ) -> tuple[Interval, dict[str, Interval]]:
-    """Pooled mIoU and every per-image mean; intervals by the percentile bootstrap (Efron 1979) over the images."""
+    """Pooled mIoU and every per-image mean, with intervals over the images."""
     values = np.stack(list(images.scores.values()), axis=1)
-    means = values.mean(axis=0)
-    pooled = float(mean_iou(pool(Counts(*torch.from_numpy(counts.copy()).T))))
-    if not config.bootstrap or len(values) < 2:
-        return Interval(pooled), {name: Interval(float(mean)) for name, mean in zip(images.scores, means, strict=True)}
-    sums = np.stack(list(_resampled(np.concatenate([counts, values], axis=1), config)))
-    pooled_drawn = mean_iou(Counts(*torch.from_numpy(sums[:, : counts.shape[1]].copy()).T)).numpy()
-    means_drawn = sums[:, counts.shape[1] :] / len(values)
-    low, high = np.percentile(np.column_stack([pooled_drawn, means_drawn]), [_LOW, _HIGH], axis=0)
-    intervals = {
-        name: Interval(float(means[k]), float(low[k + 1]), float(high[k + 1])) for k, name in enumerate(images.scores)
-    }
-    return Interval(pooled, float(low[0]), float(high[0])), intervals
+    known = counts.shape[1]
 
+    def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        pooled = mean_iou(Counts(*torch.from_numpy(sums[:, :known].copy()).T)).numpy()
+        return np.column_stack([pooled, sums[:, known:] / len(values)])
 
-def _resampled(rows: NDArray[np.float64], config: EvaluationConfig) -> Iterator[NDArray[np.float64]]:
-    """The rows' sum in each resampling; one at a time, so that memory does not grow with their number."""
-    rng = np.random.Generator(np.random.PCG64(config.seed))
-    for _ in range(config.bootstrap):
-        often = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
-        yield often @ rows
+    rows = np.concatenate([counts, values], axis=1)
+    miou, *means = bootstrap_intervals(rows, figures, config.bootstrap, config.seed)
+    return miou, dict(zip(images.scores, means, strict=True))

@@ -1,1 +1,1 @@
-"""Metrics: pure functions that say how good masks are."""
+"""Metrics: pure functions that say how good masks and images are, with intervals."""

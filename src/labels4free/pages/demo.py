@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labels4free.checkpoints.native import read_native_header
 from labels4free.data.pairs.manifest import read_manifest
 from labels4free.pages.html import Curve, Picture, Report, Section, pick_evenly
-from labels4free.runs.log import LogTail
+from labels4free.training_loop.log import LogTail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

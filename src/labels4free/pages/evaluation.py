@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from labels4free.evaluation.config import EvaluationConfig
     from labels4free.evaluation.pairing import MaskPair
     from labels4free.evaluation.predictor import Predictor
-    from labels4free.evaluation.report import EvaluationReport, GroupReport, Interval
+    from labels4free.evaluation.report import EvaluationReport, GroupReport
+    from labels4free.metrics.intervals import Interval
 
 WORST = 12
 """How many images the page shows."""

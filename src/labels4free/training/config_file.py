@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.errors import ConfigError
-from labels4free.runs.resume import own_settings
-from labels4free.runs.run_dir import RunDir
 from labels4free.settings import change, unknown_names
 from labels4free.training.recipes import DEFAULT_RECIPE, RECIPES, check_verb, recipe_named
+from labels4free.training_loop.resume import own_settings
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -19,6 +19,7 @@ from labels4free.training.alpha.paper_config import (
     PaperLossConfig,
     SamplesConfig,
 )
+from labels4free.training.generator.presets import CONFIGS as OF_GENERATORS
 
 if TYPE_CHECKING:
     from labels4free.training.recipes import AnyConfig
@@ -133,4 +134,5 @@ _ALL = (
     Preset(AUTO, TrainConfig(), None, "This package's default, the same for every class and size."),
 )
 PRESETS = {preset.name: preset for preset in _ALL}
+PRESETS |= {name: Preset(name, config, None, source) for name, (config, source) in OF_GENERATORS.items()}
 """Every preset by name."""

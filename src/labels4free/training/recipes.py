@@ -8,16 +8,18 @@ from labels4free.errors import ConfigError
 from labels4free.training.alpha import run as alpha_run
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.paper_config import PaperConfig
+from labels4free.training.generator import run as generator_run
+from labels4free.training.generator.config import GeneratorConfig
 from labels4free.training.segmenter import run as segmenter_run
 from labels4free.training.segmenter.config import SegmenterConfig
 
 if TYPE_CHECKING:
-    from labels4free.runs.contracts import RecipeEntry
+    from labels4free.training_loop.contracts import RecipeEntry
 
-AnyConfig = TrainConfig | PaperConfig | SegmenterConfig
+AnyConfig = TrainConfig | PaperConfig | SegmenterConfig | GeneratorConfig
 """Settings of any run; ``config.recipe`` is the recipe's name."""
 
-RECIPES: dict[str, RecipeEntry] = {**alpha_run.RECIPES, **segmenter_run.RECIPES}
+RECIPES: dict[str, RecipeEntry] = {**alpha_run.RECIPES, **segmenter_run.RECIPES, **generator_run.RECIPES}
 """Every recipe by name, the default first."""
 
 DEFAULT_RECIPE = next(iter(RECIPES))

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labels4free.errors import RunError
-from labels4free.runs.log import LogTail
-from labels4free.runs.run_dir import Place, RunDir
+from labels4free.training_loop.log import LogTail
+from labels4free.training_loop.run_dir import Place, RunDir
 from labels4free.watching.trackers import Trackers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from labels4free.runs.contracts import TrainProgress
-    from labels4free.runs.log import LogEntry
+    from labels4free.training_loop.contracts import TrainProgress
+    from labels4free.training_loop.log import LogEntry
 
 _log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """How a run is doing, from nothing but its folder: for another process, another machine, a network share.
 
-Nothing here ever writes, and the run need not know: the log is read as it grows (``runs/log.py``), and file times say
-how long ago something happened. Log entries have no time, so that an interrupted run leaves the same log as one that
-was not; how fast a run goes follows from two looks at it or, at the first look, from the times of its files.
+Nothing here ever writes, and the run need not know: the log is read as it grows (``training_loop/log.py``), and file
+times say how long ago something happened. Log entries have no time, so that an interrupted run leaves the same log as
+one that was not; how fast a run goes follows from two looks at it or, at the first look, from the times of its files.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.errors import ConfigError, RunError
-from labels4free.runs.log import LogEntry, LogTail
-from labels4free.runs.resume import own_settings
-from labels4free.runs.run_dir import Place, RunDir
 from labels4free.training.recipes import RECIPES
+from labels4free.training_loop.log import LogEntry, LogTail
+from labels4free.training_loop.resume import own_settings
+from labels4free.training_loop.run_dir import Place, RunDir
 from labels4free.watching.verdicts import CHECK, Bounds, Judged, Series, Verdict, judge_checks, judge_steps
 
 if TYPE_CHECKING:

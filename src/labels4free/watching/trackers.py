@@ -18,14 +18,14 @@ from PIL import Image
 
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically
-from labels4free.runs.run_dir import RunDir
+from labels4free.training_loop.run_dir import RunDir
 from labels4free.watching.verdicts import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from labels4free.runs.log import LogEntry
+    from labels4free.training_loop.log import LogEntry
 
 _log = logging.getLogger(__name__)
 

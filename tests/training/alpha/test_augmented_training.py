@@ -9,9 +9,9 @@ from tests.tiny_paper import CHANNELS, paper_trainer
 from tests.tiny_run import tiny_config
 
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop.run_dir import state_digest
 
 pytestmark = pytest.mark.slow
 

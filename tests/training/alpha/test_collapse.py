@@ -6,8 +6,8 @@ import pytest
 from tests.tiny_run import tiny_config
 
 from labels4free.errors import RunError
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.run import train_alpha_network
+from labels4free.training_loop.run_dir import RunDir
 
 LOSING = tiny_config(
     steps=60,

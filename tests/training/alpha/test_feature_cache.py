@@ -15,7 +15,6 @@ from labels4free.errors import ConfigError, RunError
 from labels4free.generators import base as base_module
 from labels4free.generators.base import sample_z
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs import chunks
 from labels4free.training.alpha import feature_cache as cache_module
 from labels4free.training.alpha.feature_cache import (
     PREVIEWS,
@@ -25,6 +24,7 @@ from labels4free.training.alpha.feature_cache import (
     mirrored,
     sample_truncation_psi,
 )
+from labels4free.training_loop import chunks
 
 pytestmark = pytest.mark.slow
 

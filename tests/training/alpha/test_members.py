@@ -29,11 +29,11 @@ from tests.tiny_run import (
 
 from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.checkpoints.native import read_native_header, read_tensors
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha import members as alpha_members
 from labels4free.training.alpha.consensus import Consensus, distill
 from labels4free.training.alpha.run import CachedRecipe
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop.run_dir import RunDir
 
 MEMBERS = 2
 CONFIG = dataclasses.replace(SETTINGS, members=MEMBERS, consensus_steps=5)

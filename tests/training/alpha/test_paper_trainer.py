@@ -19,9 +19,9 @@ from tests.tiny_paper import (
 from labels4free import losses
 from labels4free.layered import composite
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha import paper_trainer as trainer_module
 from labels4free.training.alpha.paper_trainer import PaperTrainer
+from labels4free.training_loop.run_dir import state_digest
 
 pytestmark = pytest.mark.slow
 

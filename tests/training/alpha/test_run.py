@@ -31,9 +31,9 @@ from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.generators.base import sample_z
 from labels4free.layered import LayeredGenerator
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha import run as alpha_run
 from labels4free.training.alpha.feature_cache import PREVIEWS, build_cache
+from labels4free.training_loop.run_dir import RunDir
 
 # A whole run
 

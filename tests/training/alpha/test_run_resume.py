@@ -24,10 +24,10 @@ from tests.tiny_run import (
 
 from labels4free.checkpoints.native import read_native_header
 from labels4free.errors import RunError
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha import feature_cache as cache_module
 from labels4free.training.alpha import monitor
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop.run_dir import RunDir
 
 _find_problem = monitor.find_problem
 

@@ -9,12 +9,12 @@ from tests.tiny_run import tiny_config
 from tests.training.trainer_contract import TrainerContract, advanced, digests
 
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha import trainer as alpha_trainer
 from labels4free.training.alpha.backgrounds import draw_backgrounds
 from labels4free.training.alpha.config import LossConfig
 from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop.run_dir import state_digest
 
 pytestmark = pytest.mark.slow
 

@@ -18,14 +18,14 @@ from tests.two_processes import Pair, results
 
 from labels4free.errors import ConfigError
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs import distributed
-from labels4free.runs.distributed import PeerLostError, ProcessGroup
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha import feature_cache as cache_module
 from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.paper_recipe import PaperRecipe
 from labels4free.training.alpha.run import CachedRecipe, train_alpha_network
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop import distributed
+from labels4free.training_loop.distributed import PeerLostError, ProcessGroup
+from labels4free.training_loop.run_dir import RunDir
 
 ALONE = ProcessGroup()
 AUGMENTATION = {"mode": "adaptive", "target": -0.9, "length": 200, "interval": 1, "rotate": True}  # rises at once

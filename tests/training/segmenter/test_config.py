@@ -5,11 +5,11 @@ from tests.tiny_distillation import SETTINGS, changed
 
 from labels4free.errors import ConfigError
 from labels4free.networks.segmenter import SegmenterNetwork
-from labels4free.runs.resume import _check_same_settings
 from labels4free.settings import build
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.segmenter.config import NetworkConfig, SegmenterConfig
 from labels4free.training.segmenter.trainer import learning_rate, new_network
+from labels4free.training_loop.resume import _check_same_settings
 
 
 @pytest.mark.parametrize(

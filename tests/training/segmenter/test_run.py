@@ -14,13 +14,13 @@ from labels4free.checkpoints.loading import load_segmenter
 from labels4free.checkpoints.native import read_native_header
 from labels4free.data.pairs.formats import open_pairs
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
-from labels4free.runs.resume import to_run_json
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.segmenter import trainer as segmenter_trainer
 from labels4free.training.segmenter.recipe import SegmenterRecipe
 from labels4free.training.segmenter.run import train_segmenter
 from labels4free.training.segmenter.trainer import SegmenterTrainer
+from labels4free.training_loop.resume import to_run_json
+from labels4free.training_loop.run_dir import RunDir
 from labels4free.watching.status import RunWatcher, State
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,12 @@ from tests.training.trainer_contract import TrainerContract
 
 from labels4free.data.images.photos import open_photos
 from labels4free.errors import CheckpointError
-from labels4free.runs.run_dir import state_digest
 from labels4free.training.segmenter.check import check_segmenter, checked_example
 from labels4free.training.segmenter.config import SegmenterLossConfig
 from labels4free.training.segmenter.example_stream import ExampleStream
 from labels4free.training.segmenter.pair_cache import PairCache
 from labels4free.training.segmenter.trainer import SegmenterData, SegmenterTrainer, segmenter_loss
+from labels4free.training_loop.run_dir import state_digest
 
 pytestmark = pytest.mark.slow
 

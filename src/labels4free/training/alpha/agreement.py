@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labels4free.generators.views import render_again
-from labels4free.runs.chunks import read_chunk, write_chunk
+from labels4free.training_loop.chunks import read_chunk, write_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.ops.push_pull import fill_holes
-from labels4free.runs.distributed import process_group
 from labels4free.training.alpha.feature_cache import mirrored
+from labels4free.training_loop.distributed import process_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable

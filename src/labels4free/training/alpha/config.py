@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from labels4free.errors import ConfigError
 from labels4free.seeds import derive_seed
 from labels4free.settings import at_least, check_types, fraction, positive
-from labels4free.training.adversarial.augmentation import AugmentationConfig
+from labels4free.training.discriminator_inputs.augmentation import AugmentationConfig
 
 _SECONDS_PER_STEP = 0.16
 """What a step of the default settings takes on two CPU cores; a warm-up step takes a third of it."""

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError, RunError
 from labels4free.files import write_atomically, write_failure
-from labels4free.runs.chunks import read_chunk, write_chunk
-from labels4free.runs.distributed import process_group
 from labels4free.seeds import CALIBRATION, series
 from labels4free.training.alpha.projection import Projection, fit_projection
+from labels4free.training_loop.chunks import read_chunk, write_chunk
+from labels4free.training_loop.distributed import process_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

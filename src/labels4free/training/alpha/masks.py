@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from labels4free.runs.distributed import process_group
+from labels4free.training_loop.distributed import process_group
 
 if TYPE_CHECKING:
     from torch import Tensor

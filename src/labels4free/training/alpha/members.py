@@ -7,17 +7,17 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labels4free.runs.loop import Stage
 from labels4free.training.alpha.consensus import Consensus, distill, find_consensus
+from labels4free.training_loop.loop import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
-    from labels4free.runs.loop import Loop
     from labels4free.training.alpha.config import TrainConfig
     from labels4free.training.alpha.trainer import AlphaTrainer
+    from labels4free.training_loop.loop import Loop
 
 CONSENSUS_PICTURE = "consensus.png"
 """The last picture, where there are several members."""

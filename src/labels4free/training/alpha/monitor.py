@@ -2,7 +2,7 @@
 
 An adversarial game can be lost quietly: masks that are empty, full, the same everywhere, or the wrong way round. Each
 shows in a few numbers on samples that training does not draw. From two of the numbers comes a score that ranks networks
-much as labels would (``docs/experiments.md`` has the figures); ``runs/best.py`` keeps the best network by it.
+much as labels would (``docs/experiments.md`` has the figures); ``training_loop/best.py`` keeps the best network by it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from labels4free.layered import composite
 from labels4free.losses import inpainting_error
 from labels4free.metrics.label_free import mask_numbers
 from labels4free.metrics.masks import soft_agreement
-from labels4free.runs.contracts import Check
+from labels4free.training_loop.contracts import Check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

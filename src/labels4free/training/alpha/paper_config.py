@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
 from labels4free.settings import at_least, check_types, fraction, positive
-from labels4free.training.adversarial.augmentation import AugmentationConfig
 from labels4free.training.alpha.config import MonitorConfig
+from labels4free.training.discriminator_inputs.augmentation import AugmentationConfig
 
 GENERATORS_DISCRIMINATOR = "generator"
 """Value of ``discriminator.pretrained`` that means the one in, or beside, the generator's own file."""

@@ -12,12 +12,12 @@ from labels4free.networks.alpha_network import AlphaNetwork
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.networks.paper_network import PaperNetwork
 from labels4free.pictures.contact_sheet import contact_sheet
-from labels4free.runs.contracts import ALPHA
-from labels4free.runs.distributed import process_group
-from labels4free.training.adversarial.reals import ShuffledReals, open_reals
 from labels4free.training.alpha.feature_cache import check_resolution
 from labels4free.training.alpha.paper_config import GENERATORS_DISCRIMINATOR
 from labels4free.training.alpha.paper_trainer import PaperTrainer
+from labels4free.training.discriminator_inputs.reals import ShuffledReals, open_reals
+from labels4free.training_loop.contracts import ALPHA
+from labels4free.training_loop.distributed import process_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from labels4free.generators.base import Generator
     from labels4free.networks.alpha_network import AlphaNetwork
     from labels4free.networks.discriminator import Discriminator
-    from labels4free.runs.loop import Loop
     from labels4free.training.alpha.paper_config import PaperConfig
+    from labels4free.training_loop.loop import Loop
 
 _PREVIEWS = 8
 _PREVIEW_SIDE = 256  # pixels, at most

@@ -21,13 +21,13 @@ from labels4free import losses
 from labels4free.generators.views import render_again
 from labels4free.layered import LayeredGenerator, composite
 from labels4free.networks.discriminator import Discriminator
-from labels4free.runs.distributed import process_group
-from labels4free.runs.ema import Ema
-from labels4free.runs.precision import Precision
-from labels4free.runs.state import Part, Update, restore, state_of
 from labels4free.seeds import derive_seed, generator_for
-from labels4free.training.adversarial.augmentation import Augmenter
 from labels4free.training.alpha.monitor import check_masks
+from labels4free.training.discriminator_inputs.augmentation import Augmenter
+from labels4free.training_loop.distributed import process_group
+from labels4free.training_loop.ema import Ema
+from labels4free.training_loop.precision import Precision
+from labels4free.training_loop.state import Part, Update, restore, state_of
 from labels4free.types import LayeredImage
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
     from labels4free.generators.base import Generator
     from labels4free.networks.alpha_network import AlphaNetwork
-    from labels4free.runs.contracts import Check
-    from labels4free.training.adversarial.reals import ShuffledReals
     from labels4free.training.alpha.paper_config import (
         PaperAlphaConfig,
         PaperConfig,
         PaperDiscriminatorConfig,
     )
+    from labels4free.training.discriminator_inputs.reals import ShuffledReals
+    from labels4free.training_loop.contracts import Check
 
 _CHANNEL_BASE = 16384  # channels at resolution R are this over R, times the multiplier
 _REALS, _FOR_DISCRIMINATOR, _FOR_ALPHA, _NOISE = range(4)  # what a draw is for

@@ -16,13 +16,6 @@ from labels4free.layered import composite
 from labels4free.networks.discriminator import STDDEV_GROUP, group_size
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.pictures.contact_sheet import contact_sheet
-from labels4free.runs.contracts import ALPHA, RecipeEntry, TrainProgress, TrainResult
-from labels4free.runs.distributed import device_of, process_group
-from labels4free.runs.loop import Loop
-from labels4free.runs.precision import Precision
-from labels4free.runs.resume import begin, to_run_json
-from labels4free.runs.run_dir import RunDir
-from labels4free.training.adversarial.reals import open_reals
 from labels4free.training.alpha.agreement import build_augmented
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.feature_cache import (
@@ -36,6 +29,13 @@ from labels4free.training.alpha.members import Members
 from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.alpha.paper_recipe import paper_recipe
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training.discriminator_inputs.reals import open_reals
+from labels4free.training_loop.contracts import ALPHA, RecipeEntry, TrainProgress, TrainResult
+from labels4free.training_loop.distributed import device_of, process_group
+from labels4free.training_loop.loop import Loop
+from labels4free.training_loop.precision import Precision
+from labels4free.training_loop.resume import begin, to_run_json
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from labels4free.generators.base import Generator
     from labels4free.networks.alpha_network import AlphaNetwork
-    from labels4free.runs.resume import Resume
+    from labels4free.training_loop.resume import Resume
 
 __all__ = ["RECIPES", "CachedRecipe", "TrainProgress", "TrainResult", "load_shared", "train_alpha_network"]
 
@@ -81,9 +81,9 @@ def train_alpha_network(
     ``alpha.safetensors`` (the running average). SIGINT (Ctrl-C) and SIGTERM end the current step, write a checkpoint
     and return; a run killed in any other way goes on from its last checkpoint. Resumed, it ends in the same bits.
 
-    Where several processes train together (:func:`labels4free.runs.distributed.joined_processes`), each calls this
-    with the same arguments. The main process alone writes into ``out`` and reports progress, but rendered samples pass
-    through the folder: it should be one that all of them see.
+    Where several processes train together (:func:`labels4free.training_loop.distributed.joined_processes`), each calls
+    this with the same arguments. The main process alone writes into ``out`` and reports progress, but rendered samples
+    pass through the folder: it should be one that all of them see.
 
     Args:
         generator: The generator, on the device to train on.

@@ -19,16 +19,16 @@ from labels4free import losses
 from labels4free.layered import composite
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs.distributed import process_group
-from labels4free.runs.ema import Ema
-from labels4free.runs.precision import Precision
-from labels4free.runs.state import Part, Update, restore, state_of
 from labels4free.seeds import derive_seed, generator_for
-from labels4free.training.adversarial.augmentation import Augmenter
 from labels4free.training.alpha.backgrounds import draw_backgrounds, filled_fraction
 from labels4free.training.alpha.feature_cache import mirrored
 from labels4free.training.alpha.masks import disturb, random_masks
 from labels4free.training.alpha.monitor import check_masks
+from labels4free.training.discriminator_inputs.augmentation import Augmenter
+from labels4free.training_loop.distributed import process_group
+from labels4free.training_loop.ema import Ema
+from labels4free.training_loop.precision import Precision
+from labels4free.training_loop.state import Part, Update, restore, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.data.images.dataset import ImageStore
-    from labels4free.runs.contracts import Check
     from labels4free.training.alpha.config import TrainConfig
     from labels4free.training.alpha.feature_cache import CachedBatch, FeatureCache
+    from labels4free.training_loop.contracts import Check
 
 _BETAS = (0.0, 0.99)
 _CHECK = 1 << 40  # step number of the check's draws, none of the training's

@@ -10,11 +10,11 @@ import torch
 from labels4free.metrics import masks as metrics
 from labels4free.metrics.label_free import mask_numbers
 from labels4free.metrics.masks import soft_agreement
-from labels4free.runs.contracts import Check
 from labels4free.seeds import SeededRandom, derive_seed
 from labels4free.training.segmenter.augmentation.augment import Example, training_example
 from labels4free.training.segmenter.augmentation.photo_effects import toned
 from labels4free.training.segmenter.pseudo_labels import predict_with_tta
+from labels4free.training_loop.contracts import Check
 
 if TYPE_CHECKING:
     from torch import Tensor

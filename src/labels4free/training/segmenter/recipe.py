@@ -10,13 +10,13 @@ from labels4free.checkpoints.loading import load_segmenter
 from labels4free.data.images.photos import open_photos, open_shared
 from labels4free.errors import ConfigError, DataError
 from labels4free.pictures.contact_sheet import contact_sheet
-from labels4free.runs.contracts import SEGMENTER
-from labels4free.runs.precision import Precision
 from labels4free.training.segmenter.check import checked_example, network_alpha
 from labels4free.training.segmenter.example_stream import ExampleStream
 from labels4free.training.segmenter.pair_cache import build_pair_cache
 from labels4free.training.segmenter.pseudo_labels import predict_with_tta
 from labels4free.training.segmenter.trainer import Drawn, SegmenterData, SegmenterTrainer, new_network
+from labels4free.training_loop.contracts import SEGMENTER
+from labels4free.training_loop.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from labels4free.data.pairs.base import PairSet
     from labels4free.networks.segmenter import SegmenterNetwork
-    from labels4free.runs.loop import Loop
     from labels4free.training.segmenter.config import SegmenterConfig
+    from labels4free.training_loop.loop import Loop
 
 PAIRS_FOLDER = "pairs"
 """Where rendered pairs lie in the run's folder."""

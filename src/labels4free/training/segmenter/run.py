@@ -11,12 +11,12 @@ import torch
 
 from labels4free.data.pairs.formats import open_pairs
 from labels4free.errors import ConfigError
-from labels4free.runs.contracts import SEGMENTER, RecipeEntry
-from labels4free.runs.loop import Loop
-from labels4free.runs.resume import begin, to_run_json
-from labels4free.runs.run_dir import RunDir
 from labels4free.training.segmenter.config import SegmenterConfig
 from labels4free.training.segmenter.recipe import PAIRS_FOLDER, SegmenterRecipe
+from labels4free.training_loop.contracts import SEGMENTER, RecipeEntry
+from labels4free.training_loop.loop import Loop
+from labels4free.training_loop.resume import begin, to_run_json
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from labels4free.data.pairs.base import PairSet
-    from labels4free.runs.contracts import TrainProgress, TrainResult
-    from labels4free.runs.resume import Resume
+    from labels4free.training_loop.contracts import TrainProgress, TrainResult
+    from labels4free.training_loop.resume import Resume
 
 _log = logging.getLogger(__name__)
 

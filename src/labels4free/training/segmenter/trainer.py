@@ -21,13 +21,13 @@ from torch.nn import functional as F
 from labels4free import losses
 from labels4free.errors import CheckpointError
 from labels4free.networks.segmenter import SegmenterNetwork
-from labels4free.runs.ema import Ema
-from labels4free.runs.precision import Precision
-from labels4free.runs.state import Part, Update, restore, state_of
 from labels4free.seeds import SeededRandom, derive_seed
 from labels4free.training.segmenter.augmentation.augment import Example, training_example
 from labels4free.training.segmenter.check import check_segmenter
 from labels4free.training.segmenter.pseudo_labels import PhotoLabels
+from labels4free.training_loop.ema import Ema
+from labels4free.training_loop.precision import Precision
+from labels4free.training_loop.state import Part, Update, restore, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.data.images.photos import PhotoStore
-    from labels4free.runs.contracts import Check
     from labels4free.training.segmenter.augmentation.augment import Pictures
     from labels4free.training.segmenter.config import SegmenterConfig, SegmenterLossConfig
     from labels4free.training.segmenter.example_stream import ExampleStream
     from labels4free.training.segmenter.pair_cache import PairCache
+    from labels4free.training_loop.contracts import Check
 
 _BETAS = (0.9, 0.99)
 _RAMP = 0.08

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.runs.ema import Ema
+from labels4free.training_loop.ema import Ema
 
 
 class Cell(nn.Module):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from labels4free.errors import CheckpointError
-from labels4free.runs.best import Best
-from labels4free.runs.contracts import Check
 from labels4free.training.alpha.config import MonitorConfig
+from labels4free.training_loop.best import Best
+from labels4free.training_loop.contracts import Check
 
 CONFIG = MonitorConfig(interval=100, grace_steps=300, margin=0.01)
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from labels4free.errors import RunError
-from labels4free.runs.log import LogEntry, LogTail, read_log
+from labels4free.training_loop.log import LogEntry, LogTail, read_log
 
 
 @pytest.fixture

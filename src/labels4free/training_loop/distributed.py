@@ -27,8 +27,8 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from labels4free.errors import ConfigError, Labels4FreeError, RunError
-from labels4free.runs.interrupts import Stopped
-from labels4free.runs.launcher import process_of_launcher
+from labels4free.training_loop.interrupts import Stopped
+from labels4free.training_loop.launcher import process_of_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

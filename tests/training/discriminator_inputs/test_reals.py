@@ -7,7 +7,7 @@ from PIL import Image
 
 from labels4free.errors import DataError
 from labels4free.seeds import derive_seed, generator_for
-from labels4free.training.adversarial.reals import ShuffledReals, open_reals
+from labels4free.training.discriminator_inputs.reals import ShuffledReals, open_reals
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from labels4free.errors import RunError
 from labels4free.files import write_atomically, write_failure
-from labels4free.runs.run_dir import state_digest
+from labels4free.training_loop.run_dir import state_digest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.layered import composite
-from labels4free.training.adversarial import augmentation
-from labels4free.training.adversarial.augmentation import AugmentationConfig, Augmenter, recolour, warp
+from labels4free.training.discriminator_inputs import augmentation
+from labels4free.training.discriminator_inputs.augmentation import AugmentationConfig, Augmenter, recolour, warp
 
 EXACT = ("mirror", "rotate_90", "shift")
 FRACTIONAL = ("scale", "rotate", "stretch", "subpixel_shift")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from labels4free.errors import RunError
-from labels4free.runs import chunks
-from labels4free.runs.chunks import read_chunk, write_chunk
+from labels4free.training_loop import chunks
+from labels4free.training_loop.chunks import read_chunk, write_chunk
 
 
 def a_chunk() -> dict[str, torch.Tensor]:

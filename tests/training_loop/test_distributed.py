@@ -10,9 +10,9 @@ import torch
 from tests.two_processes import Pair, results
 
 from labels4free.errors import ConfigError, DataError, RunError
-from labels4free.runs import distributed
-from labels4free.runs.distributed import AlreadySaid, PeerLostError, ProcessGroup, device_of, joined_processes
-from labels4free.runs.interrupts import Stopped
+from labels4free.training_loop import distributed
+from labels4free.training_loop.distributed import AlreadySaid, PeerLostError, ProcessGroup, device_of, joined_processes
+from labels4free.training_loop.interrupts import Stopped
 
 VARIABLES = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611"}
 

@@ -15,11 +15,11 @@ from labels4free import losses
 from labels4free.errors import ConfigError
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.merge_network import MergeNetwork
-from labels4free.runs import precision as precision_module
-from labels4free.runs.precision import Precision
-from labels4free.runs.run_dir import state_digest
 from labels4free.training.alpha.feature_cache import build_cache
 from labels4free.training.alpha.trainer import AlphaTrainer
+from labels4free.training_loop import precision as precision_module
+from labels4free.training_loop.precision import Precision
+from labels4free.training_loop.run_dir import state_digest
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from labels4free.runs.interrupts import Interrupts
+from labels4free.training_loop.interrupts import Interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

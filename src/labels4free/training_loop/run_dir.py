@@ -33,7 +33,7 @@ import torch
 
 from labels4free.errors import RunError
 from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
-from labels4free.runs.log import read_log
+from labels4free.training_loop.log import read_log
 
 FORMAT = 2
 """Version of the run folders and checkpoints that this package writes."""

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from labels4free.errors import RunError
-from labels4free.runs import run_dir
-from labels4free.runs.run_dir import Place, RunDir, state_digest
+from labels4free.training_loop import run_dir
+from labels4free.training_loop.run_dir import Place, RunDir, state_digest
 
 STATE = {
     "weights": OrderedDict(a=torch.arange(6.0).view(2, 3), b=torch.tensor(3, dtype=torch.int64)),

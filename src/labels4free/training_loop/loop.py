@@ -24,18 +24,18 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self
 from labels4free.checkpoints.native import read_native_header, write_native
 from labels4free.errors import RunError
 from labels4free.pictures.pixels import write_png
-from labels4free.runs.best import Best
-from labels4free.runs.contracts import Check, FinishedNetwork, Product, Recipe, T, TrainProgress, TrainResult
-from labels4free.runs.distributed import process_group
-from labels4free.runs.interrupts import SIGNALS, Interrupts, Stopped
-from labels4free.runs.run_dir import Place
+from labels4free.training_loop.best import Best
+from labels4free.training_loop.contracts import Check, FinishedNetwork, Product, Recipe, T, TrainProgress, TrainResult
+from labels4free.training_loop.distributed import process_group
+from labels4free.training_loop.interrupts import SIGNALS, Interrupts, Stopped
+from labels4free.training_loop.run_dir import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from labels4free.runs.run_dir import RunDir
+    from labels4free.training_loop.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from labels4free.errors import CheckpointError
-from labels4free.runs.distributed import process_group
+from labels4free.training_loop.distributed import process_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from labels4free.runs.precision import Precision
+    from labels4free.training_loop.precision import Precision
 
 _LOSS = ""  # name of the loss itself among the numbers that go with it
 

@@ -125,6 +125,7 @@ class Product(NamedTuple):
 
 ALPHA = Product("alpha_network", "alpha.safetensors", "an alpha network")
 SEGMENTER = Product("segmenter", "segmenter.safetensors", "a segmenter")
+GENERATOR = Product("generator", "generator.safetensors", "a generator")
 
 
 class FinishedNetwork(Protocol):

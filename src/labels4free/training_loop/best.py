@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from labels4free.runs.contracts import Check, LoopMonitor
+    from labels4free.training_loop.contracts import Check, LoopMonitor
 
 
 class Best:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from labels4free.errors import ConfigError, RunError
-from labels4free.runs.loop import finished_run
-from labels4free.runs.run_dir import RunDir
 from labels4free.settings import build, flat
+from labels4free.training_loop.loop import finished_run
+from labels4free.training_loop.run_dir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from labels4free.runs.contracts import RecipeEntry, TrainResult
+    from labels4free.training_loop.contracts import RecipeEntry, TrainResult
 
 Resume = bool | Literal["auto"]
 """Whether to go on with the run in a folder; ``"auto"``: if there is one, and start it otherwise."""

@@ -1,0 +1,1 @@
+"""The recipe that trains generators: StyleGAN2 from images."""

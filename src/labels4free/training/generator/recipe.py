@@ -1,0 +1,197 @@
+"""How a generator is trained: real images in a shuffled order, networks to begin with, sheets and films to look at."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from labels4free.checkpoints.foreign.conversion import mean_w
+from labels4free.checkpoints.loading import beside
+from labels4free.checkpoints.native import write_native
+from labels4free.checkpoints.state_hash import state_hash
+from labels4free.errors import ConfigError, DataError
+from labels4free.pictures.contact_sheet import contact_sheet
+from labels4free.pictures.pixels import write_png
+from labels4free.seeds import generator_for
+from labels4free.training.discriminator_inputs.reals import ShuffledReals
+from labels4free.training.generator.first_networks import FirstNetworks, first_networks, freeze_blocks
+from labels4free.training.generator.trainer import GeneratorTrainer
+from labels4free.training_loop.contracts import GENERATOR
+from labels4free.training_loop.distributed import process_group
+from labels4free.training_loop.precision import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from labels4free.data.images.dataset import ImageStore
+    from labels4free.generators.stylegan2 import StyleGAN2
+    from labels4free.training.generator.config import GeneratorConfig
+    from labels4free.training_loop.loop import Loop
+
+SNAPSHOT = "snapshot.safetensors"
+"""The newest average of a run that goes on, in its folder; every verb that takes a generator takes it."""
+NEIGHBOURS = "neighbours.png"
+"""Generated images beside the real ones that are nearest: whether they are copies."""
+
+_FEWEST, _FEW = 20, 300
+_ROWS, _REALS, _GENERATED = 6, 2, 8
+_CELL = 128
+_COMPARED = 0xC0  # which real images the checks compare with
+_NEIGHBOUR_SIDE, _NEIGHBOURS, _AT_ONCE = 32, 3, 1000
+
+_log = logging.getLogger(__name__)
+
+
+class GeneratorRecipe:
+    """How a generator is trained: :class:`GeneratorTrainer` on shuffled real images, from networks to begin with.
+
+    Args:
+        images: The real images, at the resolution of the settings.
+        config: Settings.
+        device: Where to train.
+
+    Raises:
+        CheckpointError: If the checkpoint to begin with cannot be read or holds no StyleGAN2.
+        ConfigError: If its widths differ from the settings', the device cannot serve, or the processes cannot share
+            the micro-batches.
+        DataError: If there are too few images.
+    """
+
+    product = GENERATOR
+    advice = (
+        "snapshot.safetensors is the last average that was checked. Try twice or half the discriminator.r1_gamma, or "
+        "begin with --pretrained."
+    )
+
+    def __init__(self, images: ImageStore, config: GeneratorConfig, device: str | torch.device = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+        self.images = images
+        self._mixed = Precision(config.precision, self.device).mixed  # refuses what the device lacks
+        _check_enough(images, config)
+        group = process_group()
+        if config.accumulation % group.size:
+            raise ConfigError(
+                f"{group.size} processes cannot share {config.accumulation} micro-batches evenly: set accumulation to "
+                f"a multiple of {group.size}."
+            )
+        freeze_blocks(self._first().discriminator, config.discriminator.frozen_blocks)  # refuses too many
+
+    def _first(self, restart: int = 0) -> FirstNetworks:
+        return first_networks(self.config, restart, mixed=self._mixed)
+
+    def trainers(self, loop: Loop[GeneratorTrainer]) -> Iterator[GeneratorTrainer]:
+        """The trainer of a run before each of its steps; snapshots are written on the way."""
+        if loop.saved is None:
+            for note in self._first().notes:
+                _log.info(note)
+        for trainer in loop.trainers(self.trainer):
+            yield trainer
+            if loop.check and trainer.iteration % self.config.monitor.interval == 0 and process_group().is_main:
+                self.write_snapshot(trainer, loop.run.path / SNAPSHOT, loop.info)
+
+    def trainer(self, restart: int = 0) -> GeneratorTrainer:
+        """Begin to train."""
+        reals = ShuffledReals(self.images, self.config.seed, mirror=self.config.mirror)
+        first, compared = self._first(restart), self._compared()
+        return GeneratorTrainer(first, self.config, reals, compared, restart=restart, device=self.device)
+
+    def finish(self, loop: Loop[GeneratorTrainer]) -> None:
+        """Write the discriminator and the neighbours' sheet, then the generator."""
+        if process_group().is_main:
+            path, judge = loop.run.path / GENERATOR.file, loop.trainer.discriminator
+            own = {"generator": {"name": GENERATOR.file, "family": "stylegan2", "state_hash": self._hash(loop)}}
+            write_native(
+                beside(path, "discriminator"),
+                kind="discriminator",
+                family="stylegan2",
+                config=judge.config(),
+                state=judge.state_dict(),
+                info={**loop.info, **own},
+            )
+            write_png(loop.run.path / NEIGHBOURS, self.neighbours(loop.trainer))
+        loop.finish(self.finished)
+        (loop.run.path / SNAPSHOT).unlink(missing_ok=True)
+
+    def finished(self, trainer: GeneratorTrainer) -> StyleGAN2:
+        """The average, as a frozen generator with its mean latent."""
+        generator = copy.deepcopy(trainer.kept).float().cpu().freeze()
+        generator.w_avg.copy_(mean_w(generator))
+        return generator
+
+    def write_snapshot(self, trainer: GeneratorTrainer, path: Path, info: Any) -> None:
+        """Write the average as it is now, as a generator."""
+        made = self.finished(trainer)
+        noted = {**info, "images": trainer.images_seen}
+        state = made.state_dict()
+        write_native(path, kind=GENERATOR.kind, family=made.family, config=made.config(), state=state, info=noted)
+
+    @torch.no_grad()
+    def picture(self, trainer: GeneratorTrainer) -> NDArray[np.uint8]:
+        """Draw real images beside generated ones, always of the same latents."""
+        made = trainer.sample(_ROWS * _GENERATED)
+        real = trainer.compared[: _ROWS * _REALS]
+        rows = [
+            [*real[row * _REALS : (row + 1) * _REALS], *made[row * _GENERATED : (row + 1) * _GENERATED]]
+            for row in range(_ROWS)
+        ]
+        rows = [row for row in rows if len(row) == _REALS + _GENERATED] or [list(made[:_GENERATED])]
+        titles = ("real",) * _REALS + ("generated",) * _GENERATED
+        return contact_sheet(rows, titles[-len(rows[0]) :], cell=min(_CELL, self.config.resolution))
+
+    @torch.no_grad()
+    def neighbours(self, trainer: GeneratorTrainer) -> NDArray[np.uint8]:
+        """Draw generated images, each beside the real ones that are nearest to it: copies would show."""
+        made = trainer.sample(_GENERATED)
+        wanted = _small(made)
+        distances = []
+        for start in range(0, len(self.images), _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, len(self.images)))
+            distances.append(torch.cdist(wanted, _small(self.images.batch(numbers))))
+        nearest = torch.cat(distances, dim=1).topk(min(_NEIGHBOURS, len(self.images)), dim=1, largest=False).indices
+        rows = [[made[row], *self.images.batch(nearest[row].tolist())] for row in range(len(made))]
+        titles = ("generated", *("real",) * (len(rows[0]) - 1))
+        return contact_sheet(rows, titles, cell=min(_CELL, self.config.resolution))
+
+    def _compared(self) -> Tensor:
+        """Real images that the checks compare with: as many as are generated for them."""
+        order = torch.randperm(len(self.images), generator=generator_for(self.config.seed, _COMPARED))
+        return self.images.batch(order[: self.config.checks.samples].tolist())
+
+    def _hash(self, loop: Loop[GeneratorTrainer]) -> str:
+        return state_hash(self.finished(loop.trainer))
+
+
+def _small(images: Tensor) -> Tensor:
+    """[N, D] for distances between images."""
+    return F.adaptive_avg_pool2d(images, min(_NEIGHBOUR_SIDE, images.shape[-1])).flatten(1)
+
+
+def _check_enough(images: ImageStore, config: GeneratorConfig) -> None:
+    """Refuse far too few images, and warn of few."""
+    count, needed = len(images), max(_FEWEST, config.checks.samples)
+    if count < _FEWEST:
+        raise DataError(
+            f"{images.path} has {count} images; a generator cannot learn from fewer than {_FEWEST}, and hardly from "
+            f"fewer than {_FEW}: give more."
+        )
+    if count < needed:
+        raise DataError(
+            f"{images.path} has {count} images, but the checks compare {config.checks.samples}: give more, or set "
+            f"checks.samples to {count} or less."
+        )
+    if count < _FEW and config.pretrained is None:
+        _log.warning(
+            "%s has only %d images: a generator of few images repeats them. Begin with a trained one (--pretrained), "
+            "which needs far fewer.",
+            images.path,
+            count,
+        )
