@@ -54,6 +54,19 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """The game that is played."""
+
+    adversarial: Literal["nonsaturating", "relativistic"] = "nonsaturating"
+    """nonsaturating: each image is real or not; relativistic: real ones are more real than generated ones (RpGAN)."""
+    r2: bool = False
+    """The R1 penalty on generated images, too (R2); with a relativistic loss it is what keeps the game stable."""
+
+    def __post_init__(self) -> None:
+        check_types(self, "loss.")
+
+
+@dataclass(frozen=True)
 class GeneratorSection:
     """The generator's optimiser, its regularisation, and the average of its weights, which is what is kept."""
 
@@ -99,8 +112,6 @@ class DiscriminatorSection:
     """Weight of the R1 penalty, gamma of gamma / 2 * |grad D|^2; none: 0.0002 R^2 / batch_size."""
     r1_interval: int = 16
     """Steps from one R1 penalty to the next (lazy regularisation)."""
-    r2: bool = False
-    """The same penalty on generated images, too (R2); with loss=relativistic it is what keeps the game stable."""
     frozen_blocks: int = 0
     """So many blocks, counted from the image, keep the weights that they begin with (FreezeD); of use with
     pretrained."""
@@ -192,8 +203,6 @@ class GeneratorConfig:
     """Decides the first weights and every draw."""
     pretrained: str | None = None
     """Generator to begin with, and its discriminator if there is one: a file or a zoo name; none: random weights."""
-    loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
-    """nonsaturating: each image is real or not; relativistic: real ones are more real than generated ones (RpGAN)."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the networks compute in; auto: bfloat16 or float16 on CUDA devices, float32 on all others."""
     checkpoint_images: int = 10_000
@@ -201,6 +210,7 @@ class GeneratorConfig:
     picture_images: int = 10_000
     """Images between pictures."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     generator: GeneratorSection = field(default_factory=GeneratorSection)
     discriminator: DiscriminatorSection = field(default_factory=DiscriminatorSection)
     augmentation: AugmentationConfig = field(default_factory=_adaptive)

@@ -13,8 +13,10 @@ from labels4free.checkpoints.foreign.conversion import mean_w
 from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.state_hash import state_hash
+from labels4free.data.images.dataset import read_image
 from labels4free.errors import ConfigError, DataError
 from labels4free.pictures.contact_sheet import contact_sheet
+from labels4free.pictures.films import FilmLayout, write_film
 from labels4free.pictures.pixels import write_png
 from labels4free.seeds import generator_for
 from labels4free.training.discriminator_inputs.reals import ShuffledReals
@@ -36,13 +38,18 @@ if TYPE_CHECKING:
     from labels4free.generators.stylegan2 import StyleGAN2
     from labels4free.training.generator.config import GeneratorConfig
     from labels4free.training_loop.loop import Loop
+    from labels4free.training_loop.run_dir import RunDir
 
 SNAPSHOT = "snapshot.safetensors"
 """The newest average of a run that goes on, in its folder; every verb that takes a generator takes it."""
 NEIGHBOURS = "neighbours.png"
 """Generated images beside the real ones that are nearest: whether they are copies."""
 
+FILM = "training.webp"
+"""The pictures of a run one after the other: how the images came to be."""
+
 _FEWEST, _FEW = 20, 300
+_FPS, _LAST_FRAMES = 6, 12  # the film stays on its last picture for two seconds
 _ROWS, _REALS, _GENERATED = 6, 2, 8
 _CELL = 128
 _COMPARED = 0xC0  # which real images the checks compare with
@@ -118,6 +125,7 @@ class GeneratorRecipe:
                 info={**loop.info, **own},
             )
             write_png(loop.run.path / NEIGHBOURS, self.neighbours(loop.trainer))
+            _write_film(loop.run, loop.trainer.restart)
         loop.finish(self.finished)
         (loop.run.path / SNAPSHOT).unlink(missing_ok=True)
 
@@ -168,6 +176,15 @@ class GeneratorRecipe:
 
     def _hash(self, loop: Loop[GeneratorTrainer]) -> str:
         return state_hash(self.finished(loop.trainer))
+
+
+def _write_film(run: RunDir, restart: int) -> None:
+    """Write the pictures of the attempt that went well as a film, if there are any."""
+    pictures = [read_image(path) for place, path in run.picture_files() if place.restart == restart]
+    if pictures:
+        pictures += pictures[-1:] * _LAST_FRAMES
+        height, width = pictures[-1].shape[:2]
+        write_film(run.path / FILM, FilmLayout((width, height), len(pictures), _FPS), pictures)
 
 
 def _small(images: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ class GeneratorTrainer:
             fake = self._augmented(self._generate(_FOR_DISCRIMINATOR, m), _FOR_DISCRIMINATOR, m)
             real = self._augmented(self._draw_reals(m), _REALS, m)
         real_logits, fake_logits = self._judge(real), self._judge(fake)
-        of = losses.relativistic if self.config.loss == "relativistic" else losses.discriminator_logistic
+        of = losses.relativistic if self.config.loss.adversarial == "relativistic" else losses.discriminator_logistic
         loss = of(real_logits, fake_logits)
         self._real_logits.append(real_logits.detach())
         accuracy = 0.5 * ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean())
@@ -162,7 +162,7 @@ class GeneratorTrainer:
         real = self._augmented(self._draw_reals(m), _REALS, m).requires_grad_()
         penalty = losses.r1_penalty(self._judge(real, exact=True), real)
         logs, total = {"r1": penalty.item()}, penalty
-        if config.r2:
+        if self.config.loss.r2:
             with torch.no_grad():
                 fake = self._augmented(self._generate(_FOR_DISCRIMINATOR, m), _FOR_DISCRIMINATOR, m)
             fake.requires_grad_()
@@ -172,7 +172,7 @@ class GeneratorTrainer:
 
     def _generator_loss(self, m: int) -> Terms:
         fake_logits = self._judge(self._augmented(self._generate(_FOR_GENERATOR, m), _FOR_GENERATOR, m))
-        if self.config.loss == "relativistic":
+        if self.config.loss.adversarial == "relativistic":
             with torch.no_grad():
                 real_logits = self._judge(self._augmented(self._draw_reals(m), _REALS, m))
             loss = losses.relativistic(fake_logits, real_logits)
