@@ -197,6 +197,8 @@ class GeneratorConfig:
     """Images a step; none: 4096 / resolution, at most 32 and at least 4."""
     accumulation: int = 1
     """Micro-batches that the images of a step are cut into: less memory. Several processes share them."""
+    classes: bool = False
+    """Train a class-conditional generator: classes by NVIDIA's dataset.json, or by sub-folder."""
     mirror: bool = False
     """Mirror every second real image by chance: twice the images where left and right are alike."""
     seed: int = 0

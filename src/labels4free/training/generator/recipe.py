@@ -13,6 +13,7 @@ from labels4free.checkpoints.foreign.conversion import mean_w
 from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.state_hash import state_hash
+from labels4free.data.images.classes import image_classes
 from labels4free.data.images.dataset import read_image
 from labels4free.errors import ConfigError, DataError
 from labels4free.pictures.contact_sheet import contact_sheet
@@ -70,7 +71,7 @@ class GeneratorRecipe:
         CheckpointError: If the checkpoint to begin with cannot be read or holds no StyleGAN2.
         ConfigError: If its widths differ from the settings', the device cannot serve, or the processes cannot share
             the micro-batches.
-        DataError: If there are too few images.
+        DataError: If there are too few images, or they have no classes where the settings ask for them.
     """
 
     product = GENERATOR
@@ -82,6 +83,7 @@ class GeneratorRecipe:
     def __init__(self, images: ImageStore, config: GeneratorConfig, device: str | torch.device = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
         self.images = images
+        self.classes = image_classes(images.source) if config.classes else None
         self._mixed = Precision(config.precision, self.device).mixed  # refuses what the device lacks
         _check_enough(images, config)
         group = process_group()
@@ -93,7 +95,8 @@ class GeneratorRecipe:
         freeze_blocks(self._first().discriminator, config.discriminator.frozen_blocks)  # refuses too many
 
     def _first(self, restart: int = 0) -> FirstNetworks:
-        return first_networks(self.config, restart, mixed=self._mixed)
+        c_dim = len(self.classes.names) if self.classes else 0
+        return first_networks(self.config, restart, mixed=self._mixed, c_dim=c_dim)
 
     def trainers(self, loop: Loop[GeneratorTrainer]) -> Iterator[GeneratorTrainer]:
         """The trainer of a run before each of its steps; snapshots are written on the way."""
@@ -109,7 +112,8 @@ class GeneratorRecipe:
         """Begin to train."""
         reals = ShuffledReals(self.images, self.config.seed, mirror=self.config.mirror)
         first, compared = self._first(restart), self._compared()
-        return GeneratorTrainer(first, self.config, reals, compared, restart=restart, device=self.device)
+        labels = self.classes.labels if self.classes else None
+        return GeneratorTrainer(first, self.config, reals, compared, labels=labels, restart=restart, device=self.device)
 
     def finish(self, loop: Loop[GeneratorTrainer]) -> None:
         """Write the discriminator and the neighbours' sheet, then the generator."""
