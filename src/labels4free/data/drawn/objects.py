@@ -351,8 +351,8 @@ def _fibres(random: Draws) -> Callable[[Field, Field], Field]:
     columns, turn, depth = random.uniform(5, 10), random.uniform(0, 6), random.uniform(0.15, 0.4)
 
     def mixed(height: Field, around: Field) -> Field:
-        streaks = np.sin(around * np.float32(columns) + np.float32(turn)) * np.float32(0.08) + np.float32(0.1)
-        shadow: Field = smooth_step(np.float32(depth) - height, 0.3) * np.float32(0.6)
+        streaks: Field = np.sin(around * np.float32(columns) + np.float32(turn)) * np.float32(0.08) + np.float32(0.1)
+        shadow = smooth_step(np.float32(depth) - height, 0.3) * np.float32(0.6)
         return streaks + shadow
 
     return mixed
