@@ -2,8 +2,9 @@
 
     python benchmarks/drawn_class.py OUT --num 20000 --size 64 --seed 0 --kind vase [--sheet SHEET.jpg]
 
-``OUT/images`` has the pictures, ``OUT/alpha`` the exact coverage (8 bits), ``OUT/masks`` where it exceeds a half (0 or
-255): a data set as ``labels4free sample`` writes it, for ``open_pairs``, ``distill --pairs`` and ``evaluate --gt``.
+``OUT/images`` has the pictures, ``OUT/alpha`` the exact coverage (8 bits), ``OUT/masks`` where it is a half or more (0 or
+255): pairs for ``open_pairs`` and ``distill --pairs OUT``, masks for ``evaluate --gt OUT/masks``. Generators are trained
+on ``OUT/images``: a folder of images is read at any depth, and ``OUT`` would be with its masks.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def encoded_pair(index: int, seed: int, kind: str, layout: PairLayout) -> Encode
     pictures = {
         "image": image,
         "alpha": unit_to_uint8(alpha),
-        "mask": np.where(alpha > 0.5, np.uint8(255), np.uint8(0)),
+        "mask": np.where(alpha >= 0.5, np.uint8(255), np.uint8(0)),
     }
     return FolderFormat.encode(Pair(measure(index, pictures["alpha"], pictures["mask"]), pictures), layout)
 
