@@ -117,7 +117,7 @@ def test_each_network_moves_in_its_own_turn(make):
 
 
 def test_the_average_follows_with_the_half_life_in_images(make):
-    plain = {**PLAIN, "generator": {"path_length": 0.0, "ema_half_life": 8.0, "ema_ramp": None}}
+    plain = {**PLAIN, "generator": {"path_length": 0.0, "ema_half_life": 8.0, "ema_ramp": 0.0}}
     trainer = make(**plain)  # 4 images a step: an old weight counts half after two
     assert trainer.average.decay(100) == pytest.approx(0.5 ** (1 / 2))
     before = trainer.average.module.constant.clone()
