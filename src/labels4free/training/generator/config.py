@@ -84,8 +84,8 @@ class GeneratorSection:
     """How fast the mean path length follows that of a batch, in (0, 1]."""
     ema_half_life: float | None = None
     """Half life of the weights' running average, in images; none: 312.5 times the batch."""
-    ema_ramp: float | None = 0.05
-    """The half life is never more than this fraction of the images seen; none: no such limit."""
+    ema_ramp: float = 0.05
+    """The half life is never more than this fraction of the images seen; 0: no such limit."""
 
     def __post_init__(self) -> None:
         check_types(self, "generator.")
@@ -94,12 +94,11 @@ class GeneratorSection:
         fraction("generator.style_mixing", self.style_mixing)
         fraction("generator.path_length_decay", self.path_length_decay)
         at_least("generator.path_length", self.path_length, 0)
+        at_least("generator.ema_ramp", self.ema_ramp, 0)
         for name in ("path_length_interval", "path_length_shrink"):
             at_least(f"generator.{name}", getattr(self, name), 1)
         if self.ema_half_life is not None:
             at_least("generator.ema_half_life", self.ema_half_life, 0)
-        if self.ema_ramp is not None:
-            positive("generator.ema_ramp", self.ema_ramp)
 
 
 @dataclass(frozen=True)

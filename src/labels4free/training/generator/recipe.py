@@ -76,8 +76,8 @@ class GeneratorRecipe:
 
     product = GENERATOR
     advice = (
-        "snapshot.safetensors is the last average that was checked. Try twice or half the discriminator.r1_gamma, or "
-        "begin with --pretrained."
+        "snapshot.safetensors, if there is one, is the last average whose check found nothing wrong. Try twice or half "
+        "the discriminator.r1_gamma, or begin with --pretrained."
     )
 
     def __init__(self, images: ImageStore, config: GeneratorConfig, device: str | torch.device = "cpu") -> None:
@@ -105,7 +105,8 @@ class GeneratorRecipe:
                 _log.info(note)
         for trainer in loop.trainers(self.trainer):
             yield trainer
-            if loop.check and trainer.iteration % self.config.monitor.interval == 0 and process_group().is_main:
+            sound = loop.check and not loop.check.problem  # a collapse must not take the place of what was before it
+            if sound and trainer.iteration % self.config.monitor.interval == 0 and process_group().is_main:
                 self.write_snapshot(trainer, loop.run.path / SNAPSHOT, loop.info)
 
     def trainer(self, restart: int = 0) -> GeneratorTrainer:
@@ -116,22 +117,25 @@ class GeneratorRecipe:
         return GeneratorTrainer(first, self.config, reals, compared, labels=labels, restart=restart, device=self.device)
 
     def finish(self, loop: Loop[GeneratorTrainer]) -> None:
-        """Write the discriminator and the neighbours' sheet, then the generator."""
-        if process_group().is_main:
-            path, judge = loop.run.path / GENERATOR.file, loop.trainer.discriminator
-            own = {"generator": {"name": GENERATOR.file, "family": "stylegan2", "state_hash": self._hash(loop)}}
-            write_native(
-                beside(path, "discriminator"),
-                kind="discriminator",
-                family="stylegan2",
-                config=judge.config(),
-                state=judge.state_dict(),
-                info={**loop.info, **own},
-            )
-            write_png(loop.run.path / NEIGHBOURS, self.neighbours(loop.trainer))
-            _write_film(loop.run, loop.trainer.restart)
-        loop.finish(self.finished)
-        (loop.run.path / SNAPSHOT).unlink(missing_ok=True)
+        """Write the discriminator, the neighbours' sheet and the film, then the generator."""
+        (loop.run.path / SNAPSHOT).unlink(missing_ok=True)  # first: where the generator is, nothing is left to do
+        loop.finish(lambda trainer: self._with_company(trainer, loop))
+
+    def _with_company(self, trainer: GeneratorTrainer, loop: Loop[GeneratorTrainer]) -> StyleGAN2:
+        """The generator to keep; what belongs to it is written."""
+        generator, judge = self.finished(trainer), trainer.discriminator
+        own = {"generator": {"name": GENERATOR.file, "family": "stylegan2", "state_hash": state_hash(generator)}}
+        write_native(
+            beside(loop.run.path / GENERATOR.file, "discriminator"),
+            kind="discriminator",
+            family="stylegan2",
+            config=judge.config(),
+            state=judge.state_dict(),
+            info={**loop.info, **own},
+        )
+        write_png(loop.run.path / NEIGHBOURS, self.neighbours(trainer))
+        _write_film(loop.run, trainer.restart)
+        return generator
 
     def finished(self, trainer: GeneratorTrainer) -> StyleGAN2:
         """The average, as a frozen generator with its mean latent."""
@@ -177,9 +181,6 @@ class GeneratorRecipe:
         """Real images that the checks compare with: as many as are generated for them."""
         order = torch.randperm(len(self.images), generator=generator_for(self.config.seed, _COMPARED))
         return self.images.batch(order[: self.config.checks.samples].tolist())
-
-    def _hash(self, loop: Loop[GeneratorTrainer]) -> str:
-        return state_hash(self.finished(loop.trainer))
 
 
 def _write_film(run: RunDir, restart: int) -> None:

@@ -101,7 +101,7 @@ class GeneratorTrainer:
         self._judging = [weight for weight in self.discriminator.parameters() if weight.requires_grad]
         own = config.resolved
         half_life, ramp = own.ema_half_life / own.batch_size, config.generator.ema_ramp
-        self.average: Ema[StyleGAN2] = Ema(self.network, half_life, ramp=None if config.pretrained else ramp)
+        self.average: Ema[StyleGAN2] = Ema(self.network, half_life, ramp=None if config.pretrained else ramp or None)
         lazy = config.generator.path_length_interval if config.generator.path_length else None
         adam = _adam(self.network.parameters(), own.generator_learning_rate, lazy)
         self.generator_update = Update(adam, self.precision)
