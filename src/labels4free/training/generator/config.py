@@ -41,7 +41,7 @@ class NetworkConfig:
     stddev_group: int = 4
     """Images that the discriminator's minibatch statistic compares; 0: all of a micro-batch."""
     conv_clamp: float | None = None
-    """Limit on the absolute value of every layer's output; none: 256 where 16 bits are computed in, else no limit."""
+    """Limit on the absolute value of every layer's output; none: 256 where float16 is computed in, else no limit."""
 
     def __post_init__(self) -> None:
         check_types(self, "network.")

@@ -84,7 +84,8 @@ class GeneratorRecipe:
         self.config, self.device = config, torch.device(device)
         self.images = images
         self.classes = image_classes(images.source) if config.classes else None
-        self._mixed = Precision(config.precision, self.device).mixed  # refuses what the device lacks
+        own = Precision(config.precision, self.device)  # refuses what the device lacks
+        self._half = own.dtype == torch.float16
         _check_enough(images, config)
         group = process_group()
         if config.accumulation % group.size:
@@ -96,7 +97,7 @@ class GeneratorRecipe:
 
     def _first(self, restart: int = 0) -> FirstNetworks:
         c_dim = len(self.classes.names) if self.classes else 0
-        return first_networks(self.config, restart, mixed=self._mixed, c_dim=c_dim)
+        return first_networks(self.config, restart, half=self._half, c_dim=c_dim)
 
     def trainers(self, loop: Loop[GeneratorTrainer]) -> Iterator[GeneratorTrainer]:
         """The trainer of a run before each of its steps; snapshots are written on the way."""
