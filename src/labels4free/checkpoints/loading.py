@@ -199,9 +199,7 @@ def beside(path: str | Path, part: str) -> Path:
 
 
 def checkpoint_file(source: str | Path) -> Path:
-    """The file or folder that a zoo name or path means; a model of the zoo is fetched.
-
-    Of the folder of a generator's training run, that is the finished generator, or the newest snapshot.
+    """The file or folder that a zoo name, a path or the run of a generator means; a model of the zoo is fetched.
 
     Raises:
         CheckpointError: If there is no such file, and no model of that name.
@@ -262,7 +260,6 @@ def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
     Raises:
         CheckpointError: If the source is none of these.
     """
-    shipped = Path(__file__).parent.parent / "weights" / f"{source}.segmenter.safetensors"
     path = Path(source)
     if path.is_dir():
         found = path / "segmenter.safetensors"
@@ -270,7 +267,7 @@ def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
             raise CheckpointError(f"{path} holds no segmenter.safetensors: it is no finished run of a segmenter.")
         return found
     if str(source) == SHIPPED_SEGMENTER and not path.exists():
-        return shipped
+        return Path(__file__).parent.parent / "weights" / f"{source}.segmenter.safetensors"
     if not path.exists():
         raise CheckpointError(
             f"There is no segmenter at {source}: give a file, the folder of a finished run, or {SHIPPED_SEGMENTER}."
@@ -286,8 +283,6 @@ def _file_of(source: str | Path, part: str | None) -> Path:
         return alpha_network_file(source)
     path = checkpoint_file(source)
     if part is None and path.is_dir():
-        if any((path / name).exists() for name in _OF_GENERATOR_RUNS):
-            return checkpoint_file(path)
         if (path / "segmenter.safetensors").exists():
             return segmenter_file(path)
         if any((path / name).exists() for name in ("alpha.safetensors", "config.json")):

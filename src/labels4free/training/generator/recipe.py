@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from labels4free.checkpoints.foreign.conversion import mean_w
 from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.state_hash import state_hash
+from labels4free.data.decoding import opened_image
 from labels4free.data.images.classes import image_classes
 from labels4free.data.images.dataset import read_image
 from labels4free.errors import ConfigError, DataError
@@ -50,6 +52,7 @@ FILM = "training.webp"
 """The pictures of a run one after the other: how the images came to be."""
 
 _FEWEST, _FEW = 20, 300
+_LOOKED_AT = 32  # images whose size is looked at
 _FPS, _LAST_FRAMES = 6, 12  # the film stays on its last picture for two seconds
 _ROWS, _REALS, _GENERATED = 6, 2, 8
 _CELL = 128
@@ -69,8 +72,8 @@ class GeneratorRecipe:
 
     Raises:
         CheckpointError: If the checkpoint to begin with cannot be read or holds no StyleGAN2.
-        ConfigError: If its widths differ from the settings', the device cannot serve, or the processes cannot share
-            the micro-batches.
+        ConfigError: If the resolution is larger than the images, the checkpoint's widths differ from the settings', the
+            device cannot serve, or the processes cannot share the micro-batches.
         DataError: If there are too few images, or they have no classes where the settings ask for them.
     """
 
@@ -87,6 +90,7 @@ class GeneratorRecipe:
         own = Precision(config.precision, self.device)  # refuses what the device lacks
         self._half = own.dtype == torch.float16
         _check_enough(images, config)
+        _check_size(images)
         group = process_group()
         if config.accumulation % group.size:
             raise ConfigError(
@@ -217,4 +221,20 @@ def _check_enough(images: ImageStore, config: GeneratorConfig) -> None:
             "which needs far fewer.",
             images.path,
             count,
+        )
+
+
+def _check_size(images: ImageStore) -> None:
+    """Refuse to enlarge images: what is not in them cannot be learned."""
+    source, sides = images.source, []
+    for index in range(0, len(source), max(1, len(source) // _LOOKED_AT)):
+        try:
+            with opened_image(source.read(index), source.label(index)) as image:
+                sides.append(min(image.size))
+        except DataError:  # damaged; named when it is used
+            continue
+    if sides and median(sides) < images.resolution:
+        raise ConfigError(
+            f"{images.path} has images of about {median(sides):.0f} pixels, but a resolution of {images.resolution} is "
+            f"asked for: choose a power of two of at most {max(sides)}."
         )
