@@ -2,9 +2,9 @@
 
     python benchmarks/drawn_class.py OUT --num 20000 --size 64 --seed 0 --kind vase [--sheet SHEET.jpg]
 
-``OUT/images`` has the pictures, ``OUT/alpha`` the exact coverage (8 bits), ``OUT/masks`` where it is a half or more (0 or
-255): pairs for ``open_pairs`` and ``distill --pairs OUT``, masks for ``evaluate --gt OUT/masks``. Generators are trained
-on ``OUT/images``: a folder of images is read at any depth, and ``OUT`` would be with its masks.
+``OUT/images`` has the pictures, ``OUT/alpha`` the exact coverage (8 bits), ``OUT/masks`` where it is a half or more (0
+or 255): pairs for ``open_pairs`` and ``distill --pairs OUT``, masks for ``evaluate --gt OUT/masks``. Generators are
+trained on ``OUT/images``: a folder of images is read at any depth, and ``OUT`` would be with its masks.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def write_sheet(path: Path, seed: int, size: int, columns: int = 10) -> None:
     """Draw a sheet of pictures of every class above their alphas."""
     rows = []
     for kind in KINDS:
-        for row in range(3):
+        for row in range(2):
             pairs = [drawn_picture(seed, row * columns + column, size, kind) for column in range(columns)]
             rows += [[image for image, _ in pairs], [unit_to_uint8(alpha) for _, alpha in pairs]]
     save_sheet(path, contact_sheet(rows, cell=size))
@@ -100,7 +100,7 @@ def main(
     layout = PairLayout(parts, "png", 95, alpha_bits=8, category=kind, shard_size=SHARD, size=size)
     write_pairs(out, num, seed, kind, layout, workers)
     if sheet is not None:
-        write_sheet(sheet, seed, size=128)
+        write_sheet(sheet, seed, size=112)
 
 
 if __name__ == "__main__":
