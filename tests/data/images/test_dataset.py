@@ -220,3 +220,9 @@ def test_a_pickled_store_leaves_its_cache_behind(tmp_path):
     assert again._cache == {}
     assert torch.equal(again[0], first)
     assert len(again._cache) == 1
+
+
+def test_of_a_folder_with_images_and_masks_the_images_are_opened(tmp_path):
+    for part in ("images", "alpha", "masks"):
+        save(tmp_path / part / "1.png")
+    assert open_source(tmp_path).names == ("1.png",)

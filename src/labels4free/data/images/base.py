@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from labels4free.errors import DataError
 from labels4free.files import TEMPORARY_SUFFIX, write_atomically
@@ -39,6 +39,8 @@ class ImageSource(ABC):
     path: Path
     names: Sequence[str]
     skipped: dict[str, str]
+    has_folders: ClassVar[bool] = False
+    """Whether names have the users' folders in them."""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -36,6 +36,8 @@ def image_classes(source: ImageSource) -> ImageClasses:
     written = source.beside(LABELS)
     if written is not None:
         found = _of_file(source, written)
+    elif not source.has_folders:
+        raise DataError(f"{source.path} keeps no classes: give a folder or a zip file with a sub-folder a class.")
     else:
         folders = [name.partition("/")[0] if "/" in name else "" for name in source.names]
         names = tuple(sorted(set(folders)))

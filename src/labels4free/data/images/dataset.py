@@ -142,7 +142,7 @@ class ImageStore:
 def open_source(path: str | Path, resolution: int | None = None, *, check_headers: bool = False) -> ImageSource:
     """Open a store of images, whichever format it has.
 
-    Of a data set of pairs, its images are opened, not its masks.
+    Of a data set of pairs, ours or any folder with ``images/`` and ``masks/``, its images are opened, not its masks.
 
     Args:
         path: A folder of images, a zip file, an LMDB, a folder of tar shards, a shard or a pattern of shards.
@@ -154,7 +154,7 @@ def open_source(path: str | Path, resolution: int | None = None, *, check_header
     """
     path = Path(path)
     check_finished(path)
-    if is_data_set(path) and (path / PARTS["image"]).is_dir():
+    if (path / PARTS["image"]).is_dir() and (is_data_set(path) or (path / PARTS["mask"]).is_dir()):
         path /= PARTS["image"]
     try:
         found = next((kind for kind in IMAGE_FORMATS.values() if kind.matches(path)), None)

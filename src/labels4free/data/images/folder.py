@@ -28,6 +28,8 @@ class FolderSource(ImageSource):
         DataError: If the path is no folder or cannot be read, or holds no image.
     """
 
+    has_folders = True
+
     def __init__(self, path: Path, resolution: int | None = None, *, check_headers: bool = False) -> None:
         self.path = path
         self.skipped = {}

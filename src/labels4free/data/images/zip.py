@@ -29,6 +29,8 @@ class ZipSource(ImageSource):
         DataError: If it is no zip file, is damaged or encrypted, or holds no image.
     """
 
+    has_folders = True
+
     def __init__(self, path: Path, resolution: int | None = None) -> None:
         self.path = path
         self.skipped = {}
