@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tests.data.picture_files import BLUE, GREEN, RED, cut, noise_png, save
 
-from labels4free.data.images.dataset import ImageStore, open_images, read_image
+from labels4free.data.images.dataset import ImageStore, open_images, open_source, read_image
 from labels4free.data.images.folder import FolderSource
 from labels4free.errors import DataError
 from labels4free.pictures.pixels import from_uint8
