@@ -29,7 +29,7 @@ def make():
 class TestContract(TrainerContract):
     VARIANTS = (
         {},
-        {"loss": "relativistic", "discriminator": {"r2": True, "frozen_blocks": 1}, "accumulation": 2, "mirror": True},
+        {"loss": {"adversarial": "relativistic", "r2": True}, "discriminator": {"frozen_blocks": 1}, "accumulation": 2},
     )
     OTHER = ({"network": {"channel_max": 6}}, "size mismatch")
 
@@ -77,7 +77,7 @@ def test_the_lazy_terms_come_in_the_first_and_then_in_every_so_manieth_step(make
 
 
 def test_lazy_terms_of_weight_0_never_come(make):
-    trainer = make(generator={"path_length": 0.0}, discriminator={"r1_gamma": 0.0, "r2": True})
+    trainer = make(generator={"path_length": 0.0}, discriminator={"r1_gamma": 0.0}, loss={"r2": True})
     assert not {"r1", "r2", "path_length"} & trainer.step().keys()
     assert trainer.mean_path_length == 0
     for update, rate in ((trainer.generator_update, 0.0025), (trainer.discriminator_update, 0.0025)):
@@ -135,7 +135,7 @@ def test_the_discriminators_loss_and_what_is_said_of_it(make):
     trainer = make(augmentation={"mode": "off"})
     loss, logs = trainer._discriminator_loss(0)
     real = trainer.discriminator(Reals().take(0, 4))
-    fake = trainer.discriminator(trainer._generate(trainer_module._FOR_DISCRIMINATOR, 0))
+    fake = trainer.discriminator(trainer._fakes(trainer_module._FOR_DISCRIMINATOR, 0).images)
     assert loss.item() == pytest.approx(losses.discriminator_logistic(real, fake).item(), rel=1e-5)
     assert logs["loss_discriminator"] == loss.item()
     right = int((real > 0).sum()) + int((fake < 0).sum())
@@ -152,9 +152,9 @@ def test_the_penalty_is_weighted_by_half_of_gamma_and_by_the_interval(make):
 
 
 def test_r2_is_the_same_penalty_on_generated_images(make):
-    trainer = make(discriminator={"r2": True, "r1_gamma": 2.0}, augmentation={"mode": "off"})
+    trainer = make(loss={"r2": True}, discriminator={"r1_gamma": 2.0}, augmentation={"mode": "off"})
     penalty, logs = trainer._penalty(0)
-    fake = trainer._generate(trainer_module._FOR_DISCRIMINATOR, 0).detach().requires_grad_()
+    fake = trainer._fakes(trainer_module._FOR_DISCRIMINATOR, 0).images.detach().requires_grad_()
     expected = losses.r1_penalty(trainer.discriminator(fake), fake).item()
     assert logs["r2"] == pytest.approx(expected, rel=1e-4)
     assert penalty.item() == pytest.approx(3 * (logs["r1"] + logs["r2"]), rel=1e-4)
@@ -162,10 +162,10 @@ def test_r2_is_the_same_penalty_on_generated_images(make):
 
 
 def test_the_relativistic_loss_compares_the_two(make):
-    trainer = make(loss="relativistic", augmentation={"mode": "off"})
+    trainer = make(loss={"adversarial": "relativistic"}, augmentation={"mode": "off"})
     real = trainer.discriminator(Reals().take(0, 4))
     for purpose, term in ((1, trainer._discriminator_loss), (2, trainer._generator_loss)):
-        fake = trainer.discriminator(trainer._generate(purpose, 0))
+        fake = trainer.discriminator(trainer._fakes(purpose, 0).images)
         difference = real - fake if purpose == 1 else fake - real
         assert term(0)[0].item() == pytest.approx(torch.log1p((-difference).exp()).mean().item(), rel=1e-5)
     plain = make(augmentation={"mode": "off"})
@@ -177,7 +177,7 @@ def test_the_path_length_penalty_by_its_equation(make):
     trainer = make(generator={"path_length": 3.0, "path_length_interval": 4, "path_length_decay": 0.25})
     trainer.mean_path_length = 0.5
     loss, logs = trainer._path_length(0)
-    ws = trainer._styles(trainer._rng(trainer_module._PATHS, 0), 2)  # half of the batch
+    ws, _ = trainer._styles(trainer._rng(trainer_module._PATHS, 0), 2)  # half of the batch
     noise = trainer._rng(trainer_module._PATHS, 0, trainer_module._NOISE)
     image = trainer.network.synthesize(ws, noise="random", rng=noise).image
     rng = trainer._rng(trainer_module._PATHS, 0, trainer_module._AUGMENTATION)
@@ -247,7 +247,7 @@ def test_a_step_in_parts_is_near_one_of_the_whole(make):
 
 def test_micro_batches_differ(make):
     trainer = make(accumulation=2)
-    first, second = (trainer._generate(1, m) for m in range(2))
+    first, second = (trainer._fakes(1, m).images for m in range(2))
     assert first.shape == second.shape == (2, 3, 16, 16)
     assert not torch.equal(first, second)
 
@@ -256,7 +256,7 @@ def test_draws_of_steps_and_purposes_differ(make):
     trainer = make(**PLAIN)
     seen = []
     for _ in range(2):
-        seen += [trainer._generate(purpose, 0) for purpose in (1, 2)] + [trainer._draw_reals(0)]
+        seen += [trainer._fakes(purpose, 0).images for purpose in (1, 2)] + [trainer._reals(0).images]
         trainer.step()
     assert len({tuple(images.flatten()[:3].tolist()) for images in seen}) == 6
 
@@ -266,7 +266,8 @@ def test_draws_of_steps_and_purposes_differ(make):
 
 def test_without_style_mixing_all_rows_are_of_one_latent(make):
     trainer = make(generator={"style_mixing": 0.0})
-    ws = trainer._styles(torch.Generator().manual_seed(0), 8)
+    ws, labels = trainer._styles(torch.Generator().manual_seed(0), 8)
+    assert labels is None
     assert torch.equal(ws, ws[:, :1].expand_as(ws))
     z = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(ws, trainer.network.map(z))
@@ -275,7 +276,7 @@ def test_without_style_mixing_all_rows_are_of_one_latent(make):
 def test_style_mixing_takes_fine_rows_of_another_latent(make):
     trainer = make(generator={"style_mixing": 0.75})
     count, rows = 128, trainer.network.num_ws
-    ws = trainer._styles(torch.Generator().manual_seed(0), count)
+    ws, _ = trainer._styles(torch.Generator().manual_seed(0), count)
     rng = torch.Generator().manual_seed(0)
     coarse, fine = (trainer.network.map(torch.randn(count, 8, generator=rng)) for _ in range(2))
     crossovers = []
@@ -304,6 +305,34 @@ def test_noise_is_fresh_and_latents_are_not_truncated(make, monkeypatch):
     seen.clear()
     trainer.sample(3)
     assert {noise for _, noise, _ in seen} == {"fixed"}
+
+
+# Classes
+
+
+@pytest.mark.parametrize("mixing", [0.0, 1.0])
+def test_classes_are_drawn_as_often_as_the_real_images_have_them(make, mixing):
+    trainer = make(labels=[2, 0, 2, 2], c_dim=3, generator={"style_mixing": mixing})
+    ws, labels = trainer._styles(torch.Generator().manual_seed(0), 400)
+    assert labels.shape == (400, 3)
+    assert torch.equal(labels.sum(dim=1), torch.ones(400))
+    assert (labels.mean(dim=0) - torch.tensor([0.25, 0.0, 0.75])).abs().max() < 0.07
+    z = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ws[:, 0], trainer.network.map(z, labels=labels)[:, 0])
+
+
+def test_the_discriminator_sees_each_image_with_its_own_class(make):
+    trainer = make(labels=[2, 0, 1, 1], c_dim=3, batch_size=2, **PLAIN)
+    seen, judge = [], trainer.discriminator.forward
+    trainer.discriminator.forward = lambda image, labels: (
+        seen.append(labels.argmax(dim=1).tolist()) or judge(image, labels)
+    )
+    trainer._discriminator_loss(0)
+    assert seen[0] == [2, 0]
+    trainer.iteration = 1
+    trainer._discriminator_loss(0)
+    assert seen[2] == [1, 1]
+    assert advanced(trainer, 1).check().problem is None
 
 
 # Frozen blocks
@@ -348,8 +377,8 @@ def test_the_probability_is_part_of_the_state(make):
 def test_real_and_generated_images_are_augmented_and_checks_are_not(make):
     plain, turned = make(augmentation={"mode": "off"}), make(augmentation=FIXED)
     assert torch.equal(plain.sample(4), turned.sample(4))
-    assert torch.equal(plain._augmented(plain._draw_reals(0), 0, 0), Reals().take(0, 4))
-    assert not torch.equal(turned._augmented(turned._draw_reals(0), 0, 0), Reals().take(0, 4))
+    assert torch.equal(plain._reals(0).images, Reals().take(0, 4))
+    assert not torch.equal(turned._reals(0).images, Reals().take(0, 4))
     for ours, theirs in ((plain._discriminator_loss, turned._discriminator_loss), (plain._penalty, turned._penalty)):
         assert ours(0)[0].item() != theirs(0)[0].item()
     assert plain._generator_loss(0)[0].item() != turned._generator_loss(0)[0].item()
