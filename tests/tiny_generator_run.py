@@ -109,3 +109,9 @@ def outcome(run: Path) -> dict[str, Any]:
         "film": (run / "training.webp").read_bytes(),
         "files": sorted(p.name for p in run.iterdir()),
     }
+
+
+def assert_same(run: Path, whole: dict[str, Any]) -> None:
+    """Compare what a run left with the :func:`outcome` of another, bit for bit."""
+    for name, value in outcome(run).items():
+        assert value == whole[name], name

@@ -115,17 +115,17 @@ def test_sizes_that_are_asked_for():
     assert (discriminator.stddev_group, discriminator.conv_clamp, generator.conv_clamp) == (2, 9.0, 9.0)
 
 
-def test_activations_are_limited_where_16_bits_are_computed_in():
-    for part in first_networks(changed(), mixed=True)[:2]:
+def test_activations_are_limited_where_float16_is_computed_in():
+    for part in first_networks(changed(), half=True)[:2]:
         assert part.conv_clamp == 256
-    for part in first_networks(changed(network={"conv_clamp": 8.0}), mixed=True)[:2]:
+    for part in first_networks(changed(network={"conv_clamp": 8.0}), half=True)[:2]:
         assert part.conv_clamp == 8
 
 
-@pytest.mark.parametrize(("asked", "mixed", "limit"), [(None, False, None), (None, True, 256), (8.0, True, 8)])
-def test_a_checkpoint_s_activations_are_limited_where_they_must_be(both, asked, mixed, limit):
+@pytest.mark.parametrize(("asked", "half", "limit"), [(None, False, None), (None, True, 256), (8.0, True, 8)])
+def test_a_checkpoint_s_activations_are_limited_where_they_must_be(both, asked, half, limit):
     config = changed(pretrained=str(both), resolution=32, network=dict.fromkeys(UNASKED) | {"conv_clamp": asked})
-    for part in first_networks(config, mixed=mixed)[:2]:
+    for part in first_networks(config, half=half)[:2]:
         assert part.conv_clamp == limit
 
 
