@@ -16,7 +16,9 @@ from labels4free.losses import (
     foreground_coverage,
     generator_nonsaturating,
     inpainting_error,
+    path_lengths,
     r1_penalty,
+    relativistic,
 )
 from tests.small_pictures import seeded, square
 
@@ -60,6 +62,75 @@ def test_nonsaturating_gradient_does_not_vanish_for_bad_fakes():
     generator_nonsaturating(bad).backward()
     assert bad.grad is not None
     assert float(bad.grad) == pytest.approx(-1, abs=1e-6)
+
+
+def test_relativistic_by_hand():
+    zero = torch.zeros(3, 1)
+    assert float(relativistic(zero, zero)) == pytest.approx(LOG2)
+    better = torch.tensor([[math.log(3.0)], [5.0]])
+    worse = torch.tensor([[0.0], [5.0]])  # one is more real by log 3: log(1 + 1/3); the others are equal
+    assert float(relativistic(better, worse)) == pytest.approx((math.log(4 / 3) + LOG2) / 2)
+    assert float(relativistic(worse, better)) == pytest.approx((math.log(4) + LOG2) / 2)
+    assert float(relativistic(better + 100, worse + 100)) == pytest.approx(float(relativistic(better, worse)), rel=1e-5)
+
+
+def test_relativistic_extremes_stay_finite():
+    high = torch.full((2, 1), 1e4)
+    assert float(relativistic(high, -high)) == 0
+    assert float(relativistic(-high, high)) == 2e4
+
+
+def test_relativistic_gradients():
+    better, worse = (torch.randn(4, 1, dtype=torch.double, generator=seeded(k), requires_grad=True) for k in range(2))
+    assert gradcheck(relativistic, (better, worse))
+    lost = torch.tensor([[-20.0]], requires_grad=True)
+    relativistic(lost, torch.zeros(1, 1)).backward()
+    assert lost.grad is not None
+    assert float(lost.grad) == pytest.approx(-1, abs=1e-6)  # does not vanish where it is needed
+
+
+def test_path_lengths_of_a_linear_map_by_hand():
+    """Image = sum of A_r w_r: J^T y of row r is A_r^T y."""
+    matrices = torch.randn(2, 3 * 4 * 4, 5, generator=seeded(0))  # two rows of styles, five numbers each
+    ws = torch.randn(3, 2, 5, generator=seeded(1)).requires_grad_()
+    image = torch.einsum("rpd,nrd->np", matrices, ws).view(3, 3, 4, 4)
+    direction = torch.randn(3, 3, 4, 4, generator=seeded(2))
+    found = path_lengths(image, ws, direction)
+    assert found.shape == (3,)
+    for n in range(3):
+        y = direction[n].flatten() / 4  # sqrt(4 * 4)
+        rows = [float((matrices[r].T @ y).square().sum()) for r in range(2)]
+        assert float(found[n].detach()) == pytest.approx((sum(rows) / 2) ** 0.5, rel=1e-5)
+
+
+def test_path_lengths_scale_with_the_map_and_not_with_the_side():
+    ws = torch.randn(2, 3, 4, generator=seeded(0)).requires_grad_()
+    bright = ws.sum(dim=(1, 2)).view(2, 1, 1, 1)
+    lengths = [
+        path_lengths(gain * bright.expand(2, 3, side, side), ws, torch.ones(2, 3, side, side)).detach() / side
+        for gain, side in ((1, 4), (1, 16), (3, 4))
+    ]
+    torch.testing.assert_close(lengths[0], lengths[1])
+    torch.testing.assert_close(lengths[2], 3 * lengths[0])
+    # each of four numbers of a row: 3 side^2 ones, divided by the side
+    torch.testing.assert_close(lengths[0], torch.full((2,), 3 * 4**0.5))
+
+
+def test_path_lengths_of_an_image_that_does_not_move_are_0():
+    ws = torch.ones(2, 3, 4, requires_grad=True)
+    assert path_lengths((0 * ws).sum() + torch.ones(2, 3, 4, 4), ws, torch.ones(2, 3, 4, 4)).tolist() == [0, 0]
+
+
+def test_path_lengths_reach_the_weights():
+    ws = torch.randn(2, 3, 4, dtype=torch.double, generator=seeded(0)).requires_grad_()
+    direction = torch.randn(2, 3, 4, 4, dtype=torch.double, generator=seeded(1))
+    weight = torch.randn(48, 12, dtype=torch.double, generator=seeded(2)).requires_grad_()
+
+    def lengths(weight):
+        image = torch.tanh(ws.flatten(1) @ weight.T).view(2, 3, 4, 4)
+        return path_lengths(image, ws, direction)
+
+    assert gradcheck(lengths, (weight,))
 
 
 def test_r1_by_hand():

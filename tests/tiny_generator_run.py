@@ -69,15 +69,21 @@ class Reals:
 
     def take(self, start: int, count: int) -> torch.Tensor:
         self.asked.append((start, count))
-        return torch.stack([drawn(k, self.side) for k in range(start, start + count)])
+        return torch.stack([drawn(k, self.side) for k in self.indices(start, count)])
+
+    def indices(self, start: int, count: int) -> list[int]:
+        return list(range(start, start + count))
 
 
-def generator_trainer(*, restart: int = 0, reals: Any = None, **changes: Any) -> GeneratorTrainer:
-    """Start a trainer; keywords that are not its own change settings."""
+def generator_trainer(
+    *, restart: int = 0, reals: Any = None, labels: list[int] | None = None, c_dim: int = 0, **changes: Any
+) -> GeneratorTrainer:
+    """Start a trainer, perhaps with the classes of its images; keywords that are not its own change settings."""
     config = changed(**changes)
     side = config.resolution
     compared = torch.stack([drawn(k, side) for k in range(config.checks.samples)])
-    return GeneratorTrainer(first_networks(config, restart), config, reals or Reals(side), compared, restart=restart)
+    networks = first_networks(config, restart, c_dim=c_dim)
+    return GeneratorTrainer(networks, config, reals or Reals(side), compared, labels=labels, restart=restart)
 
 
 def write_images(folder: Path, count: int = COUNT, side: int = SIDE) -> Path:
@@ -100,5 +106,12 @@ def outcome(run: Path) -> dict[str, Any]:
         "checkpoint": (checkpoint.step, state_digest(checkpoint.state)),
         "log": (run / "log.jsonl").read_text(),
         "pictures": content(run / "pictures"),
+        "film": (run / "training.webp").read_bytes(),
         "files": sorted(p.name for p in run.iterdir()),
     }
+
+
+def assert_same(run: Path, whole: dict[str, Any]) -> None:
+    """Compare what a run left with the :func:`outcome` of another, bit for bit."""
+    for name, value in outcome(run).items():
+        assert value == whole[name], name

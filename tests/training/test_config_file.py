@@ -117,8 +117,8 @@ def test_values_that_do_not_fit(toml, text, sentence):
         ("steps: 3", r"my\.toml is no TOML file: "),
         ("steps = 1\nsteps = 2", r"my\.toml is no TOML file: Cannot overwrite"),
         ("a = " + "[" * 100_000, r"my\.toml is no TOML file: "),
-        ('recipe = "magic"', r"^recipe must be one of replay, paper, segmenter, got 'magic'\.$"),
-        ("recipe = 3", r"^recipe must be one of replay, paper, segmenter, got 3\.$"),
+        ('recipe = "magic"', r"^recipe must be one of replay, paper, segmenter, stylegan2, got 'magic'\.$"),
+        ("recipe = 3", r"^recipe must be one of replay, paper, segmenter, stylegan2, got 3\.$"),
     ],
     ids=lambda value: value[:20],
 )

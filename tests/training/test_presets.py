@@ -5,6 +5,7 @@ import pytest
 from labels4free.errors import ConfigError
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.paper_config import PaperConfig
+from labels4free.training.generator.presets import CONFIGS as OF_GENERATORS
 from labels4free.training.presets import AUTO, PRESETS, preset_named
 
 # loss_multiplier, iterations, trunc, lr, sat_weight, background coverage weight and value, size, processes
@@ -21,7 +22,7 @@ PAPER = {
 
 
 def test_names():
-    assert set(PRESETS) == {*PAPER, AUTO}
+    assert set(PRESETS) == {*PAPER, AUTO, *OF_GENERATORS}
     assert all(preset.name == name for name, preset in PRESETS.items())
     assert all(preset.source.endswith(".") and len(preset.source) > 30 for preset in PRESETS.values())
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from tests.tiny_generator_run import changed
 
 from labels4free.errors import ConfigError
 from labels4free.settings import build, change
@@ -112,7 +113,7 @@ def test_it_comes_back_from_json():
         ("batch_size=0", "batch_size must be at least 1, got 0."),
         ("accumulation=0", "accumulation must be at least 1, got 0."),
         ("accumulation=3", "accumulation must divide the batch of 32 images, got 3."),
-        ("loss=hinge", "loss must be one of nonsaturating, relativistic, got 'hinge'."),
+        ("loss.adversarial=hinge", "loss.adversarial must be one of nonsaturating, relativistic, got 'hinge'."),
         ("precision=float64", "precision must be one of auto, float32, bfloat16, float16, got 'float64'."),
         ("network.channel_base=0", "network.channel_base must be at least 1, got 0."),
         ("network.channel_max=0", "network.channel_max must be at least 1, got 0."),
@@ -136,7 +137,7 @@ def test_it_comes_back_from_json():
         ("discriminator.r1_gamma=nan", "discriminator.r1_gamma must be float or none, got nan."),
         ("discriminator.r1_interval=0", "discriminator.r1_interval must be at least 1, got 0."),
         ("discriminator.frozen_blocks=-1", "discriminator.frozen_blocks must be at least 0, got -1."),
-        ("discriminator.r2=maybe", "discriminator.r2 must be bool, got 'maybe'."),
+        ("loss.r2=maybe", "loss.r2 must be bool, got 'maybe'."),
         ("checks.interval=0", "checks.interval must be at least 1, got 0."),
         ("checks.samples=1", "checks.samples must be at least 2, got 1."),
         ("checks.grace=-1", "checks.grace must be at least 0, got -1."),
@@ -172,10 +173,10 @@ def test_refusals_in_python(make, said):
 
 
 def test_unknown_names_are_listed():
-    with pytest.raises(
-        ConfigError, match=r"Unknown setting 'discriminator\.gamma'; the valid names there are .*r1_gamma"
-    ):
+    with pytest.raises(ConfigError) as caught:
         change(GeneratorConfig(), settings=["discriminator.gamma=1"])
+    said = "Unknown setting 'discriminator.gamma'; the valid names there are learning_rate, r1_gamma, "
+    assert str(caught.value).startswith(said)
 
 
 # Presets

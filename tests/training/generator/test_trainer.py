@@ -11,7 +11,6 @@ from tests.training.trainer_contract import TrainerContract, advanced, digests
 from labels4free import losses
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.training.generator import trainer as trainer_module
-from labels4free.training.generator.trainer import GeneratorTrainer
 
 GENERATORS = {"network", "average", "generator_optimizer"}
 JUDGES = {"discriminator", "discriminator_optimizer"}
@@ -29,7 +28,7 @@ def make():
 class TestContract(TrainerContract):
     VARIANTS = (
         {},
-        {"loss": "relativistic", "discriminator": {"r2": True, "frozen_blocks": 1}, "accumulation": 2, "mirror": True},
+        {"loss": {"adversarial": "relativistic", "r2": True}, "discriminator": {"frozen_blocks": 1}, "accumulation": 2},
     )
     OTHER = ({"network": {"channel_max": 6}}, "size mismatch")
 
@@ -77,7 +76,7 @@ def test_the_lazy_terms_come_in_the_first_and_then_in_every_so_manieth_step(make
 
 
 def test_lazy_terms_of_weight_0_never_come(make):
-    trainer = make(generator={"path_length": 0.0}, discriminator={"r1_gamma": 0.0, "r2": True})
+    trainer = make(generator={"path_length": 0.0}, discriminator={"r1_gamma": 0.0}, loss={"r2": True})
     assert not {"r1", "r2", "path_length"} & trainer.step().keys()
     assert trainer.mean_path_length == 0
     for update, rate in ((trainer.generator_update, 0.0025), (trainer.discriminator_update, 0.0025)):
@@ -135,7 +134,7 @@ def test_the_discriminators_loss_and_what_is_said_of_it(make):
     trainer = make(augmentation={"mode": "off"})
     loss, logs = trainer._discriminator_loss(0)
     real = trainer.discriminator(Reals().take(0, 4))
-    fake = trainer.discriminator(trainer._generate(trainer_module._FOR_DISCRIMINATOR, 0))
+    fake = trainer.discriminator(trainer._fakes(trainer_module._FOR_DISCRIMINATOR, 0).images)
     assert loss.item() == pytest.approx(losses.discriminator_logistic(real, fake).item(), rel=1e-5)
     assert logs["loss_discriminator"] == loss.item()
     right = int((real > 0).sum()) + int((fake < 0).sum())
@@ -152,9 +151,9 @@ def test_the_penalty_is_weighted_by_half_of_gamma_and_by_the_interval(make):
 
 
 def test_r2_is_the_same_penalty_on_generated_images(make):
-    trainer = make(discriminator={"r2": True, "r1_gamma": 2.0}, augmentation={"mode": "off"})
+    trainer = make(loss={"r2": True}, discriminator={"r1_gamma": 2.0}, augmentation={"mode": "off"})
     penalty, logs = trainer._penalty(0)
-    fake = trainer._generate(trainer_module._FOR_DISCRIMINATOR, 0).detach().requires_grad_()
+    fake = trainer._fakes(trainer_module._FOR_DISCRIMINATOR, 0).images.detach().requires_grad_()
     expected = losses.r1_penalty(trainer.discriminator(fake), fake).item()
     assert logs["r2"] == pytest.approx(expected, rel=1e-4)
     assert penalty.item() == pytest.approx(3 * (logs["r1"] + logs["r2"]), rel=1e-4)
@@ -162,10 +161,10 @@ def test_r2_is_the_same_penalty_on_generated_images(make):
 
 
 def test_the_relativistic_loss_compares_the_two(make):
-    trainer = make(loss="relativistic", augmentation={"mode": "off"})
+    trainer = make(loss={"adversarial": "relativistic"}, augmentation={"mode": "off"})
     real = trainer.discriminator(Reals().take(0, 4))
     for purpose, term in ((1, trainer._discriminator_loss), (2, trainer._generator_loss)):
-        fake = trainer.discriminator(trainer._generate(purpose, 0))
+        fake = trainer.discriminator(trainer._fakes(purpose, 0).images)
         difference = real - fake if purpose == 1 else fake - real
         assert term(0)[0].item() == pytest.approx(torch.log1p((-difference).exp()).mean().item(), rel=1e-5)
     plain = make(augmentation={"mode": "off"})
@@ -177,7 +176,7 @@ def test_the_path_length_penalty_by_its_equation(make):
     trainer = make(generator={"path_length": 3.0, "path_length_interval": 4, "path_length_decay": 0.25})
     trainer.mean_path_length = 0.5
     loss, logs = trainer._path_length(0)
-    ws = trainer._styles(trainer._rng(trainer_module._PATHS, 0), 2)  # half of the batch
+    ws, _ = trainer._styles(trainer._rng(trainer_module._PATHS, 0), 2)  # half of the batch
     noise = trainer._rng(trainer_module._PATHS, 0, trainer_module._NOISE)
     image = trainer.network.synthesize(ws, noise="random", rng=noise).image
     rng = trainer._rng(trainer_module._PATHS, 0, trainer_module._AUGMENTATION)
@@ -202,108 +201,6 @@ def test_the_mean_path_length_moves_by_its_decay(make):
 def test_path_lengths_of_a_batch_of_one(make):
     trainer = make(batch_size=1, generator={"path_length_shrink": 8})
     assert math.isfinite(trainer.step()["path_length"])
-
-
-# Accumulation
-
-
-def test_micro_batches_are_averaged(make, monkeypatch):
-    """Two micro-batches of the same draws are one of them."""
-    rng = GeneratorTrainer._rng
-    monkeypatch.setattr(
-        GeneratorTrainer, "_rng", lambda self, purpose, m, part=0, device="cpu": rng(self, purpose, 0, part, device)
-    )
-
-    class Alike(Reals):
-        def take(self, start, count):
-            return super().take(0, count)
-
-    alike = {"reals": Alike(), "discriminator": {"r1_gamma": 1.0}, "augmentation": FIXED}
-    one, two = make(**alike, batch_size=2), make(**alike, batch_size=4, accumulation=2)
-    logs = one.step(), two.step()
-    assert (logs[0].pop("images"), logs[1].pop("images")) == (2, 4)
-    assert logs[1] == pytest.approx(logs[0], rel=1e-4)
-    for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_every_micro_batch_has_real_images_of_its_own_and_a_step_has_the_same_in_all(make):
-    whole, parts = Reals(), Reals()
-    advanced(make(reals=whole, **PLAIN, discriminator={"r1_gamma": 0.0}), 2)
-    advanced(make(reals=parts, **PLAIN, discriminator={"r1_gamma": 0.0}, accumulation=2), 2)
-    assert whole.asked == [(0, 4), (4, 4)]
-    assert parts.asked == [(0, 2), (2, 2), (4, 2), (6, 2)]
-
-
-@pytest.mark.slow
-def test_a_step_in_parts_is_near_one_of_the_whole(make):
-    """Other latents, the same real images: what is said of the real ones alone is the same, the rest near it."""
-    plain = {**PLAIN, "batch_size": 16, "network": {"stddev_group": 1}}
-    whole, parts = make(**plain).step(), make(**plain, accumulation=4).step()
-    assert parts["r1"] == pytest.approx(whole["r1"], rel=0.1)
-    assert parts["loss_discriminator"] == pytest.approx(whole["loss_discriminator"], rel=0.1)
-    assert parts["loss_adversarial"] == pytest.approx(whole["loss_adversarial"], rel=0.1)
-
-
-def test_micro_batches_differ(make):
-    trainer = make(accumulation=2)
-    first, second = (trainer._generate(1, m) for m in range(2))
-    assert first.shape == second.shape == (2, 3, 16, 16)
-    assert not torch.equal(first, second)
-
-
-def test_draws_of_steps_and_purposes_differ(make):
-    trainer = make(**PLAIN)
-    seen = []
-    for _ in range(2):
-        seen += [trainer._generate(purpose, 0) for purpose in (1, 2)] + [trainer._draw_reals(0)]
-        trainer.step()
-    assert len({tuple(images.flatten()[:3].tolist()) for images in seen}) == 6
-
-
-# Styles
-
-
-def test_without_style_mixing_all_rows_are_of_one_latent(make):
-    trainer = make(generator={"style_mixing": 0.0})
-    ws = trainer._styles(torch.Generator().manual_seed(0), 8)
-    assert torch.equal(ws, ws[:, :1].expand_as(ws))
-    z = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(ws, trainer.network.map(z))
-
-
-def test_style_mixing_takes_fine_rows_of_another_latent(make):
-    trainer = make(generator={"style_mixing": 0.75})
-    count, rows = 128, trainer.network.num_ws
-    ws = trainer._styles(torch.Generator().manual_seed(0), count)
-    rng = torch.Generator().manual_seed(0)
-    coarse, fine = (trainer.network.map(torch.randn(count, 8, generator=rng)) for _ in range(2))
-    crossovers = []
-    for k in range(count):
-        own = (ws[k] - coarse[k]).abs().amax(dim=1) < 1e-5
-        crossover = int(own.sum())
-        assert bool(own[:crossover].all())  # the coarse ones are its own, the fine ones the other's
-        torch.testing.assert_close(ws[k, crossover:], fine[k, crossover:])
-        crossovers.append(crossover)
-    assert set(crossovers) == set(range(1, rows + 1))
-    assert sum(crossover < rows for crossover in crossovers) / count == pytest.approx(0.75, abs=0.12)
-
-
-def test_noise_is_fresh_and_latents_are_not_truncated(make, monkeypatch):
-    seen = []
-    synthesize = type(make().network).synthesize
-
-    def spy(self, ws, *, noise="fixed", background=None, rng=None):
-        seen.append((self.training, noise, background))
-        return synthesize(self, ws, noise=noise, background=background, rng=rng)
-
-    trainer = make()
-    monkeypatch.setattr(type(trainer.network), "synthesize", spy)
-    trainer.step()
-    assert {(noise, background) for _, noise, background in seen} == {("random", None)}
-    seen.clear()
-    trainer.sample(3)
-    assert {noise for _, noise, _ in seen} == {"fixed"}
 
 
 # Frozen blocks
@@ -348,8 +245,8 @@ def test_the_probability_is_part_of_the_state(make):
 def test_real_and_generated_images_are_augmented_and_checks_are_not(make):
     plain, turned = make(augmentation={"mode": "off"}), make(augmentation=FIXED)
     assert torch.equal(plain.sample(4), turned.sample(4))
-    assert torch.equal(plain._augmented(plain._draw_reals(0), 0, 0), Reals().take(0, 4))
-    assert not torch.equal(turned._augmented(turned._draw_reals(0), 0, 0), Reals().take(0, 4))
+    assert torch.equal(plain._reals(0).images, Reals().take(0, 4))
+    assert not torch.equal(turned._reals(0).images, Reals().take(0, 4))
     for ours, theirs in ((plain._discriminator_loss, turned._discriminator_loss), (plain._penalty, turned._penalty)):
         assert ours(0)[0].item() != theirs(0)[0].item()
     assert plain._generator_loss(0)[0].item() != turned._generator_loss(0)[0].item()

@@ -30,7 +30,7 @@ def steps(group, changes, count):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"loss": "relativistic", "discriminator": {"r2": True, "frozen_blocks": 1}}],
+    [{}, {"loss": {"adversarial": "relativistic", "r2": True}, "discriminator": {"frozen_blocks": 1}}],
     ids=["plain", "relativistic"],
 )
 def test_the_steps(pair, changes):

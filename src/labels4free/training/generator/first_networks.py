@@ -67,11 +67,13 @@ def first_networks(config: GeneratorConfig, restart: int = 0, *, half: bool = Fa
     _check_widths(config, parent)
     judge = checkpoint.discriminator
     channels = _extended(parent.channels, config.resolution, _base(config), _max(config))
-    settings = parent.config() | {"channels": {str(s): c for s, c in channels.items()}, "c_dim": c_dim}
+    clamp = _clamp(config, parent.conv_clamp, half=half)
+    changed = {"channels": {str(s): c for s, c in channels.items()}, "c_dim": c_dim, "conv_clamp": clamp}
+    settings = parent.config() | changed
     generator = StyleGAN2.from_config(settings).reset_parameters(derive_seed(config.seed, restart))
     notes = [_take(generator, parent.state_dict(), config.pretrained, "generator")]
     widths = _extended(judge.channels if judge else parent.channels, config.resolution, _base(config), _max(config))
-    discriminator = _discriminator(config, restart, widths, parent.conv_clamp, c_dim)
+    discriminator = _discriminator(config, restart, widths, clamp, c_dim)
     if judge is None:
         notes.append(f"{config.pretrained} has no discriminator: it begins with random weights.")
     else:
@@ -99,7 +101,7 @@ def freeze_blocks(discriminator: Discriminator, count: int) -> None:
 def _random(config: GeneratorConfig, restart: int, *, half: bool, c_dim: int) -> FirstNetworks:
     own = config.network
     channels = channels_by_resolution(config.resolution, _base(config), _max(config))
-    clamp = own.conv_clamp or (_CLAMP if half else None)
+    clamp = _clamp(config, None, half=half)
     w_dim = own.w_dim or _LATENTS
     generator = StyleGAN2(
         channels,
@@ -122,6 +124,11 @@ def _discriminator(
         return Discriminator(
             config.resolution, channels, stddev_group=config.network.stddev_group, conv_clamp=clamp, c_dim=c_dim
         )
+
+
+def _clamp(config: GeneratorConfig, its: float | None, *, half: bool) -> float | None:
+    """The limit that is asked for, else the checkpoint's, else one where float16 needs it."""
+    return config.network.conv_clamp or its or (_CLAMP if half else None)
 
 
 def _base(config: GeneratorConfig) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from labels4free.checkpoints.loading import resolve_device
 from labels4free.data.images.dataset import open_images
 from labels4free.errors import ConfigError
 from labels4free.training.generator.config import GeneratorConfig
@@ -60,7 +59,8 @@ def train_generator(
 
     Raises:
         CheckpointError: If the checkpoint to begin with cannot be read or holds no StyleGAN2.
-        ConfigError: If the settings or the images are not those of the run to resume, or do not fit each other.
+        ConfigError: If the settings or the images are not those of the run to resume, or do not fit each other, or the
+            device cannot be used.
         DataError: If the images cannot be read, or are too few.
         RunError: If the folder cannot be used, or the generator collapsed.
     """
@@ -78,7 +78,7 @@ def train_generator(
             f"{out} was started on {begun.source['name']} as it was then, not on {noted['name']} as it is now: give "
             "those images, or start a new run."
         )
-    recipe = RECIPES[own.recipe].start(store, own, torch.device(device_of(device)))
+    recipe = RECIPES[own.recipe].start(store, own, resolve_device(device_of(device)))
     info = {"source": noted, **to_run_json(own)}
     if group.is_main and begun.run is None:
         _log.info("%s", explained(own))
