@@ -75,11 +75,11 @@ def path_lengths(image: Tensor, ws: Tensor, direction: Tensor) -> Tensor:
         direction: [N, 3, H, W], standard normal.
 
     Returns:
-        [N], >= 0, differentiable in the generator's weights.
+        [N], >= 1e-4 (the root has no gradient at 0), differentiable in the generator's weights.
     """
     scaled = direction / (image.shape[2] * image.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((image * scaled).sum(), ws, create_graph=True)
-    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+    return (gradient.square().sum(dim=2).mean(dim=1) + 1e-8).sqrt()
 
 
 def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 
 def run(name: Annotated[Positional[str | None], arg(metavar="[NAME]", help_behavior_hint="")] = None) -> None:
-    """List the presets of "labels4free train", or print one with every field and what it means.
+    """List the presets of "labels4free train" and "train-generator", or print one with every field and what it means.
 
     What is printed is a file for --config: labels4free presets ffhq-single-gpu > my.toml
 

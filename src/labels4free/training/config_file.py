@@ -99,6 +99,8 @@ def run_settings(
         base = base or own
     if base is None and (found is None or found.recipe is None):
         base = next(entry.config() for entry in RECIPES.values() if entry.verb == verb)
+    if base is not None:
+        check_verb(base, verb)
     discriminator = any(flag.startswith("discriminator.pretrained=") for flag in flags)
     if discriminator and recipe_for(base, found) == DEFAULT_RECIPE:
         raise ConfigError(

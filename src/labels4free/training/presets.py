@@ -51,7 +51,8 @@ class Preset(NamedTuple):
     def check_fits(self, resolution: int) -> None:
         """Raise :class:`ConfigError` where the settings are for generators of another resolution."""
         if self.resolution not in (None, resolution):
-            fitting = [preset.name for preset in PRESETS.values() if preset.resolution in (None, resolution)]
+            same_verb = [preset for preset in PRESETS.values() if preset.name not in OF_GENERATORS]
+            fitting = [preset.name for preset in same_verb if preset.resolution in (None, resolution)]
             raise ConfigError(
                 f"The preset {self.name} is for generators of {self.resolution}x{self.resolution} pixels, and this one "
                 f"makes {resolution}x{resolution}; {' and '.join(fitting)} would do. To use its settings all the same, "

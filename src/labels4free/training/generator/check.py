@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def check_images(images: Tensor, real: Tensor, min_diversity: float) -> Check:
+def check_images(images: Tensor, real: Tensor, min_diversity: float, max_diversity: float) -> Check:
     """Check generated images beside real ones.
 
     Args:
         images: [N, 3, R, R], of a generator.
         real: [N, 3, R, R].
-        min_diversity: What counts as collapsed.
+        min_diversity: A diversity below this counts as collapsed.
+        max_diversity: One above this counts as blown up.
 
     Returns:
         ``diversity`` (:func:`labels4free.metrics.images.diversity`), ``swd``
@@ -35,5 +36,10 @@ def check_images(images: Tensor, real: Tensor, min_diversity: float) -> Check:
         problem = (
             f"the generator has collapsed: its images differ from each other by {varied:.0%} of what real ones do, "
             f"less than {min_diversity:.0%}"
+        )
+    elif varied > max_diversity:
+        problem = (
+            f"the generated images have blown up: they differ from each other by {varied:.0%} of what real ones do, "
+            f"more than {max_diversity:.0%}"
         )
     return Check({"diversity": varied, "swd": distance, "score": 1 / (1 + distance)}, problem)

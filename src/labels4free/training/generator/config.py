@@ -81,7 +81,7 @@ class GeneratorSection:
     path_length_shrink: int = 2
     """It is taken on a micro-batch divided by this."""
     path_length_decay: float = 0.01
-    """How fast the mean path length follows that of a batch, in (0, 1]."""
+    """How fast the mean path length follows that of a batch, in [0, 1]."""
     ema_half_life: float | None = None
     """Half life of the weights' running average, in images; none: 312.5 times the batch."""
     ema_ramp: float = 0.05
@@ -136,7 +136,9 @@ class ChecksConfig:
     grace: int = 50_000
     """Images after which a collapse ends the run; before, it is only warned of."""
     min_diversity: float = 0.2
-    """Generated images that differ from each other by less than this fraction of what real ones do have collapsed."""
+    """Generated images that differ by less than this fraction of what real ones differ by have collapsed ..."""
+    max_diversity: float = 5.0
+    """... and those that differ by more than this have blown up."""
     max_restarts: int = 0
     """Fresh starts after a collapse, each with twice the R1 penalty of the one before; 0: the run ends, since starting
     over by itself might throw days away."""
@@ -150,6 +152,7 @@ class ChecksConfig:
         at_least("checks.grace", self.grace, 0)
         at_least("checks.max_restarts", self.max_restarts, 0)
         fraction("checks.min_diversity", self.min_diversity)
+        at_least("checks.max_diversity", self.max_diversity, 1)
 
 
 class Resolved(NamedTuple):

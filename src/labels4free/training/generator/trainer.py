@@ -258,7 +258,8 @@ class GeneratorTrainer:
     @torch.no_grad()
     def check(self) -> Check:
         """Compare images of the average with real ones, in the main process alone."""
-        return check_images(self.sample(len(self.compared)), self.compared, self.config.checks.min_diversity)
+        own = self.config.checks
+        return check_images(self.sample(len(self.compared)), self.compared, own.min_diversity, own.max_diversity)
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
