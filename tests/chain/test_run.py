@@ -191,7 +191,7 @@ def test_an_error_in_a_stage_is_no_end(
     photos: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(chain_run, "STAGES", (STAGES[0], failing(STAGES[1])))
+        broken.setattr(chain_run, "STAGES", (STAGES[0], failing(STAGES[1]), *STAGES[2:]))
         refuses(RunError, "stage generator: The disk is full. .*index.html", run_chain, photos, tmp_path / "out", ASKED)
         assert "The disk is full" in (tmp_path / "out" / "index.html").read_text()
     note = json.loads((tmp_path / "out" / "chain.json").read_text())
@@ -260,5 +260,5 @@ def test_refuses_before_anything_is_made(photos: Path, tmp_path: Path, quick: No
     refuses(ConfigError, "budget must be a time", run_chain, photos, out, Asked(RESOLUTION, "soon"))
     refuses(ConfigError, "is too small on this machine", run_chain, photos, out, Asked(RESOLUTION, "10s"))
     refuses(ConfigError, "Unknown setting", run_chain, photos, out, Asked(settings=["generator.size=3"]))
-    refuses(ConfigError, "Device", run_chain, photos, out, ASKED, device="tpu")
+    refuses(ConfigError, "Unknown device", run_chain, photos, out, ASKED, device="tpu")
     assert not out.exists()
