@@ -244,8 +244,11 @@ def test_the_seeds_and_lengths_are_noted(begun: Path) -> None:
 
 
 def test_refuses_a_folder_that_is_something_else(photos: Path, tmp_path: Path, quick: None) -> None:
-    refuses(RunError, "holds no earlier chains from photos", run_chain, photos, photos, ASKED)
-    refuses(RunError, "is a file", run_chain, photos, photos / "000.png", ASKED)
+    (tmp_path / "notes.txt").write_text("mine")
+    refuses(RunError, "holds no earlier chains from photos", run_chain, photos, tmp_path, ASKED)
+    refuses(RunError, "is a file", run_chain, photos, tmp_path / "notes.txt", ASKED)
+    for out in (photos, photos / "class"):
+        refuses(ConfigError, "where its pictures would count as photos", run_chain, photos, out, ASKED)
     for text in ("{", '{"stages": {}}', "[]"):
         (tmp_path / "chain.json").write_text(text)
         refuses(RunError, "damaged|cannot be read|is not a manifest", run_chain, photos, tmp_path, ASKED)

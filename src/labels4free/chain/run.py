@@ -13,7 +13,7 @@ from labels4free.chain.measure import measure
 from labels4free.chain.photos import open_photos_of_class
 from labels4free.chain.stages import STAGES, Silence, Stage, Watch, Work
 from labels4free.checkpoints.loading import resolve_device
-from labels4free.errors import Labels4FreeError, RunError
+from labels4free.errors import ConfigError, Labels4FreeError, RunError
 from labels4free.files import in_full
 from labels4free.folders import check_unused, read_json, write_json
 from labels4free.pages.from_photos import StageRow, from_photos_report
@@ -101,13 +101,15 @@ def run_chain(
         How it ended.
 
     Raises:
-        ConfigError: If a setting is out of range, the budget is too small, or the photos are too small.
+        ConfigError: If a setting is out of range, the budget or the photos are too small, or ``out`` lies in them.
         DataError: If there are too few photos, or none that can be read.
         RunError: If the folder holds something else or a chain of other settings, or a stage has failed or made
             something that is of no use; the page is then written with what there is.
     """
     photos, out = Path(photos), Path(out)
     resolve_device(device)
+    if photos.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ConfigError(f"{out} lies in {photos}, where its pictures would count as photos: choose another folder.")
     state = _State.opened(photos, out, (asked or Asked()).values())
     watch = watch or Silence()
     if state is None:

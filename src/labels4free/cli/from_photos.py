@@ -40,8 +40,8 @@ def run(
 
     Before it starts it measures some steps on this machine and says what the budget buys. Most of it goes to the
     generator: masks can be no better than its pictures, so look at these first. Where the generator has collapsed, or
-    no mask can be right, it stops and says so. "labels4free watch CLASS/generator" shows how that stage is doing. Ctrl-C
-    loses nothing: the same command goes on, with the same plan.
+    no mask can be right, it stops and says so. "labels4free watch CLASS/generator" shows how that stage is doing.
+    Ctrl-C loses nothing: the same command goes on, with the same plan.
 
     Args:
         photos: Photos of one kind of thing, one in each, some hundreds or better thousands: a folder, zip file, LMDB
