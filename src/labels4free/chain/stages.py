@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SHEET, NUMBERS = "sheet.png", "check.json"
 PHOTO_SHEET = "photos.jpg"
 
-_CHECKED, _ABREAST, _PSI = 24, 2, 0.7
+_CHECKED, _ABREAST, _PSI = 24, 3, 0.7
 _CELL = 128
 _SEGMENTED = 24
 

@@ -117,28 +117,29 @@ def _generator(folder: Path) -> Section | None:
     numbers = _info(run / "generator.safetensors", "generator").get("health", {})
     curves = _curves(run, {"check_swd": "Distance to the photos", "check_diversity": "Diversity"})
     text = "Photos beside generated images, always of the same latents, as training went on."
-    return _section("The generator", text, pictures, numbers, _GENERATOR_NUMBERS, curves, wide=True)
+    return _section("The generator", text, pictures, numbers, _GENERATOR_NUMBERS, curves)
 
 
 def _alpha(folder: Path) -> Section | None:
     run = folder / "alpha"
     curves = _curves(run, {"foreground_ratio": "Foreground ratio: mean alpha", "check_score": "Score without labels"})
     text = "Image, alpha, the object over another background, and that background, as training went on."
-    return _section("The alpha network", text, _of_run(run, "pictures/*.png"), {}, {}, curves)
+    return _section("The alpha network", text, _of_run(run, "pictures/*.png"), curves=curves)
 
 
 def _check(folder: Path) -> Section | None:
-    pictures = _of_run(folder / "check", "sheet.png")
+    sheet = folder / "check" / "sheet.png"
+    pictures = [Picture(sheet, "Image, alpha, and the object that its mask cuts out")] if sheet.is_file() else []
     numbers: dict[str, float] = {}
     if (note := folder / "check" / "check.json").is_file():
         numbers = json.loads(note.read_text(encoding="utf-8")).get("alpha") or {}
     text = "Samples that the alpha network never saw. There are no true masks: the numbers tell whether masks are sane."
-    return _section("The check", text, pictures, numbers, _ALPHA_NUMBERS, (), wide=True)
+    return _section("The check", text, pictures, numbers, _ALPHA_NUMBERS)
 
 
 def _pairs(folder: Path) -> Section | None:
     pictures = _of_run(folder / "pairs", "contact_sheet*.png")
-    return _section("The pairs", "What the segmenter learned from, and what was left out.", pictures, {}, {}, ())
+    return _section("The pairs", "What the segmenter learned from, and what was left out.", pictures)
 
 
 def _segmenter(folder: Path) -> Section | None:
@@ -155,17 +156,16 @@ def _section(
     title: str,
     text: str,
     pictures: Sequence[Picture],
-    numbers: Mapping[str, float],
-    names: Mapping[str, str],
-    curves: Sequence[Curve],
-    *,
-    wide: bool = False,
+    numbers: Mapping[str, float] | None = None,
+    names: Mapping[str, str] | None = None,
+    curves: Sequence[Curve] = (),
 ) -> Section | None:
     """A section; None if there is nothing to show."""
     if not pictures:
         return None
-    rows = [(words, f"{numbers[name]:.3f}") for name, words in names.items() if name in numbers]
-    return Section(title, text, pictures, rows, curves, wide=wide)
+    known = numbers or {}
+    rows = [(words, f"{known[name]:.3f}") for name, words in (names or {}).items() if name in known]
+    return Section(title, text, pictures, rows, curves)
 
 
 def _of_run(run: Path, pattern: str) -> list[Picture]:
