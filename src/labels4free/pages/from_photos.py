@@ -147,9 +147,8 @@ def _segmenter(folder: Path) -> Section | None:
     numbers = _info(run / "segmenter.safetensors", "segmenter").get("health", {})
     curves = _curves(run, {"loss": "Loss", "check_teacher_miou": "Mean IoU with the pairs' masks"})
     text = "Pairs that were kept apart, as they are and changed: the image, its alpha, and the segmenter's."
-    return _section(
-        "The segmenter", text, _of_run(run, "pictures/*.png"), numbers, _SEGMENTER_NUMBERS, curves, wide=True
-    )
+    pictures = _of_run(run, "pictures/*.png")
+    return _section("The segmenter", text, pictures, numbers, _SEGMENTER_NUMBERS, curves)
 
 
 def _section(
