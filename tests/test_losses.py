@@ -118,7 +118,8 @@ def test_path_lengths_scale_with_the_map_and_not_with_the_side():
 
 def test_path_lengths_of_an_image_that_does_not_move_are_next_to_0():
     ws = torch.ones(2, 3, 4, requires_grad=True)
-    assert path_lengths((0 * ws).sum() + torch.ones(2, 3, 4, 4), ws, torch.ones(2, 3, 4, 4)).tolist() == pytest.approx([1e-4] * 2)
+    lengths = path_lengths((0 * ws).sum() + torch.ones(2, 3, 4, 4), ws, torch.ones(2, 3, 4, 4))
+    assert lengths.tolist() == pytest.approx([1e-4] * 2)
 
 
 def test_path_lengths_reach_the_weights():

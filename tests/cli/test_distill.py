@@ -14,10 +14,10 @@ from tests.tiny_run import as_settings, content
 
 from labels4free import cli
 from labels4free.checkpoints.native import read_native_header, write_native
-from labels4free.cli.distill import rendered_size
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.segmenter import run as segmenter_run
 from labels4free.training.segmenter.config import SegmenterConfig
+from labels4free.training.segmenter.rendered_pairs import rendered_size
 from labels4free.training.segmenter.trainer import SegmenterTrainer
 from labels4free.training_loop.contracts import TrainResult
 

@@ -41,6 +41,9 @@ VERBS = {
         "labels4free.cli.train_generator",
         "train a StyleGAN2 generator on your own images, from nothing or a checkpoint",
     ),
+    "from-photos": Verb(
+        "labels4free.cli.from_photos", "learn to cut a class out of photos, from photos of it alone: the whole chain"
+    ),
     "distill": Verb(
         "labels4free.cli.distill", "train a small segmenter for photos on pairs of a trained alpha network"
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from tyro.conf import Positional, UseAppendAction, arg
 
 from labels4free.cli.progress import progress_bar
-from labels4free.cli.runs import as_settings, exit_code, report_end, resume_of
+from labels4free.cli.runs import as_settings, check_alone, exit_code, report_end, resume_of
 from labels4free.files import in_full
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def run(
     from labels4free.training.segmenter.run import train_segmenter
     from labels4free.training_loop.resume import goes_on
 
-    _check_alone()
+    check_alone("distill")
     flags = {
         "pairs.num": num,
         "pairs.background_pictures": backgrounds and backgrounds.resolve(),
@@ -137,17 +136,10 @@ class _Teacher(NamedTuple):
         """What renders the pairs of a run, or those that are missing."""
 
         def render(folder: Path, config: SegmenterConfig) -> None:
-            from labels4free.sampling.config import SampleConfig
             from labels4free.sampling.dataset import sample_dataset
+            from labels4free.training.segmenter.rendered_pairs import pair_settings
 
-            settings = SampleConfig(
-                seed=config.pairs_seed,
-                min_truncation_psi=config.pairs.min_truncation_psi,
-                max_truncation_psi=config.pairs.max_truncation_psi,
-                size=rendered_size(self.layered.generator.resolution, config.size),
-                parts=("image", "alpha"),
-                threshold=0.5,  # of the masks that the filters look at
-            )
+            settings = pair_settings(config, self.layered.generator.resolution)
             try:
                 with progress_bar("Sampling") as update:
                     sample_dataset(
@@ -164,20 +156,6 @@ class _Teacher(NamedTuple):
                 raise
 
         return render
-
-
-def rendered_size(resolution: int, size: int) -> int:
-    """Side at which pairs are rendered: the generator's, halved as often as it stays at least ``size``."""
-    while resolution % 2 == 0 and resolution // 2 >= size:
-        resolution //= 2
-    return resolution
-
-
-def _check_alone() -> None:
-    from labels4free.errors import ConfigError
-
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
-        raise ConfigError("distill trains in one process; start it without torchrun.")
 
 
 def _usable(device: str) -> str:

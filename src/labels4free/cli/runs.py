@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Literal
+
+from labels4free.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,12 +15,23 @@ if TYPE_CHECKING:
 
     from labels4free.training_loop.contracts import TrainResult
 
-_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+"""Signal that stopped a training -> what the command ends with."""
 
 
 def resume_of(flag: tuple[Literal["auto"], ...] | None) -> bool | Literal["auto"]:
     """Whether to go on with a run, by ``--resume`` or ``--resume auto``."""
     return False if flag is None else "auto" if flag else True
+
+
+def check_alone(verb: str) -> None:
+    """Refuse a launcher's several processes, for a verb that trains in one.
+
+    Raises:
+        ConfigError: If there are several.
+    """
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise ConfigError(f"{verb} trains in one process; start it without torchrun.")
 
 
 def as_settings(flags: Mapping[str, object]) -> list[str]:
@@ -46,4 +60,4 @@ def report_end(result: TrainResult, out: Path, again: Sequence[str] | None, foun
 
 def exit_code(result: TrainResult) -> int | None:
     """What the command ends with."""
-    return _EXIT_CODES[result.interrupted] if result.interrupted else None
+    return EXIT_CODES[result.interrupted] if result.interrupted else None

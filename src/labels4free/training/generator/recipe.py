@@ -51,7 +51,10 @@ NEIGHBOURS = "neighbours.png"
 FILM = "training.webp"
 """The pictures of a run one after the other: how the images came to be."""
 
-_FEWEST, _FEW = 20, 300
+FEWEST_PHOTOS = 20
+"""Nothing is learned from fewer images than this."""
+
+_FEW = 300
 _LOOKED_AT = 32  # images whose size is looked at
 _FPS, _LAST_FRAMES = 6, 12  # the film stays on its last picture for two seconds
 _ROWS, _REALS, _GENERATED = 6, 2, 8
@@ -204,10 +207,10 @@ def _small(images: Tensor) -> Tensor:
 
 def _check_enough(images: ImageStore, config: GeneratorConfig) -> None:
     """Refuse far too few images, and warn of few."""
-    count, needed = len(images), max(_FEWEST, config.checks.samples)
-    if count < _FEWEST:
+    count, needed = len(images), max(FEWEST_PHOTOS, config.checks.samples)
+    if count < FEWEST_PHOTOS:
         raise DataError(
-            f"{images.path} has {count} images; a generator cannot learn from fewer than {_FEWEST}, and hardly from "
+            f"{images.path} has {count} images; a generator cannot learn from fewer than {FEWEST_PHOTOS}, and hardly from "
             f"fewer than {_FEW}: give more."
         )
     if count < needed:
