@@ -7,8 +7,9 @@ from PIL import Image
 from tests.chain.tiny_chain import write_photos
 from tests.refusals import refuses
 
-from labels4free.chain.photos import FEWEST, open_photos_of_class, shorter_sides
+from labels4free.chain.photos import open_photos_of_class, shorter_sides
 from labels4free.errors import ConfigError, DataError
+from labels4free.training.generator.recipe import FEWEST_PHOTOS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +24,9 @@ def test_opens_what_will_do(tmp_path: Path) -> None:
 
 
 def test_refuses_too_few(tmp_path: Path) -> None:
-    for count in (1, FEWEST - 1):
+    for count in (1, FEWEST_PHOTOS - 1):
         photos = write_photos(tmp_path / str(count), count)
-        refuses(DataError, f"has {count} image.*no fewer than {FEWEST}", open_photos_of_class, photos, 16)
+        refuses(DataError, f"has {count} image.*no fewer than {FEWEST_PHOTOS}", open_photos_of_class, photos, 16)
     (photos / "broken.png").write_bytes(b"no image")
     refuses(DataError, "has 19 images that can be read, and 1 that cannot", open_photos_of_class, photos, 16)
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from labels4free.data.decoding import opened_image
 from labels4free.data.images.dataset import ImageStore, open_source
 from labels4free.errors import ConfigError, DataError
+from labels4free.training.generator.recipe import FEWEST_PHOTOS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from labels4free.data.images.base import ImageSource
-
-FEWEST = 20
-"""Photos without which nothing begins; a training of generators refuses fewer, too."""
 
 _LOOKED_AT = 500
 
@@ -32,12 +30,12 @@ def open_photos_of_class(path: Path, resolution: int) -> ImageStore:
         DataError: If there is nothing that can be read, or too little.
     """
     source = open_source(path, check_headers=True)
-    if len(source) < FEWEST:
+    if len(source) < FEWEST_PHOTOS:
         count = len(source)
         damaged = f" that can be read, and {len(source.skipped)} that cannot" if source.skipped else ""
         raise DataError(
             f"{path} has {count} image{'' if count == 1 else 's'}{damaged}; a generator needs some hundred photos of "
-            f"one kind of thing to learn from, and begins with no fewer than {FEWEST}: give more."
+            f"one kind of thing to learn from, and begins with no fewer than {FEWEST_PHOTOS}: give more."
         )
     sides = shorter_sides(source)
     if not sides:

@@ -210,8 +210,8 @@ def _check_enough(images: ImageStore, config: GeneratorConfig) -> None:
     count, needed = len(images), max(FEWEST_PHOTOS, config.checks.samples)
     if count < FEWEST_PHOTOS:
         raise DataError(
-            f"{images.path} has {count} images; a generator cannot learn from fewer than {FEWEST_PHOTOS}, and hardly from "
-            f"fewer than {_FEW}: give more."
+            f"{images.path} has {count} images; a generator cannot learn from fewer than {FEWEST_PHOTOS}, and hardly "
+            f"from fewer than {_FEW}: give more."
         )
     if count < needed:
         raise DataError(
