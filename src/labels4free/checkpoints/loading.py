@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 SHIPPED_SEGMENTER = "faces"
 """Name of the segmenter that ships with the package."""
+_OF_GENERATOR_RUNS = ("generator.safetensors", "snapshot.safetensors")
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -200,6 +201,8 @@ def beside(path: str | Path, part: str) -> Path:
 def checkpoint_file(source: str | Path) -> Path:
     """The file or folder that a zoo name or path means; a model of the zoo is fetched.
 
+    Of the folder of a generator's training run, that is the finished generator, or the newest snapshot.
+
     Raises:
         CheckpointError: If there is no such file, and no model of that name.
         ModelZooError: If a named model cannot be fetched.
@@ -209,6 +212,9 @@ def checkpoint_file(source: str | Path) -> Path:
             _log.info("%s is not in the cache yet: fetching it", source)
         return model_zoo.fetch(source)
     path = Path(source)
+    trained = [path / name for name in _OF_GENERATOR_RUNS if (path / name).is_file()]
+    if trained:
+        return trained[0]
     if not path.exists():
         raise CheckpointError(
             f"{source} is neither a file nor a model of the zoo; the models are {', '.join(model_zoo.MODELS)}."
@@ -280,6 +286,8 @@ def _file_of(source: str | Path, part: str | None) -> Path:
         return alpha_network_file(source)
     path = checkpoint_file(source)
     if part is None and path.is_dir():
+        if any((path / name).exists() for name in _OF_GENERATOR_RUNS):
+            return checkpoint_file(path)
         if (path / "segmenter.safetensors").exists():
             return segmenter_file(path)
         if any((path / name).exists() for name in ("alpha.safetensors", "config.json")):

@@ -29,6 +29,7 @@ def run(
     batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 8)")] = None,
     resolution: Annotated[int | None, arg(metavar="R", help_behavior_hint="(default: 32)")] = None,
     seed: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 0)")] = None,
+    alpha: Annotated[str | None, arg(metavar="RUN_OR_ALPHA", help_behavior_hint="")] = None,
     discriminator: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     settings: Annotated[UseAppendAction[list[str]], arg(name="set", metavar="SECTION.FIELD=VALUE")] = [],  # noqa: B006
     resume: Annotated[tuple[Literal["auto"], ...] | None, arg(metavar="[auto]", help_behavior_hint="")] = None,
@@ -54,6 +55,8 @@ def run(
         batch_size: Images a step.
         resolution: Side in pixels of the composites that are judged; masks come at full size all the same.
         seed: Decides the latents, the first weights and every draw.
+        alpha: Alpha network to begin with: that of the generator which this one was fine-tuned from, as a run's folder
+            or a file, or the name of a generator that one ships for.
         discriminator: Discriminator to begin with, for presets of the paper's recipe: its file, or "generator" for
             the one in, or beside, the generator's own.
         settings: Any other setting, for example loss.binarization=0.5; may be given several times. An unknown name
@@ -78,6 +81,7 @@ def run(
         "batch_size": batch_size,
         "resolution": resolution,
         "seed": seed,
+        "alpha.pretrained": in_full(alpha) if alpha else None,
         "discriminator.pretrained": in_full(discriminator) if discriminator else None,
     }
     with joined_processes(device) as group:

@@ -25,6 +25,7 @@ def run(
     resolution: Annotated[int | None, arg(metavar="R", help_behavior_hint="(default: 64)")] = None,
     kimg: Annotated[int | None, arg(metavar="K", help_behavior_hint="(default: 5000)")] = None,
     batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by resolution)")] = None,
+    classes: Annotated[bool, arg(help_behavior_hint="")] = False,
     mirror: Annotated[bool, arg(help_behavior_hint="")] = False,
     seed: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 0)")] = None,
     settings: Annotated[UseAppendAction[list[str]], arg(name="set", metavar="SECTION.FIELD=VALUE")] = [],  # noqa: B006
@@ -51,6 +52,7 @@ def run(
         resolution: Side of the images in pixels, a power of two.
         kimg: Images seen in all, in thousands.
         batch_size: Images a step.
+        classes: Train a class-conditional generator: classes by NVIDIA's dataset.json, or by sub-folder.
         mirror: Mirror every second image by chance.
         seed: Decides the first weights and every draw.
         settings: Any other setting, for example discriminator.r1_gamma=1; may be given several times. An unknown name
@@ -74,6 +76,7 @@ def run(
         "resolution": resolution,
         "images": None if kimg is None else 1000 * kimg,
         "batch_size": batch_size,
+        "classes": "true" if classes else None,
         "mirror": "true" if mirror else None,
         "seed": seed,
     }

@@ -15,7 +15,7 @@ from torch import nn
 from labels4free.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -69,10 +69,10 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def logits(self, network: nn.Module, images: Tensor, *, exact: bool = False) -> Tensor:
+    def logits(self, network: Callable[[Tensor], Tensor], images: Tensor, *, exact: bool = False) -> Tensor:
         """What a network makes of images, float32; computed in it, too, where it is to be ``exact``."""
         with self.autocast(enabled=not exact):
-            logits: Tensor = network(images)
+            logits = network(images)
         return logits.float()
 
     def network(self, network: N) -> N:

@@ -58,6 +58,10 @@ class ImageSource(ABC):
         """What an image is called in messages: where it lies, inside and out."""
         return f"{self.path}/{self.names[index]}"
 
+    def beside(self, name: str) -> bytes | None:  # noqa: ARG002  for stores that hold nothing but images
+        """Content of another file of the store, by its name; None where there is none."""
+        return None
+
     def content_hash(self) -> str:
         """SHA-256 of the images' names and, where the store tells them without being read through, sizes or sums."""
         digest = hashlib.sha256()

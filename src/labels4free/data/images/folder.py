@@ -51,6 +51,10 @@ class FolderSource(ImageSource):
     def label(self, index: int) -> str:
         return str(self._root / self.names[index])
 
+    def beside(self, name: str) -> bytes | None:
+        path = self._root / name
+        return read_bytes(path) if path.is_file() else None
+
     def _has_image_header(self, name: str) -> bool:
         try:
             with opened_image(self._root / name):

@@ -59,6 +59,14 @@ class ZipSource(ImageSource):
         except _DAMAGE as error:
             raise DataError(f"{self.label(index)} cannot be read ({error}).") from error
 
+    def beside(self, name: str) -> bytes | None:
+        try:
+            return self._archive().read(name)
+        except KeyError:
+            return None
+        except _DAMAGE as error:
+            raise DataError(f"{name} in {self.path} cannot be read ({error}).") from error
+
     def _archive(self) -> zipfile.ZipFile:
         """The open file: processes that shared one would move each other's position in it."""
         if self._open is None or self._open[0] != os.getpid():

@@ -58,6 +58,9 @@ class AlphaConfig:
     """Adam, constant for the first half of the steps, then down to 0 along a line."""
     ema_half_life: float = 60.0
     """Half life of the weights' running average, in steps."""
+    pretrained: str | None = None
+    """Alpha network to begin with: that of the generator which this one was fine-tuned from, as a file, a run's folder
+    or the name of a generator that one ships for; none: random weights."""
 
     def __post_init__(self) -> None:
         check_types(self, "alpha.")

@@ -235,7 +235,7 @@ def _projection(generator: Generator, config: TrainConfig, path: Path, advance: 
     """Read the projection, or fit and write it; on the CPU."""
     state = read_chunk(path)
     if state is None:
-        features = _calibration_features(generator, config)
+        features = calibration_features(generator, config)
         fitted = fit_projection(generator.feature_specs, features, lambda: advance(1))
         state = {f"weight.{i:03d}": w for i, w in enumerate(fitted.weights)}
         state |= {f"bias.{i:03d}": b for i, b in enumerate(fitted.biases)}
@@ -247,7 +247,8 @@ def _projection(generator: Generator, config: TrainConfig, path: Path, advance: 
 
 
 @torch.no_grad()
-def _calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
+def calibration_features(generator: Generator, config: TrainConfig) -> Iterator[tuple[Tensor, ...]]:
+    """All maps of each sample that the projection is fitted on."""
     for index in range(config.cache.calibration_samples):
         psi = sample_truncation_psi(config, index)
         yield generator.synthesize(generator.draw_ws(series(config.cache_seed, CALIBRATION), index, psi)).features

@@ -133,3 +133,43 @@ def fit_projection(
         weights.append(weight.float().contiguous())
         biases.append(-(weight @ mean).float())
     return Projection(weights, biases)
+
+
+@torch.no_grad()
+def project_network(
+    network: MergeNetwork, projection: Projection, samples: Iterable[Sequence[Tensor]], cap: int
+) -> MergeNetwork:
+    """Transfer a network on a generator's own maps to their projections: :meth:`Projection.fold` undone, nearly.
+
+    A projection leaves channels out, so each stem is fitted: least squares between its outputs and those of the stem
+    that is to be, over the pixels of a few samples.
+
+    Args:
+        network: On the maps of a generator of this layout, perhaps of another generator: a parent's.
+        projection: Of the generator that it is to serve.
+        samples: For each sample all maps of that generator, [N, C, R, R].
+        cap: Side to which finer maps are averaged.
+
+    Returns:
+        A network on the projected maps.
+    """
+    made = projection.network_like(network)
+    sides: list[tuple[Tensor, Tensor]] = []
+    for features in samples:
+        maps = [F.avg_pool2d(x, x.shape[-1] // cap) if x.shape[-1] > cap else x for x in features]
+        found = []
+        for index, (members, level) in enumerate(
+            zip(network.levels, projection.levels(features, network.levels, cap), strict=True)
+        ):
+            wanted = network.stems[index](torch.cat([maps[i] for i in members], dim=1))
+            seen = torch.cat([level, torch.ones_like(level[:, :1])], dim=1)
+            seen, wanted = (x.transpose(0, 1).flatten(1).double().cpu() for x in (seen, wanted))
+            found.append((seen @ seen.T, seen @ wanted.T))
+        sides = [(a + c, b + d) for (a, b), (c, d) in zip(sides, found, strict=True)] if sides else found
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    for index, (squares, products) in enumerate(sides):
+        solved = torch.linalg.lstsq(squares, products, driver="gelsd").solution.float()
+        state[f"stems.{index}.weight"] = solved[:-1].T[:, :, None, None].contiguous()
+        state[f"stems.{index}.bias"] = solved[-1]
+    made.load_state_dict(state)
+    return made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from labels4free.checkpoints.loading import load_generator
+from labels4free.checkpoints.loading import load_alpha_network, load_generator
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.layered import composite
@@ -20,6 +20,7 @@ from labels4free.training.alpha.agreement import build_augmented
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.feature_cache import (
     build_cache,
+    calibration_features,
     check_resolution,
     claim_folder,
     rendered_samples,
@@ -28,6 +29,7 @@ from labels4free.training.alpha.feature_cache import (
 from labels4free.training.alpha.members import Members
 from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.alpha.paper_recipe import paper_recipe
+from labels4free.training.alpha.projection import project_network
 from labels4free.training.alpha.trainer import AlphaTrainer
 from labels4free.training.discriminator_inputs.reals import open_reals
 from labels4free.training_loop.contracts import ALPHA, RecipeEntry, TrainProgress, TrainResult
@@ -160,6 +162,7 @@ class CachedRecipe:
         _check_sharding(config)
         self._full_network = _network_for(generator, config)
         self._reals = open_reals(config.data, config.resolution)
+        self._parent = _pretrained(config, self._full_network)
         if config.cache.folder:
             claim_folder(generator, self._full_network.levels, config, Path(config.cache.folder))
 
@@ -182,7 +185,16 @@ class CachedRecipe:
 
         self.cache, self.previews = build_cache(self.generator, levels, self.config, folder, rendered_of_all)
         self.network = self.cache.projection.network_like(self._full_network)
+        self._pretrained = self._transferred()
         self.augmentations = group.in_all(lambda: self._build_augmented(folder, rendered) if group.is_main else {})
+
+    def _transferred(self) -> MergeNetwork | None:
+        """The network to begin with, on the cache's maps."""
+        if self._parent is None:
+            return None
+        features = calibration_features(self.generator, self.config)
+        parent = self._parent.to(self.generator.w_avg.device)
+        return project_network(parent, self.cache.projection, features, self.config.resolution)
 
     def trainers(self, loop: Loop[AlphaTrainer]) -> Iterator[AlphaTrainer]:
         """The trainers of a run's members, one after the other, each before each of its steps."""
@@ -221,7 +233,13 @@ class CachedRecipe:
         """Begin to train a member on the cached features."""
         config = self.config.of_member(member)
         return AlphaTrainer(
-            self.cache, self.network, config, restart=restart, reals=self._reals, augmentations=self.augmentations
+            self.cache,
+            self.network,
+            config,
+            restart=restart,
+            reals=self._reals,
+            pretrained=self._pretrained,
+            augmentations=self.augmentations,
         )
 
     @torch.no_grad()
@@ -294,3 +312,27 @@ def _network_for(generator: Generator, config: TrainConfig) -> MergeNetwork:
             f"{config.alpha.max_resolution}) where the generator has finer ones."
         )
     return network
+
+
+def _pretrained(config: TrainConfig, wanted: MergeNetwork) -> MergeNetwork | None:
+    """The alpha network to begin with, on the generator's own maps.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+        ConfigError: If it is of another family or size, or reads maps that the generator has not.
+    """
+    if config.alpha.pretrained is None:
+        return None
+    parent = load_alpha_network(config.alpha.pretrained)
+    if not isinstance(parent, MergeNetwork):
+        raise ConfigError(
+            f"{config.alpha.pretrained} is of the family {parent.family}; the default recipe begins with one of the "
+            f"family {MergeNetwork.family}."
+        )
+    parent.check_fits(wanted.feature_specs)
+    if parent.config() != wanted.config():
+        raise ConfigError(
+            f"{config.alpha.pretrained} has alpha.width {parent.width}, alpha.min_resolution {parent.min_resolution} "
+            f"and alpha.max_resolution {parent.max_resolution}: give these settings, or begin with random weights."
+        )
+    return parent

@@ -53,6 +53,7 @@ class AlphaTrainer:
         config: Settings.
         restart: How often it was started over: decides first weights and draws, and how careful the settings are.
         reals: Real images; None for the cache's own.
+        pretrained: The network to begin with, on the cache's maps; None for random weights.
         augmentations: Projected maps of the first samples that are only checked on, rendered again (``agreement.py``).
 
     Attributes:
@@ -72,6 +73,7 @@ class AlphaTrainer:
         *,
         restart: int = 0,
         reals: ImageStore | None = None,
+        pretrained: MergeNetwork | None = None,
         augmentations: Mapping[str, list[Tensor]] | None = None,
     ) -> None:
         config = config.hardened(restart)
@@ -92,6 +94,8 @@ class AlphaTrainer:
             self.discriminator = Discriminator(
                 config.resolution, channel_base=own.channel_base, channel_max=own.channel_max
             ).to(self.device)
+        if pretrained is not None:
+            self.network.load_state_dict(pretrained.state_dict())
         self.augmenter = Augmenter(config.augmentation)
         self.average = Ema(self.network, config.alpha.ema_half_life, ramp=0.25)
         adam = torch.optim.Adam(self.network.parameters(), config.alpha.learning_rate, _BETAS)

@@ -48,14 +48,18 @@ class ShuffledReals:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def take(self, start: int, count: int) -> Tensor:
-        """SeededRandom ``start`` to ``start + count``: [count, 3, R, R], float32 in [-1, 1], on the CPU."""
-        batch = self.images.batch([self._index(k) for k in range(start, start + count)])
+        """Draws ``start`` to ``start + count``: [count, 3, R, R], float32 in [-1, 1], on the CPU."""
+        batch = self.images.batch(self.indices(start, count))
         if not self.mirror:
             return batch
         flip = [
             bool(torch.rand((), generator=generator_for(self.seed, k, 1)) < 0.5) for k in range(start, start + count)
         ]
         return torch.where(torch.tensor(flip)[:, None, None, None], batch.flip(-1), batch)
+
+    def indices(self, start: int, count: int) -> list[int]:
+        """Numbers of the images that :meth:`take` gives."""
+        return [self._index(k) for k in range(start, start + count)]
 
     def _index(self, k: int) -> int:
         epoch, place = divmod(k, len(self.images))

@@ -41,7 +41,7 @@ class NetworkConfig:
     stddev_group: int = 4
     """Images that the discriminator's minibatch statistic compares; 0: all of a micro-batch."""
     conv_clamp: float | None = None
-    """Limit on the absolute value of every layer's output; none: 256 where 16 bits are computed in, else no limit."""
+    """Limit on the absolute value of every layer's output; none: 256 where float16 is computed in, else no limit."""
 
     def __post_init__(self) -> None:
         check_types(self, "network.")
@@ -51,6 +51,19 @@ class NetworkConfig:
         at_least("network.stddev_group", self.stddev_group, 0)
         if self.conv_clamp is not None:
             positive("network.conv_clamp", self.conv_clamp)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The game that is played."""
+
+    adversarial: Literal["nonsaturating", "relativistic"] = "nonsaturating"
+    """nonsaturating: each image is real or not; relativistic: real ones are more real than generated ones (RpGAN)."""
+    r2: bool = False
+    """The R1 penalty on generated images, too (R2); with a relativistic loss it is what keeps the game stable."""
+
+    def __post_init__(self) -> None:
+        check_types(self, "loss.")
 
 
 @dataclass(frozen=True)
@@ -71,8 +84,8 @@ class GeneratorSection:
     """How fast the mean path length follows that of a batch, in (0, 1]."""
     ema_half_life: float | None = None
     """Half life of the weights' running average, in images; none: 312.5 times the batch."""
-    ema_ramp: float | None = 0.05
-    """The half life is never more than this fraction of the images seen; none: no such limit."""
+    ema_ramp: float = 0.05
+    """The half life is never more than this fraction of the images seen; 0: no such limit."""
 
     def __post_init__(self) -> None:
         check_types(self, "generator.")
@@ -81,12 +94,11 @@ class GeneratorSection:
         fraction("generator.style_mixing", self.style_mixing)
         fraction("generator.path_length_decay", self.path_length_decay)
         at_least("generator.path_length", self.path_length, 0)
+        at_least("generator.ema_ramp", self.ema_ramp, 0)
         for name in ("path_length_interval", "path_length_shrink"):
             at_least(f"generator.{name}", getattr(self, name), 1)
         if self.ema_half_life is not None:
             at_least("generator.ema_half_life", self.ema_half_life, 0)
-        if self.ema_ramp is not None:
-            positive("generator.ema_ramp", self.ema_ramp)
 
 
 @dataclass(frozen=True)
@@ -99,8 +111,6 @@ class DiscriminatorSection:
     """Weight of the R1 penalty, gamma of gamma / 2 * |grad D|^2; none: 0.0002 R^2 / batch_size."""
     r1_interval: int = 16
     """Steps from one R1 penalty to the next (lazy regularisation)."""
-    r2: bool = False
-    """The same penalty on generated images, too (R2); with loss=relativistic it is what keeps the game stable."""
     frozen_blocks: int = 0
     """So many blocks, counted from the image, keep the weights that they begin with (FreezeD); of use with
     pretrained."""
@@ -186,14 +196,14 @@ class GeneratorConfig:
     """Images a step; none: 4096 / resolution, at most 32 and at least 4."""
     accumulation: int = 1
     """Micro-batches that the images of a step are cut into: less memory. Several processes share them."""
+    classes: bool = False
+    """Train a class-conditional generator: classes by NVIDIA's dataset.json, or by sub-folder."""
     mirror: bool = False
     """Mirror every second real image by chance: twice the images where left and right are alike."""
     seed: int = 0
     """Decides the first weights and every draw."""
     pretrained: str | None = None
     """Generator to begin with, and its discriminator if there is one: a file or a zoo name; none: random weights."""
-    loss: Literal["nonsaturating", "relativistic"] = "nonsaturating"
-    """nonsaturating: each image is real or not; relativistic: real ones are more real than generated ones (RpGAN)."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the networks compute in; auto: bfloat16 or float16 on CUDA devices, float32 on all others."""
     checkpoint_images: int = 10_000
@@ -201,6 +211,7 @@ class GeneratorConfig:
     picture_images: int = 10_000
     """Images between pictures."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     generator: GeneratorSection = field(default_factory=GeneratorSection)
     discriminator: DiscriminatorSection = field(default_factory=DiscriminatorSection)
     augmentation: AugmentationConfig = field(default_factory=_adaptive)

@@ -41,13 +41,13 @@ class FirstNetworks(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def first_networks(config: GeneratorConfig, restart: int = 0, *, mixed: bool = False, c_dim: int = 0) -> FirstNetworks:
+def first_networks(config: GeneratorConfig, restart: int = 0, *, half: bool = False, c_dim: int = 0) -> FirstNetworks:
     """Build the networks of a training: with random weights, or with those of a checkpoint (transfer learning).
 
     Args:
         config: Settings.
         restart: How often the training was started over: decides random weights.
-        mixed: Whether 16 bits are computed in: activations are then limited.
+        half: Whether float16 is computed in, whose range is small: activations are then limited.
         c_dim: Classes of the images, 0 for none.
 
     Returns:
@@ -58,7 +58,7 @@ def first_networks(config: GeneratorConfig, restart: int = 0, *, mixed: bool = F
         ConfigError: If its widths are not those that the settings ask for.
     """
     if config.pretrained is None:
-        return _random(config, restart, mixed=mixed, c_dim=c_dim)
+        return _random(config, restart, half=half, c_dim=c_dim)
     checkpoint = read_checkpoint(config.pretrained)
     parent = checkpoint.generator
     if not isinstance(parent, StyleGAN2):
@@ -96,10 +96,10 @@ def freeze_blocks(discriminator: Discriminator, count: int) -> None:
         block.requires_grad_(False)
 
 
-def _random(config: GeneratorConfig, restart: int, *, mixed: bool, c_dim: int) -> FirstNetworks:
+def _random(config: GeneratorConfig, restart: int, *, half: bool, c_dim: int) -> FirstNetworks:
     own = config.network
     channels = channels_by_resolution(config.resolution, _base(config), _max(config))
-    clamp = own.conv_clamp or (_CLAMP if mixed else None)
+    clamp = own.conv_clamp or (_CLAMP if half else None)
     w_dim = own.w_dim or _LATENTS
     generator = StyleGAN2(
         channels,

@@ -22,7 +22,7 @@ def _paper(resolution: int, gamma: float, *, batch: int = 64, group: int = 8, ra
         resolution=resolution,
         batch_size=batch,
         network=NetworkConfig(channel_base=16384 if resolution == 256 else 32768, mapping_layers=8, stddev_group=group),
-        generator=GeneratorSection(learning_rate=rate, ema_half_life=312.5 * batch, ema_ramp=None),
+        generator=GeneratorSection(learning_rate=rate, ema_half_life=312.5 * batch, ema_ramp=0.0),
         discriminator=DiscriminatorSection(r1_gamma=gamma),
     )
 
@@ -33,7 +33,7 @@ _ROSINALITY = GeneratorConfig(
     batch_size=16,
     mirror=True,
     network=NetworkConfig(channel_base=32768, mapping_layers=8),
-    generator=GeneratorSection(learning_rate=0.002, ema_half_life=5000.0, ema_ramp=None),
+    generator=GeneratorSection(learning_rate=0.002, ema_half_life=5000.0, ema_ramp=0.0),
     discriminator=DiscriminatorSection(r1_gamma=10.0),
     augmentation=AugmentationConfig(mode="off"),
 )

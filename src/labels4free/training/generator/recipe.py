@@ -13,8 +13,11 @@ from labels4free.checkpoints.foreign.conversion import mean_w
 from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.state_hash import state_hash
+from labels4free.data.images.classes import image_classes
+from labels4free.data.images.dataset import read_image
 from labels4free.errors import ConfigError, DataError
 from labels4free.pictures.contact_sheet import contact_sheet
+from labels4free.pictures.films import FilmLayout, write_film
 from labels4free.pictures.pixels import write_png
 from labels4free.seeds import generator_for
 from labels4free.training.discriminator_inputs.reals import ShuffledReals
@@ -36,13 +39,18 @@ if TYPE_CHECKING:
     from labels4free.generators.stylegan2 import StyleGAN2
     from labels4free.training.generator.config import GeneratorConfig
     from labels4free.training_loop.loop import Loop
+    from labels4free.training_loop.run_dir import RunDir
 
 SNAPSHOT = "snapshot.safetensors"
 """The newest average of a run that goes on, in its folder; every verb that takes a generator takes it."""
 NEIGHBOURS = "neighbours.png"
 """Generated images beside the real ones that are nearest: whether they are copies."""
 
+FILM = "training.webp"
+"""The pictures of a run one after the other: how the images came to be."""
+
 _FEWEST, _FEW = 20, 300
+_FPS, _LAST_FRAMES = 6, 12  # the film stays on its last picture for two seconds
 _ROWS, _REALS, _GENERATED = 6, 2, 8
 _CELL = 128
 _COMPARED = 0xC0  # which real images the checks compare with
@@ -63,19 +71,21 @@ class GeneratorRecipe:
         CheckpointError: If the checkpoint to begin with cannot be read or holds no StyleGAN2.
         ConfigError: If its widths differ from the settings', the device cannot serve, or the processes cannot share
             the micro-batches.
-        DataError: If there are too few images.
+        DataError: If there are too few images, or they have no classes where the settings ask for them.
     """
 
     product = GENERATOR
     advice = (
-        "snapshot.safetensors is the last average that was checked. Try twice or half the discriminator.r1_gamma, or "
-        "begin with --pretrained."
+        "snapshot.safetensors, if there is one, is the last average whose check found nothing wrong. Try twice or half "
+        "the discriminator.r1_gamma, or begin with --pretrained."
     )
 
     def __init__(self, images: ImageStore, config: GeneratorConfig, device: str | torch.device = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
         self.images = images
-        self._mixed = Precision(config.precision, self.device).mixed  # refuses what the device lacks
+        self.classes = image_classes(images.source) if config.classes else None
+        own = Precision(config.precision, self.device)  # refuses what the device lacks
+        self._half = own.dtype == torch.float16
         _check_enough(images, config)
         group = process_group()
         if config.accumulation % group.size:
@@ -86,7 +96,8 @@ class GeneratorRecipe:
         freeze_blocks(self._first().discriminator, config.discriminator.frozen_blocks)  # refuses too many
 
     def _first(self, restart: int = 0) -> FirstNetworks:
-        return first_networks(self.config, restart, mixed=self._mixed)
+        c_dim = len(self.classes.names) if self.classes else 0
+        return first_networks(self.config, restart, half=self._half, c_dim=c_dim)
 
     def trainers(self, loop: Loop[GeneratorTrainer]) -> Iterator[GeneratorTrainer]:
         """The trainer of a run before each of its steps; snapshots are written on the way."""
@@ -95,31 +106,37 @@ class GeneratorRecipe:
                 _log.info(note)
         for trainer in loop.trainers(self.trainer):
             yield trainer
-            if loop.check and trainer.iteration % self.config.monitor.interval == 0 and process_group().is_main:
+            sound = loop.check and not loop.check.problem  # a collapse must not take the place of what was before it
+            if sound and trainer.iteration % self.config.monitor.interval == 0 and process_group().is_main:
                 self.write_snapshot(trainer, loop.run.path / SNAPSHOT, loop.info)
 
     def trainer(self, restart: int = 0) -> GeneratorTrainer:
         """Begin to train."""
         reals = ShuffledReals(self.images, self.config.seed, mirror=self.config.mirror)
         first, compared = self._first(restart), self._compared()
-        return GeneratorTrainer(first, self.config, reals, compared, restart=restart, device=self.device)
+        labels = self.classes.labels if self.classes else None
+        return GeneratorTrainer(first, self.config, reals, compared, labels=labels, restart=restart, device=self.device)
 
     def finish(self, loop: Loop[GeneratorTrainer]) -> None:
-        """Write the discriminator and the neighbours' sheet, then the generator."""
-        if process_group().is_main:
-            path, judge = loop.run.path / GENERATOR.file, loop.trainer.discriminator
-            own = {"generator": {"name": GENERATOR.file, "family": "stylegan2", "state_hash": self._hash(loop)}}
-            write_native(
-                beside(path, "discriminator"),
-                kind="discriminator",
-                family="stylegan2",
-                config=judge.config(),
-                state=judge.state_dict(),
-                info={**loop.info, **own},
-            )
-            write_png(loop.run.path / NEIGHBOURS, self.neighbours(loop.trainer))
-        loop.finish(self.finished)
-        (loop.run.path / SNAPSHOT).unlink(missing_ok=True)
+        """Write the discriminator, the neighbours' sheet and the film, then the generator."""
+        (loop.run.path / SNAPSHOT).unlink(missing_ok=True)  # first: where the generator is, nothing is left to do
+        loop.finish(lambda trainer: self._with_company(trainer, loop))
+
+    def _with_company(self, trainer: GeneratorTrainer, loop: Loop[GeneratorTrainer]) -> StyleGAN2:
+        """The generator to keep; what belongs to it is written."""
+        generator, judge = self.finished(trainer), trainer.discriminator
+        own = {"generator": {"name": GENERATOR.file, "family": "stylegan2", "state_hash": state_hash(generator)}}
+        write_native(
+            beside(loop.run.path / GENERATOR.file, "discriminator"),
+            kind="discriminator",
+            family="stylegan2",
+            config=judge.config(),
+            state=judge.state_dict(),
+            info={**loop.info, **own},
+        )
+        write_png(loop.run.path / NEIGHBOURS, self.neighbours(trainer))
+        _write_film(loop.run, trainer.restart)
+        return generator
 
     def finished(self, trainer: GeneratorTrainer) -> StyleGAN2:
         """The average, as a frozen generator with its mean latent."""
@@ -166,8 +183,14 @@ class GeneratorRecipe:
         order = torch.randperm(len(self.images), generator=generator_for(self.config.seed, _COMPARED))
         return self.images.batch(order[: self.config.checks.samples].tolist())
 
-    def _hash(self, loop: Loop[GeneratorTrainer]) -> str:
-        return state_hash(self.finished(loop.trainer))
+
+def _write_film(run: RunDir, restart: int) -> None:
+    """Write the pictures of the attempt that went well as a film, if there are any."""
+    pictures = [read_image(path) for place, path in run.picture_files() if place.restart == restart]
+    if pictures:
+        pictures += pictures[-1:] * _LAST_FRAMES
+        height, width = pictures[-1].shape[:2]
+        write_film(run.path / FILM, FilmLayout((width, height), len(pictures), _FPS), pictures)
 
 
 def _small(images: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ so that a resumed run is the uninterrupted one, and nothing depends on who works
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -46,6 +47,13 @@ Terms = tuple["Tensor", dict[str, float]]
 """A loss and what to log of it."""
 
 
+class Shown(NamedTuple):
+    """What the discriminator judges: images [N, 3, R, R] and their classes [N, c_dim], one-hot, if there are any."""
+
+    images: Tensor
+    labels: Tensor | None
+
+
 class GeneratorTrainer:
     """Trains a generator against a discriminator on real images: the training step and its state.
 
@@ -54,6 +62,7 @@ class GeneratorTrainer:
         config: Settings.
         reals: Real images, in their order.
         compared: [N, 3, R, R], real images that the checks compare with, on any device.
+        labels: Class number of each real image; None for a generator without classes.
         restart: How often it was started over: decides the draws, and how careful the settings are.
         device: Where to train.
 
@@ -76,11 +85,13 @@ class GeneratorTrainer:
         reals: ShuffledReals,
         compared: Tensor,
         *,
+        labels: Sequence[int] | None = None,
         restart: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         config = config.hardened(restart)
         self.config, self.restart, self.reals, self.compared = config, restart, reals, compared
+        self.labels = None if labels is None else torch.tensor(labels)
         self.device = torch.device(device)
         self.precision = Precision(config.precision, self.device)
         self.iteration = 0
@@ -90,7 +101,7 @@ class GeneratorTrainer:
         self._judging = [weight for weight in self.discriminator.parameters() if weight.requires_grad]
         own = config.resolved
         half_life, ramp = own.ema_half_life / own.batch_size, config.generator.ema_ramp
-        self.average: Ema[StyleGAN2] = Ema(self.network, half_life, ramp=None if config.pretrained else ramp)
+        self.average: Ema[StyleGAN2] = Ema(self.network, half_life, ramp=None if config.pretrained else ramp or None)
         lazy = config.generator.path_length_interval if config.generator.path_length else None
         adam = _adam(self.network.parameters(), own.generator_learning_rate, lazy)
         self.generator_update = Update(adam, self.precision)
@@ -147,10 +158,9 @@ class GeneratorTrainer:
 
     def _discriminator_loss(self, m: int) -> Terms:
         with torch.no_grad():
-            fake = self._augmented(self._generate(_FOR_DISCRIMINATOR, m), _FOR_DISCRIMINATOR, m)
-            real = self._augmented(self._draw_reals(m), _REALS, m)
+            fake, real = self._fakes(_FOR_DISCRIMINATOR, m), self._reals(m)
         real_logits, fake_logits = self._judge(real), self._judge(fake)
-        of = losses.relativistic if self.config.loss == "relativistic" else losses.discriminator_logistic
+        of = losses.relativistic if self._relativistic else losses.discriminator_logistic
         loss = of(real_logits, fake_logits)
         self._real_logits.append(real_logits.detach())
         accuracy = 0.5 * ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean())
@@ -158,23 +168,22 @@ class GeneratorTrainer:
 
     def _penalty(self, m: int) -> Terms:
         """R1 (and R2), lazily: every r1_interval steps, with so many times the weight."""
-        config = self.config.discriminator
-        real = self._augmented(self._draw_reals(m), _REALS, m).requires_grad_()
-        penalty = losses.r1_penalty(self._judge(real, exact=True), real)
-        logs, total = {"r1": penalty.item()}, penalty
-        if config.r2:
-            with torch.no_grad():
-                fake = self._augmented(self._generate(_FOR_DISCRIMINATOR, m), _FOR_DISCRIMINATOR, m)
-            fake.requires_grad_()
-            of_fakes = losses.r1_penalty(self._judge(fake, exact=True), fake)
-            logs, total = logs | {"r2": of_fakes.item()}, total + of_fakes
-        return self.config.resolved.r1_gamma / 2 * config.r1_interval * total, logs
+        logs, total = {}, torch.zeros((), device=self.device)
+        with torch.no_grad():
+            sides = {"r1": self._reals(m)}
+            if self.config.loss.r2:
+                sides["r2"] = self._fakes(_FOR_DISCRIMINATOR, m)
+        for name, shown in sides.items():
+            shown.images.requires_grad_()
+            penalty = losses.r1_penalty(self._judge(shown, exact=True), shown.images)
+            logs[name], total = penalty.item(), total + penalty
+        return self.config.resolved.r1_gamma / 2 * self.config.discriminator.r1_interval * total, logs
 
     def _generator_loss(self, m: int) -> Terms:
-        fake_logits = self._judge(self._augmented(self._generate(_FOR_GENERATOR, m), _FOR_GENERATOR, m))
-        if self.config.loss == "relativistic":
+        fake_logits = self._judge(self._fakes(_FOR_GENERATOR, m))
+        if self._relativistic:
             with torch.no_grad():
-                real_logits = self._judge(self._augmented(self._draw_reals(m), _REALS, m))
+                real_logits = self._judge(self._reals(m))
             loss = losses.relativistic(fake_logits, real_logits)
         else:
             loss = losses.generator_nonsaturating(fake_logits)
@@ -184,7 +193,7 @@ class GeneratorTrainer:
         """Path-length regularisation, lazily, in full precision, on a smaller batch."""
         config = self.config.generator
         count = max(1, self._micro_batch // config.path_length_shrink)
-        ws = self._styles(self._rng(_PATHS, m), count)
+        ws, _ = self._styles(self._rng(_PATHS, m), count)
         noise = self._rng(_PATHS, m, _NOISE, device=self.device)
         image = self.network.synthesize(ws, noise="random", rng=noise).image
         direction = torch.randn(image.shape, generator=self._rng(_PATHS, m, _AUGMENTATION)).to(self.device)
@@ -195,40 +204,53 @@ class GeneratorTrainer:
         return config.path_length * config.path_length_interval * penalty, logs
 
     @property
+    def _relativistic(self) -> bool:
+        return self.config.loss.adversarial == "relativistic"
+
+    @property
     def _micro_batch(self) -> int:
         return self.config.resolved.batch_size // self.config.accumulation
 
-    def _generate(self, purpose: int, m: int) -> Tensor:
-        """The generated images of micro-batch m of this step, [N, 3, R, R]."""
-        ws = self._styles(self._rng(purpose, m), self._micro_batch)
+    def _fakes(self, purpose: int, m: int) -> Shown:
+        """The generated images of micro-batch m of this step, augmented."""
+        ws, labels = self._styles(self._rng(purpose, m), self._micro_batch)
         noise = self._rng(purpose, m, _NOISE, device=self.device)
         with self.precision.autocast():
             image: Tensor = self.network.synthesize(ws, noise="random", rng=noise).image
-        return image.float()
+        return Shown(self.augmenter(image.float(), self._rng(purpose, m, _AUGMENTATION)), labels)
 
-    def _styles(self, rng: torch.Generator, count: int) -> Tensor:
-        """Styles ws [count, num_ws, w_dim] of drawn latents, some of them mixed."""
-        generator, mixing = self.network, self.config.generator.style_mixing
+    def _reals(self, m: int) -> Shown:
+        """The real images of micro-batch m of this step, augmented."""
+        n = self._micro_batch
+        start = (self.iteration * self.config.accumulation + m) * n
+        images = self.reals.take(start, n).to(self.device)
+        labels = None if self.labels is None else self._one_hot(self.labels[self.reals.indices(start, n)])
+        return Shown(self.augmenter(images, self._rng(_REALS, m, _AUGMENTATION)), labels)
+
+    def _styles(self, rng: torch.Generator, count: int) -> tuple[Tensor, Tensor | None]:
+        """Styles ws [count, num_ws, w_dim] of drawn latents, some of them mixed, and their classes.
+
+        Classes are drawn as often as the real images have them.
+        """
+        generator, mixing, labels = self.network, self.config.generator.style_mixing, None
         z = torch.randn(count, generator.z_dim, generator=rng).to(self.device)
+        if self.labels is not None:
+            labels = self._one_hot(self.labels[torch.randint(len(self.labels), (count,), generator=rng)])
         if not mixing:
-            return generator.map(z)
+            return generator.map(z, labels=labels), labels
         fine = torch.randn(count, generator.z_dim, generator=rng).to(self.device)
         mixed = torch.rand(count, generator=rng) < mixing
         crossover = torch.where(mixed, torch.randint(1, generator.num_ws, (count,), generator=rng), generator.num_ws)
-        ws = generator.map(torch.cat([z, fine]))
-        first = torch.arange(generator.num_ws) < crossover[:, None]
-        return torch.where(first[:, :, None].to(self.device), ws[:count], ws[count:])
+        ws = generator.map(torch.cat([z, fine]), labels=None if labels is None else labels.repeat(2, 1))
+        coarse = (torch.arange(generator.num_ws) < crossover[:, None]).to(self.device)
+        return torch.where(coarse[:, :, None], ws[:count], ws[count:]), labels
 
-    def _draw_reals(self, m: int) -> Tensor:
-        """The real images of micro-batch m of this step, [N, 3, R, R]."""
-        n = self._micro_batch
-        return self.reals.take((self.iteration * self.config.accumulation + m) * n, n).to(self.device)
+    def _one_hot(self, numbers: Tensor) -> Tensor:
+        return torch.eye(self.network.c_dim)[numbers].to(self.device)
 
-    def _augmented(self, images: Tensor, purpose: int, m: int) -> Tensor:
-        return self.augmenter(images, self._rng(purpose, m, _AUGMENTATION))
-
-    def _judge(self, images: Tensor, *, exact: bool = False) -> Tensor:
-        return self.precision.logits(self.discriminator, images, exact=exact)
+    def _judge(self, shown: Shown, *, exact: bool = False) -> Tensor:
+        discriminator = partial(self.discriminator, labels=shown.labels)
+        return self.precision.logits(discriminator, shown.images, exact=exact)
 
     def _rng(self, purpose: int, m: int, part: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
         return generator_for(self.config.seed, self.restart, self.iteration, m, purpose, part, device=device)
