@@ -34,7 +34,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
         [N, O, H, W], or [N, O, 2H, 2W] with ``up``.
     """
     style = style * fan_in_scale(weight)
-    out = _conv(x * style[:, :, None, None], weight, up=up)
+    out = convolve(x * style[:, :, None, None], weight, up=up)
     if not demodulate:
         return out
     return out * demodulation(weight, style)[:, :, None, None]
@@ -51,8 +51,8 @@ def fan_in_scale(weight: Tensor) -> float:
     return float(weight[0].numel() ** -0.5)
 
 
-def _conv(x: Tensor, weight: Tensor, *, up: bool) -> Tensor:
-    """Convolve with a kernel [O, I, k, k], keeping the size or doubling it."""
+def convolve(x: Tensor, weight: Tensor, *, up: bool) -> Tensor:
+    """Convolve maps [N, I, H, W] with a kernel [O, I, k, k], keeping the size; with ``up`` doubling it, then filtered."""
     if not up:
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
     full = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)

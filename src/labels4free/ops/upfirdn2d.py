@@ -116,7 +116,9 @@ def _resample(x: Tensor, kernel: Tensor, up: int, down: int, pads: tuple[int, in
         return F.conv2d(x, weight, stride=down, padding=padding, groups=channels)
     # A transposed convolution adds the unflipped kernel at every sample: the full convolution of the zero-stuffed map.
     weight = kernel.expand(channels, 1, *kernel.shape)
-    full = F.conv_transpose2d(x, weight, stride=up, groups=channels)
+    # A CPU has no fast transposed depthwise convolution of 16 bits: bfloat16 would take ten times as long as float32.
+    exact = x.float() if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) else x
+    full = F.conv_transpose2d(exact, weight.to(exact.dtype), stride=up, groups=channels).to(x.dtype)
     crops = []
     for axis in (1, 0):  # F.pad counts from the last axis
         taps = kernel.shape[axis]
