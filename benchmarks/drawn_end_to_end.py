@@ -5,9 +5,9 @@
     labels4free train-generator TRAIN/images --out GAN --preset tiny --mirror
     python benchmarks/drawn_end_to_end.py GAN TRAIN TEST --out WORK
 
-From the generator's run on: alpha network, segmenter on pairs of the two, and beside it the same segmenter with the same
-settings on the drawn pictures with their exact masks (the ceiling); pooled mean IoU of both on TEST. Every stage is a
-command, which is printed; those that are done are not done again.
+From the generator's run on: alpha network, segmenter on pairs of the two, and beside it the same segmenter with the
+same settings on the drawn pictures with their exact masks (the ceiling); pooled mean IoU of both on TEST. Every stage
+is a command, which is printed; those that are done are not done again.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Claim: a training run that is killed again and again ends in the same bits as one that is left alone.
 
     python benchmarks/kill_resume.py --kills 20 --seed 0
+    python benchmarks/kill_resume.py --kills 30 --images PHOTOS     # of a generator's training
 
-Both runs are ``labels4free train`` in processes of their own. The first one is left alone and watched: when it renders
-its cache and when it does which step. That time is cut into equal parts, and the second run is killed (SIGKILL) at a
-random moment of each, once it is at work again, and resumed. A tiny generator with random weights serves by default;
-``--generator`` takes a real one. Both use the same number of threads, which decides the last bits of sums.
+Both runs are ``labels4free train`` (or ``train-generator``) in processes of their own. The first one is left alone and
+watched: when it renders its cache and when it does which step. That time is cut into equal parts, and the second run is
+killed (SIGKILL) at a random moment of each, once it is at work again, and resumed. A tiny generator with random weights
+serves by default; ``--generator`` takes a real one. Both use the same number of threads, which decides the last bits of
+sums.
 """
 
 from __future__ import annotations
@@ -40,6 +42,21 @@ SETTINGS = {
     "monitor.interval": 40,
     "monitor.samples": 16,
     "monitor.grace_steps": 1_000_000,  # so few steps make no good masks: only warn of it
+}
+OF_GENERATORS = {
+    "images": 1200,
+    "resolution": 32,
+    "batch_size": 4,
+    "network.channel_base": 256,
+    "network.channel_max": 16,
+    "network.z_dim": 16,
+    "network.w_dim": 16,
+    "augmentation.interval": 2,
+    "checkpoint_images": 48,
+    "picture_images": 200,
+    "checks.interval": 200,
+    "checks.samples": 20,
+    "checks.grace": 1_000_000,
 }
 REAL = {"cache.size": 64, "cache.calibration_samples": 16}  # a real generator takes a second a sample
 POLL = 0.002
@@ -139,7 +156,7 @@ def outcome(out: Path) -> dict[str, str]:
     checkpoint = RunDir(out).latest_checkpoint()
     pictures = sorted((out / "pictures").iterdir())
     return {
-        "alpha.safetensors": _sha256((out / "alpha.safetensors").read_bytes()),
+        **{path.name: _sha256(path.read_bytes()) for path in sorted(out.glob("*.safetensors"))},
         "final checkpoint": state_digest([checkpoint.step, checkpoint.state]) if checkpoint else "none",
         "log.jsonl": _sha256((out / "log.jsonl").read_bytes()),
         f"{len(pictures)} pictures": _sha256(b"".join(path.name.encode() + path.read_bytes() for path in pictures)),
@@ -195,13 +212,18 @@ def main() -> int:
     parser.add_argument(
         "--generator", help="a name of the model zoo or a native checkpoint (default: a tiny generator)"
     )
+    parser.add_argument("--images", help="train a generator on these images instead of an alpha network")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="another setting")
     arguments = parser.parse_args()
-    settings = {**SETTINGS, **(REAL if arguments.generator else {})}
+    settings = OF_GENERATORS if arguments.images else {**SETTINGS, **(REAL if arguments.generator else {})}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        generator = arguments.generator or str(write_tiny_generator(folder / "tiny.safetensors"))
-        program = [sys.executable, "-m", "labels4free", "train", generator]
+        if arguments.images:
+            verb, source, what = "train-generator", arguments.images, f"a generator of {arguments.images}"
+        else:
+            source = arguments.generator or str(write_tiny_generator(folder / "tiny.safetensors"))
+            verb, what = "train", arguments.generator or "tiny generator"
+        program = [sys.executable, "-m", "labels4free", verb, source]
         words = [word for k, v in settings.items() for word in ("--set", f"{k}={v}")]
         words += [word for setting in arguments.set for word in ("--set", setting)]
         alone, killed, errors = folder / "alone", folder / "killed", folder / "stderr.txt"
@@ -209,7 +231,7 @@ def main() -> int:
         rendering = sum(1 for _, position in timeline if not position.lines)
         first_step = next(seconds for seconds, position in timeline if position.lines)
         print(
-            f"{arguments.generator or 'tiny generator'}: left alone, {first_step:.1f} s of rendering ({rendering} "
+            f"{what}: left alone, {first_step:.1f} s of rendering ({rendering} "
             f"marks) and {timeline[-1][0] - first_step:.1f} s of training ({timeline[-1][1].lines} steps)"
         )
         moments = draw_moments(timeline, arguments.kills, random.Random(arguments.seed))
@@ -217,7 +239,7 @@ def main() -> int:
         expected, found = outcome(alone), outcome(killed)
     same = expected == found
     for key, digest in expected.items():
-        print(f"{key:18} {'identical' if found.get(key) == digest else 'DIFFERENT'}  {digest[:16]}")
+        print(f"{key:34} {'identical' if found.get(key) == digest else 'DIFFERENT'}  {digest[:16]}")
     print(f"killed {arguments.kills} times: {'bit-identical to' if same else 'DIFFERENT FROM'} the uninterrupted run")
     return 0 if same else 1
 

@@ -168,7 +168,7 @@ class GeneratorRecipe:
             for row in range(_ROWS)
         ]
         rows = [row for row in rows if len(row) == _REALS + _GENERATED] or [list(made[:_GENERATED])]
-        titles = ("real",) * _REALS + ("generated",) * _GENERATED
+        titles = ("real", *[""] * (_REALS - 1), "generated", *[""] * (_GENERATED - 1))
         return contact_sheet(rows, titles[-len(rows[0]) :], cell=min(_CELL, self.config.resolution))
 
     @torch.no_grad()
