@@ -9,7 +9,7 @@ import pytest
 from labels4free import cli
 from labels4free.cli import RENAMED_FLAGS
 from labels4free.errors import ConfigError
-from labels4free.settings import RENAMED, build, change, flat
+from labels4free.settings_fields import RENAMED, build, change, flat
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.config_file import assemble, read_config_file

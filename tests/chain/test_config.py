@@ -5,7 +5,7 @@ from tests.refusals import refuses
 
 from labels4free.chain.config import ChainConfig, chain_config, chosen_names, stage_seed
 from labels4free.errors import ConfigError
-from labels4free.settings import as_json, build
+from labels4free.settings_fields import as_json, build
 
 
 def test_every_seed_follows_from_one() -> None:

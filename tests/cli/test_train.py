@@ -16,7 +16,7 @@ from tests.tiny_run import SETTINGS, TOTAL, WARMUP, as_settings, content, interr
 
 from labels4free import cli
 from labels4free.checkpoints.loading import load_alpha_network
-from labels4free.settings import build
+from labels4free.settings_fields import build
 from labels4free.training.alpha import monitor
 from labels4free.training.alpha import run as alpha_run
 from labels4free.training.alpha.config import TrainConfig

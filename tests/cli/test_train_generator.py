@@ -15,7 +15,7 @@ from tests.tiny_run import as_settings, content
 
 from labels4free import cli
 from labels4free.checkpoints.loading import load_generator
-from labels4free.settings import build
+from labels4free.settings_fields import build
 from labels4free.training.generator import run as generator_run
 from labels4free.training.generator.config import GeneratorConfig
 from labels4free.training.generator.presets import CONFIGS

@@ -11,7 +11,7 @@ from labels4free import cli
 from labels4free.cli.sample_flags import Files, Latents, Trust, Work, settings_of
 from labels4free.sampling.card import sample_flags
 from labels4free.sampling.config import PAPER, SampleConfig
-from labels4free.settings import as_json
+from labels4free.settings_fields import as_json
 
 
 @pytest.fixture

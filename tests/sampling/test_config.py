@@ -10,7 +10,7 @@ from labels4free.errors import ConfigError
 from labels4free.sampling.config import PAPER, Format, SampleConfig
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.uncertainty import UncertaintyConfig
-from labels4free.settings import as_json
+from labels4free.settings_fields import as_json
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.refusals import refuses
 from labels4free.data.pairs.record import PairRecord
 from labels4free.errors import ConfigError, DataError
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig, Thresholds, calibrate, drop_reason
-from labels4free.settings import as_json
+from labels4free.settings_fields import as_json
 
 GOOD = PairRecord(
     index=0,

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from labels4free.errors import ConfigError
-from labels4free.settings import change
+from labels4free.settings_fields import change
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.alpha.paper_config import PaperConfig
 from labels4free.training.config_file import as_toml, assemble, field_docs, read_config_file

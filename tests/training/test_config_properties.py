@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.tiny_run import as_settings
 
 from labels4free.errors import ConfigError
-from labels4free.settings import build, change, flat
+from labels4free.settings_fields import build, change, flat
 from labels4free.training.config_file import as_toml, assemble, read_config_file
 from labels4free.training.recipes import RECIPES
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from labels4free.seeds import hashed_seed
-from labels4free.settings import change, check_types
+from labels4free.settings_fields import change, check_types
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.generator.config import GeneratorConfig, NetworkConfig
 from labels4free.training.generator.presets import CONFIGS

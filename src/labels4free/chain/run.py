@@ -18,7 +18,7 @@ from labels4free.files import in_full
 from labels4free.folders import check_unused, read_json, write_json
 from labels4free.pages.from_photos import StageRow, from_photos_report
 from labels4free.pages.html import write_report
-from labels4free.settings import as_json, build
+from labels4free.settings_fields import as_json, build
 from labels4free.training_loop.contracts import SEGMENTER
 
 if TYPE_CHECKING:

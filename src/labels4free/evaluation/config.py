@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labels4free.metrics.masks import BOUNDARY_TOLERANCE
-from labels4free.settings import check_types, within
+from labels4free.settings_fields import check_types, within
 
 TRUTH_THRESHOLD = 0.5
 """A pixel of the ground truth is foreground where its value, in [0, 1], exceeds this."""

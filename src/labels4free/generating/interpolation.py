@@ -10,7 +10,7 @@ import torch
 from labels4free.errors import ConfigError
 from labels4free.generators.base import sample_label, sample_z
 from labels4free.pictures.films import FilmLayout, check_film, write_film
-from labels4free.settings import check_types, within
+from labels4free.settings_fields import check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from labels4free.errors import ConfigError, DataError, RunError
 from labels4free.files import failing_as, remove_leftovers, write_atomically
 from labels4free.folders import claim, read_json, write_json
 from labels4free.pictures.pixels import write_png
-from labels4free.settings import check_types, within
+from labels4free.settings_fields import check_types, within
 
 if TYPE_CHECKING:
     from pathlib import Path

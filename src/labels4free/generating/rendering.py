@@ -14,7 +14,7 @@ from labels4free.errors import ConfigError
 from labels4free.generators.base import NoiseMode, check_rendering
 from labels4free.pictures.pixels import to_uint8
 from labels4free.seeds import noise_seed
-from labels4free.settings import check_types, within
+from labels4free.settings_fields import check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

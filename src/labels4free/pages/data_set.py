@@ -22,7 +22,7 @@ from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.sampling.card import DATA_SET, reading_programs, sample_command, without_folders
 from labels4free.sampling.config import SampleConfig
 from labels4free.sampling.summary import DROPPED_SHEET, PAGE
-from labels4free.settings import flat
+from labels4free.settings_fields import flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from labels4free.folders import write_json
 from labels4free.sampling.filters import Thresholds, calibrate
 from labels4free.sampling.pair import PairRenderer
 from labels4free.sampling.stream import Choice, finished_candidates
-from labels4free.settings import as_json
+from labels4free.settings_fields import as_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from labels4free.checkpoints.model_zoo import MODELS
 from labels4free.data.names import PARTS
 from labels4free.data.pairs.files import LATENTS, suffix_of
 from labels4free.sampling.config import PAPER, SampleConfig
-from labels4free.settings import as_json
+from labels4free.settings_fields import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

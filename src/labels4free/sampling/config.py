@@ -12,7 +12,7 @@ from labels4free.errors import ConfigError
 from labels4free.ops.refine import Refinement  # noqa: TC001  the checks look it up
 from labels4free.sampling.filters import NO_FILTERS, FilterConfig
 from labels4free.sampling.uncertainty import UncertaintyConfig
-from labels4free.settings import build, check_types, within
+from labels4free.settings_fields import build, check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

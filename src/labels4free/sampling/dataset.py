@@ -34,7 +34,7 @@ from labels4free.sampling.shards import Partition, check_shards, finished_shard,
 from labels4free.sampling.sheets import Previews, write_sheets
 from labels4free.sampling.summary import SampleSummary, Tally
 from labels4free.sampling.workers import write_shards_in_processes
-from labels4free.settings import as_json, flat
+from labels4free.settings_fields import as_json, flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from labels4free.errors import ConfigError, DataError
-from labels4free.settings import build, check_types, within
+from labels4free.settings_fields import build, check_types, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -102,7 +102,7 @@ class Thresholds:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Undo :func:`labels4free.settings.as_json`.
+        """Undo :func:`labels4free.settings_fields.as_json`.
 
         Raises:
             ConfigError: If a value is missing, of another kind or unknown.

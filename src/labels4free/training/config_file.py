@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.errors import ConfigError
-from labels4free.settings import change, unknown_names
+from labels4free.settings_fields import change, unknown_names
 from labels4free.training.recipes import DEFAULT_RECIPE, RECIPES, check_verb, recipe_named
 from labels4free.training_loop.resume import own_settings
 from labels4free.training_loop.run_dir import RunDir

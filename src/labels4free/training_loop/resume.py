@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from labels4free.errors import ConfigError, RunError
-from labels4free.settings import build, flat
+from labels4free.settings_fields import build, flat
 from labels4free.training_loop.loop import finished_run
 from labels4free.training_loop.run_dir import RunDir
 

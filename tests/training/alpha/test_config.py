@@ -6,7 +6,7 @@ import json
 import pytest
 
 from labels4free.errors import ConfigError
-from labels4free.settings import build, change
+from labels4free.settings_fields import build, change
 from labels4free.training.alpha.config import (
     CacheConfig,
     LossConfig,

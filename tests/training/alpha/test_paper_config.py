@@ -6,7 +6,7 @@ import json
 import pytest
 
 from labels4free.errors import ConfigError
-from labels4free.settings import build, change, flat
+from labels4free.settings_fields import build, change, flat
 from labels4free.training.alpha.paper_config import (
     PaperAlphaConfig,
     PaperConfig,

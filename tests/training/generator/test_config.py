@@ -7,7 +7,7 @@ import pytest
 from tests.tiny_generator_run import changed
 
 from labels4free.errors import ConfigError
-from labels4free.settings import build, change
+from labels4free.settings_fields import build, change
 from labels4free.training.config_file import as_toml, assemble, read_config_file
 from labels4free.training.generator.config import (
     ChecksConfig,

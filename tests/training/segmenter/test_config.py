@@ -5,7 +5,7 @@ from tests.tiny_distillation import SETTINGS, changed
 
 from labels4free.errors import ConfigError
 from labels4free.networks.segmenter import SegmenterNetwork
-from labels4free.settings import build
+from labels4free.settings_fields import build
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.segmenter.config import NetworkConfig, SegmenterConfig
 from labels4free.training.segmenter.trainer import learning_rate, new_network

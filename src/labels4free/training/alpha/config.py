@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
 from labels4free.seeds import derive_seed
-from labels4free.settings import at_least, check_types, fraction, positive
+from labels4free.settings_fields import at_least, check_types, fraction, positive
 from labels4free.training.discriminator_inputs.augmentation import AugmentationConfig
 
 _SECONDS_PER_STEP = 0.16
@@ -313,7 +313,7 @@ class TrainConfig:
         return self.seed if self.cache.seed is None else self.cache.seed
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as nested JSON values; :func:`labels4free.settings.build` is the inverse."""
+        """All fields as nested JSON values; :func:`labels4free.settings_fields.build` is the inverse."""
         return dataclasses.asdict(self)
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.settings import at_least, check_types, fraction
+from labels4free.settings_fields import at_least, check_types, fraction
 from labels4free.training_loop.distributed import ProcessGroup, process_group
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from labels4free.errors import ConfigError
-from labels4free.settings import at_least, check_types, fraction, positive
+from labels4free.settings_fields import at_least, check_types, fraction, positive
 from labels4free.training.discriminator_inputs.augmentation import AugmentationConfig
 
 MIN_RESOLUTION = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from labels4free.errors import ConfigError
-from labels4free.settings import at_least, check_types, fraction, positive
+from labels4free.settings_fields import at_least, check_types, fraction, positive
 from labels4free.training.segmenter.augmentation.config import PairAugmentationConfig
 
 SIZE_MULTIPLE = 32

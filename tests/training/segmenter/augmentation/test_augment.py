@@ -9,7 +9,7 @@ from tests.tiny_distillation import OFF, SIZE, Discs, disc, white_disc
 
 from labels4free.errors import ConfigError
 from labels4free.seeds import SeededRandom
-from labels4free.settings import build
+from labels4free.settings_fields import build
 from labels4free.training.segmenter.augmentation import augment as pair_augmentation
 from labels4free.training.segmenter.augmentation.augment import Example, training_example
 from labels4free.training.segmenter.augmentation.config import FRACTIONS, PairAugmentationConfig

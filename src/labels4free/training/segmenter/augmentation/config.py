@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labels4free.errors import ConfigError
-from labels4free.settings import check_types, fraction, positive
+from labels4free.settings_fields import check_types, fraction, positive
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from labels4free.errors import ConfigError
-from labels4free.settings import as_json, build, change, check_types, flat, merged, unknown_names, within
+from labels4free.settings_fields import as_json, build, change, check_types, flat, merged, unknown_names, within
 
 
 @dataclass(frozen=True)
