@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.refusals import refuses
 
+from labels4free.chain import config as config_module
 from labels4free.chain.config import ChainConfig, chain_config, chosen_names, stage_seed
 from labels4free.errors import ConfigError
 from labels4free.settings_fields import as_json, build
@@ -28,11 +29,18 @@ def test_the_other_trainings_suit_the_generators_resolution(resolution: int, alp
 
 
 def test_narrow_networks_on_a_cpu_and_those_of_the_checkpoint_to_begin_with() -> None:
-    assert chain_config().generator.network.channel_base == 4096
+    assert chain_config().generator.network.channel_base == 2048
     assert chain_config(narrow=False).generator.network.channel_base is None
     begun = chain_config(pretrained="cats.pkl").generator
     assert (begun.pretrained, begun.network.channel_base, begun.network.z_dim) == ("cats.pkl", None, None)
     assert chain_config(mirror=True).generator.mirror
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_narrow_networks_compute_in_bfloat16_where_the_cpu_does(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(config_module, "cpu_has_bfloat16", lambda: has)
+    assert chain_config().generator.precision == ("bfloat16" if has else "auto")
+    assert chain_config(narrow=False).generator.precision == "auto"
 
 
 def test_settings_of_a_stage_count_more() -> None:

@@ -12,6 +12,7 @@ from labels4free.training.generator.config import GeneratorConfig, NetworkConfig
 from labels4free.training.generator.presets import CONFIGS
 from labels4free.training.segmenter.augmentation.config import PairAugmentationConfig
 from labels4free.training.segmenter.config import SIZE_MULTIPLE, PairsConfig, SegmenterConfig
+from labels4free.training_loop.precision import cpu_has_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def chain_config(
         mirror: Mirror every second photo by chance.
         pretrained: Generator to begin with, a file or a zoo name; it also decides the networks' widths.
         seed: The seeds of all stages follow from it.
-        narrow: Take networks that a CPU trains, those of the preset ``tiny``.
+        narrow: Take networks that a CPU trains, those of the preset ``tiny``, in bfloat16 where the CPU has it.
         settings: ``STAGE.SECTION.FIELD=VALUE`` strings; they count more than all of this.
 
     Raises:
@@ -65,6 +66,7 @@ def chain_config(
         replace(
             of_generator,
             resolution=resolution,
+            precision="bfloat16" if narrow and cpu_has_bfloat16() else "auto",
             mirror=mirror,
             pretrained=pretrained,
             seed=stage_seed(seed, "generator"),

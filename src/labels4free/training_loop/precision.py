@@ -98,6 +98,14 @@ class _Mixed(nn.Module):
         return alpha
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether this machine's CPU computes bfloat16 in hardware (AVX-512 BF16, AMX) and is not slower for it."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # older than what it can be asked by
+        return False
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def _able(device: torch.device) -> tuple[str, ...]:
     if device.type == "cuda":
         # Without emulation: PyTorch would otherwise say yes for every device.

@@ -269,7 +269,7 @@ def test_the_papers_by_hand(resolution, batch, base, group, rate, gamma, half_li
 
 def test_tiny_is_narrow_and_otherwise_the_default():
     found, default = numbers("tiny"), GeneratorConfig()
-    assert (found["resolution"], found["base"], found["max"], found["latents"]) == (64, 4096, 128, (128, 128))
+    assert (found["resolution"], found["base"], found["max"], found["latents"]) == (64, 2048, 64, (128, 128))
     assert (found["mapping"], found["gamma"], found["half life"]) == (2, pytest.approx(0.0512), (5000, 0.05))
     assert found["path length"][0] == 0
     tiny = CONFIGS["tiny"][0]

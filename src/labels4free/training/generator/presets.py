@@ -42,7 +42,7 @@ _TINY = GeneratorConfig(
     images=300_000,
     resolution=64,
     batch_size=16,
-    network=NetworkConfig(channel_base=4096, channel_max=128, z_dim=128, w_dim=128),
+    network=NetworkConfig(channel_base=2048, channel_max=64, z_dim=128, w_dim=128),
     generator=GeneratorSection(path_length=0.0),
     augmentation=dataclasses.replace(GeneratorConfig().augmentation, length=100_000),
 )

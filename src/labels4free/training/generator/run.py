@@ -13,6 +13,7 @@ from labels4free.training.generator.recipe import GeneratorRecipe
 from labels4free.training_loop.contracts import GENERATOR, RecipeEntry
 from labels4free.training_loop.distributed import device_of, process_group
 from labels4free.training_loop.loop import Loop
+from labels4free.training_loop.precision import cpu_has_bfloat16
 from labels4free.training_loop.resume import begin, to_run_json
 from labels4free.training_loop.run_dir import RunDir
 
@@ -82,6 +83,8 @@ def train_generator(
     info = {"source": noted, **to_run_json(own)}
     if group.is_main and begun.run is None:
         _log.info("%s", explained(own))
+        if recipe.device.type == "cpu" and own.precision == "auto" and cpu_has_bfloat16():
+            _log.info("This CPU computes in bfloat16, which is faster: --set precision=bfloat16")
     run = begun.run or group.on_main(lambda: RunDir.create(out, info))
     with Loop(run, recipe, info, progress) as loop:
         for trainer in recipe.trainers(loop):
