@@ -52,7 +52,7 @@ def fan_in_scale(weight: Tensor) -> float:
 
 
 def convolve(x: Tensor, weight: Tensor, *, up: bool) -> Tensor:
-    """Convolve maps [N, I, H, W] with a kernel [O, I, k, k], keeping the size; with ``up`` doubling it, then filtered."""
+    """Convolve maps [N, I, H, W] with a kernel [O, I, k, k], keeping the size; with ``up`` doubling it, and filter."""
     if not up:
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
     full = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
