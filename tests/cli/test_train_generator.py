@@ -146,7 +146,7 @@ def test_a_file_of_settings(seen: list[Any], tmp_path: Path) -> None:
     words = ["train-generator", "photos", "--out", "run", "--config", str(file)]
     assert cli.main([*words, "--preset", "tiny", "--resolution", "32"]) == cli.SUCCESS
     config = seen[0][0][2]
-    assert (config.resolution, config.discriminator.r1_gamma, config.network.channel_base) == (32, 3.0, 4096)
+    assert (config.resolution, config.discriminator.r1_gamma, config.network.channel_base) == (32, 3.0, 2048)
 
 
 @pytest.mark.parametrize(("name", "factor"), [("resolution", 1), ("kimg", 1000), ("seed", 1)])

@@ -171,7 +171,7 @@ class StyleGAN2(Generator):
         self, ws: Tensor, *, noise: Noise = "fixed", background: str | None = None, rng: torch.Generator | None = None
     ) -> GeneratorOutput:
         self.check_synthesize_arguments(ws, noise, background)
-        if ws.device.type != "cpu" or self._wants_gradients(ws):
+        if ws.device.type != "cpu" or self._wants_gradients(ws) or torch.is_autocast_enabled("cpu"):
             return self.synthesize_plainly(ws, noise, background, rng)
         with stylegan2_cpu.strip_layers() as (conv, to_rgb):
             return self._render(ws, noise, background, rng, conv, to_rgb)

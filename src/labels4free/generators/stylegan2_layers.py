@@ -69,6 +69,11 @@ class EqualLinear(nn.Module):
         """Turn x [N, in] into [N, out]."""
         return F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
 
+    def exact(self, x: Tensor) -> Tensor:
+        """The same in the weights' own precision, also under autocast: styles are few, and each acts on a whole map."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.forward(x.to(self.weight.dtype))
+
     def reset_parameters(self, rng: torch.Generator) -> None:
         """Draw first weights, see :meth:`StyleGAN2.reset_parameters`."""
         fill_normal(self.weight, rng).div_(self.lr_multiplier)
@@ -107,13 +112,14 @@ class StyledConv(nn.Module):
         """Turn x [N, c_in, H, W] into [N, c_out, R, R]; w is one row of ws."""
         # The activation's gain moves before it, into demodulation, bias and noise: gain * lrelu(x) = lrelu(gain * x).
         # So a map is passed over four times, and in place where the backward pass does not need what was there.
-        style = self.affine(w) * fan_in_scale(self.weight)
-        x = convolve(x * style[:, :, None, None], self.weight, up=self.up)
-        scale, bias = demodulation(self.weight, style) * GAIN, self.bias * GAIN
-        x = torch.addcmul(bias[:, None, None], x, scale[:, :, None, None])
+        style = self.affine.exact(w) * fan_in_scale(self.weight)
+        with torch.autocast(w.device.type, enabled=False):
+            scale, bias = demodulation(self.weight, style) * GAIN, self.bias * GAIN
+        x = convolve(x * style[:, :, None, None].to(x.dtype), self.weight, up=self.up)
+        x = torch.addcmul(bias[:, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype))
         noise_map = self.noise_map(len(x), noise, rng)
         if noise_map is not None:
-            x += noise_map * GAIN
+            x += (noise_map * GAIN).to(x.dtype)
         x = F.leaky_relu_(x, LEAKY_SLOPE)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
@@ -151,7 +157,7 @@ class ToRgb(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, image: Tensor | None) -> Tensor:
         """Turn x [N, c_in, R, R] and the image [N, 3, R / 2, R / 2] so far into the image [N, 3, R, R]."""
-        rgb = modulated_conv2d(x, self.weight, self.affine(w), demodulate=False) + self.bias[:, None, None]
+        rgb = modulated_conv2d(x, self.weight, self.affine.exact(w), demodulate=False) + self.bias[:, None, None]
         if self.clamp is not None:
             rgb = rgb.clamp(-self.clamp, self.clamp)
         return rgb if image is None else rgb + upsample2d(image)

@@ -26,7 +26,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
     Args:
         x: [N, I, H, W].
         weight: [O, I, k, k], of about unit variance; k is odd, and 3 with ``up``.
-        style: [N, I].
+        style: [N, I]; cast to the dtype of ``x``.
         demodulate: Scale the output channels to unit norm.
         up: Double the size: transposed convolution of stride 2, then the FIR filter (1, 3, 3, 1).
 
@@ -34,10 +34,10 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
         [N, O, H, W], or [N, O, 2H, 2W] with ``up``.
     """
     style = style * fan_in_scale(weight)
-    out = convolve(x * style[:, :, None, None], weight, up=up)
+    out = convolve(x * style[:, :, None, None].to(x.dtype), weight, up=up)
     if not demodulate:
         return out
-    return out * demodulation(weight, style)[:, :, None, None]
+    return out * demodulation(weight, style)[:, :, None, None].to(out.dtype)
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
