@@ -1,11 +1,13 @@
 # Everything here makes the environment it needs, in .venv, from Python 3.11 or newer and make alone.
 #   make demo ARGS="--minutes 5"      ARGS goes to the command, here and in `make test`
 #   make test ARGS="-m 'not slow'"    the tests that answer within a minute
+#   make test JOBS=8                  in so many processes, 2 by default; each takes up to 2 GB
 #   make test PYTHON=python3.12      the Python to build .venv with; a PyTorch it has is used, not downloaded again
 #   make test VENV=/path/to/mine      another environment, made where it does not exist
 #   make demo TORCH_INDEX=URL                an extra package index to take PyTorch from, such as one of CPU builds
 
 PYTHON ?= python3
+JOBS ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -17,7 +19,7 @@ demo: $(VENV)/.ready ## fetch a face generator, train on it without labels, samp
 	$(BIN)/labels4free demo $(ARGS)
 
 test: $(VENV)/.ready-test ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready-lint ## check style and formatting (`.venv/bin/ruff format` mends the latter)
 	$(BIN)/python -m ruff check
