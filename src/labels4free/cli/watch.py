@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
@@ -101,7 +101,7 @@ def _live(looker: _Looker, console: Console, interval: float) -> list[RunStatus]
     with Live(_page(statuses, console, note), console=console, auto_refresh=False) as live:
         try:
             while not all(status.over for status in statuses):
-                time.sleep(interval)
+                sleep(interval)
                 said = note
                 try:
                     statuses = looker.look()
