@@ -294,6 +294,23 @@ def test_a_clamp_limits_every_layer_and_every_part_of_the_image():
 # Memory, gradients
 
 
+@pytest.mark.parametrize("trainable", [False, True])
+def test_under_autocast_maps_are_of_16_bits_and_the_image_is_of_32(trainable):
+    generator = tiny_stylegan2()
+    ws, noise = some_ws(generator, 2), some_noise(generator, 2)
+    expected = generator.synthesize(ws, noise=noise).image
+    if trainable:
+        generator.unfreeze()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = generator.synthesize(ws, noise=noise)
+    assert {feature.dtype for feature in output.features} == {torch.bfloat16}
+    assert output.image.dtype == torch.float32
+    assert (output.image - expected).abs().max() < 0.02 * expected.abs().max()
+    if trainable:
+        output.image.sum().backward()
+        assert {weight.grad.dtype for weight in generator.blocks.parameters()} == {torch.float32}
+
+
 def test_memory_formats_do_not_matter():
     generator, other = tiny_stylegan2(), tiny_stylegan2().to(memory_format=torch.channels_last)
     ws, noise = some_ws(generator, 2), some_noise(generator, 2)

@@ -98,6 +98,17 @@ def test_gradient_under_autocast():
     assert x.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize(("up", "down", "pad"), [(2, 1, (2, 1)), (1, 2, (1, 1)), (1, 1, (2, 1))])
+def test_autocast_changes_nothing(up, down, pad):
+    x = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = upfirdn2d(x, fir_kernel(), up, down, pad)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(upfirdn2d(x, fir_kernel(), up, down, pad), expected)
+        rounded = upfirdn2d(x.bfloat16(), fir_kernel(), up, down, pad)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), expected, rtol=0, atol=0.03)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

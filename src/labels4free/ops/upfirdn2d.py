@@ -84,7 +84,8 @@ class _UpFirDn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, up: int, down: int, pads: tuple[int, int, int, int]) -> Tensor:
-        out = _resample(x, kernel.to(x.dtype), up, down, pads)
+        with torch.autocast(x.device.type, enabled=False):  # as backward passes are: what comes in decides
+            out = _resample(x, kernel.to(x.dtype), up, down, pads)
         ctx.save_for_backward(kernel)
         ctx.up, ctx.down, ctx.pads = up, down, pads
         ctx.in_size, ctx.out_size = x.shape[2:], out.shape[2:]
