@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.tiny import tiny_generator as build_tiny_generator
 pytest.register_assert_rewrite(
     "tests.generators.contract", "tests.generators.trainable_contract", "tests.networks.contract"
 )
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in a shell's background does not have
 torch.set_num_threads(1)  # more are slower on maps this small, and sums must not depend on the machine
 settings.register_profile("labels4free", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("labels4free")

@@ -244,7 +244,7 @@ def test_another_device_is_part_of_how_to_go_on(
         (["--set", "discriminator.r1_gamma=nan"], "discriminator.r1_gamma must be float or none, got nan"),
         (["--config", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (
-            ["--pretrained", "nothing.pt", "--set", "checks.samples=20"],
+            ["--pretrained", "nothing.pt", "--resolution", "16", "--set", "checks.samples=20"],
             "nothing.pt is neither a file nor a model of the zoo",
         ),
         (["--resume"], "There is no run to resume at"),
