@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.tiny_generator_run import COUNT, SETTINGS, SIDE, STEPS, assert_same, changed, outcome
+from tests.tiny_generator_run import COUNT, SETTINGS, SIDE, STEPS, assert_same, changed, outcome, write_images
 from tests.tiny_run import signalling
 
 from labels4free.checkpoints.loading import load_discriminator, load_generator
 from labels4free.checkpoints.native import read_native_header
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.data.images.dataset import open_images
+from labels4free.errors import DataError
 from labels4free.training.generator import recipe as recipe_module
 from labels4free.training.generator.recipe import GeneratorRecipe
-from labels4free.training.generator.run import explained
+from labels4free.training.generator.run import explained, train_generator
 from labels4free.training.generator.trainer import GeneratorTrainer
 from labels4free.training_loop.run_dir import RunDir
 from labels4free.watching.status import RunWatcher, State
@@ -207,3 +208,16 @@ def test_the_best_check_s_average_may_be_kept(train, tmp_path, monkeypatch):
     assert torch.equal(shown[0], best["constant"])
     info = read_native_header(run / "generator.discriminator.safetensors").info
     assert info["generator"]["state_hash"] == state_hash(generator)
+
+
+def test_classes_by_sub_folder(tmp_path):
+    for number, name in enumerate(("dog", "cat", "dog")):
+        write_images(tmp_path / "images" / name / str(number), count=8)
+    config = changed(classes=True, images=12)
+    result = train_generator(tmp_path / "images", tmp_path / "run", config)
+    generator, judge = load_generator(result.file), load_discriminator(result.file)
+    assert (generator.c_dim, judge.c_dim) == (2, 2)
+    looks = [generator.synthesize(generator.draw_ws(0, 0, label=label)).image for label in (0, 1)]
+    assert not torch.equal(*looks)
+    with pytest.raises(DataError, match="has a single class"):
+        train_generator(tmp_path / "images" / "cat", tmp_path / "other", config)
