@@ -1,4 +1,4 @@
-"""Claim: generators train 1.5 times as fast on a CPU as with the published trainers, with bfloat16 2.5 times.
+"""Claim: generators train faster on a CPU than by the published trainers; goal: 1.5 times, with bfloat16 2.5 times.
 
     python benchmarks/generator_training_speed.py --rosinality PATH --ada PATH      (half an hour on two cores)
     python benchmarks/generator_training_speed.py --rosinality PATH --ada PATH --sizes 64 --rounds 1
