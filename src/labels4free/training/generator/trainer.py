@@ -175,8 +175,10 @@ class GeneratorTrainer:
                 sides["r2"] = self._fakes(_FOR_DISCRIMINATOR, m)
         for name, shown in sides.items():
             shown.images.requires_grad_()
-            penalty = losses.r1_penalty(self._judge(shown, exact=True), shown.images)
-            logs[name], total = penalty.item(), total + penalty
+            logits = self._judge(shown, exact=True)
+            penalty = losses.r1_penalty(logits, shown.images)
+            # Adam shall count the step of every weight, also of biases that no gradient of a gradient reaches.
+            logs[name], total = penalty.item(), total + penalty + 0 * logits.sum()
         return self.config.resolved.r1_gamma / 2 * self.config.discriminator.r1_interval * total, logs
 
     def _generator_loss(self, m: int) -> Terms:
@@ -201,7 +203,7 @@ class GeneratorTrainer:
         mean = self.mean_path_length + config.path_length_decay * (lengths.mean() - self.mean_path_length)
         penalty = (lengths - mean).square().mean()
         logs = {"path_length": lengths.mean().item(), "path_length_penalty": penalty.item()}
-        return config.path_length * config.path_length_interval * penalty, logs
+        return config.path_length * config.path_length_interval * penalty + 0 * image.sum(), logs
 
     @property
     def _relativistic(self) -> bool:
