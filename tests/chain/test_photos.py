@@ -7,7 +7,8 @@ from PIL import Image
 from tests.chain.tiny_chain import write_photos
 from tests.refusals import refuses
 
-from labels4free.chain.photos import open_photos_of_class, shorter_sides
+from labels4free.chain.photos import open_photos_of_class
+from labels4free.data.images.dataset import shorter_sides
 from labels4free.errors import ConfigError, DataError
 from labels4free.training.generator.recipe import FEWEST_PHOTOS
 
@@ -20,7 +21,7 @@ def test_opens_what_will_do(tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"no image")
     store = open_photos_of_class(photos, 32)
     assert (len(store), store.resolution) == (24, 32)
-    assert shorter_sides(store.source) == [32] * 24
+    assert shorter_sides(store.source, 500) == [32] * 24
 
 
 def test_refuses_too_few(tmp_path: Path) -> None:

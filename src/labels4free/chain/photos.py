@@ -5,15 +5,12 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from labels4free.data.decoding import opened_image
-from labels4free.data.images.dataset import ImageStore, open_source
+from labels4free.data.images.dataset import ImageStore, open_source, shorter_sides
 from labels4free.errors import ConfigError, DataError
 from labels4free.training.generator.recipe import FEWEST_PHOTOS
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from labels4free.data.images.base import ImageSource
 
 _LOOKED_AT = 500
 
@@ -37,7 +34,7 @@ def open_photos_of_class(path: Path, resolution: int) -> ImageStore:
             f"{path} has {count} image{'' if count == 1 else 's'}{damaged}; a generator needs some hundred photos of "
             f"one kind of thing to learn from, and begins with no fewer than {FEWEST_PHOTOS}: give more."
         )
-    sides = shorter_sides(source)
+    sides = shorter_sides(source, _LOOKED_AT)
     if not sides:
         raise DataError(f"{path} holds no readable image: those that were looked at are damaged.")
     small = sum(side < resolution for side in sides)
@@ -50,15 +47,3 @@ def open_photos_of_class(path: Path, resolution: int) -> ImageStore:
             f"shorter side is {middle} pixels in the middle of them): {what}."
         )
     return ImageStore(source, resolution)
-
-
-def shorter_sides(source: ImageSource) -> list[int]:
-    """Shorter sides in pixels of the images, of at most 500 that lie evenly over the store; by their headers."""
-    sides = []
-    for index in range(0, len(source), max(1, len(source) // _LOOKED_AT)):
-        try:
-            with opened_image(source.read(index), source.label(index)) as image:
-                sides.append(min(image.size))
-        except DataError:  # preparing skips and lists it
-            continue
-    return sides

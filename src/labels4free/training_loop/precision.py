@@ -1,7 +1,7 @@
 """Mixed precision: what is trained computes in 16 bits where the device is fast at it, and keeps 32-bit weights.
 
-The alpha network and the discriminator run under autocast; their logits, everything behind them and the R1 penalty, a
-gradient of a gradient, are in float32. So is the frozen generator: its images are the data.
+Alpha networks, discriminators and a generator that is trained run under autocast; logits, everything behind them, the
+R1 penalty and path lengths, gradients of gradients, are in float32. So is a frozen generator: its images are the data.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labels4free.data.decoding import decode_image
+from labels4free.data.decoding import decode_image, opened_image
 from labels4free.data.images.base import ImageWriter, check_finished
 from labels4free.data.images.folder import FolderSource, FolderWriter
 from labels4free.data.images.lmdb import LmdbSource, LmdbWriter
@@ -182,6 +182,18 @@ def open_images(path: str | Path, resolution: int, *, cache_bytes: int = _CACHE_
     """
     _check_resolution(resolution)
     return ImageStore(open_source(path, resolution, check_headers=True), resolution, cache_bytes=cache_bytes)
+
+
+def shorter_sides(source: ImageSource, at_most: int) -> list[int]:
+    """Shorter sides in pixels of about so many images that lie evenly over a store, by their headers."""
+    sides = []
+    for index in range(0, len(source), max(1, len(source) // at_most)):
+        try:
+            with opened_image(source.read(index), source.label(index)) as image:
+                sides.append(min(image.size))
+        except DataError:  # damaged; named when it is used
+            continue
+    return sides
 
 
 def _check_resolution(resolution: int) -> None:

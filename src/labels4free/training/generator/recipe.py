@@ -14,9 +14,8 @@ from labels4free.checkpoints.foreign.conversion import mean_w
 from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.state_hash import state_hash
-from labels4free.data.decoding import opened_image
 from labels4free.data.images.classes import image_classes
-from labels4free.data.images.dataset import read_image
+from labels4free.data.images.dataset import read_image, shorter_sides
 from labels4free.errors import ConfigError, DataError
 from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.pictures.films import FilmLayout, write_film
@@ -100,7 +99,9 @@ class GeneratorRecipe:
                 f"{group.size} processes cannot share {config.accumulation} micro-batches evenly: set accumulation to "
                 f"a multiple of {group.size}."
             )
-        freeze_blocks(self._first().discriminator, config.discriminator.frozen_blocks)  # refuses too many
+        first = self._first()
+        freeze_blocks(first.discriminator, config.discriminator.frozen_blocks)  # refuses too many
+        self._notes = first.notes
 
     def _first(self, restart: int = 0) -> FirstNetworks:
         c_dim = len(self.classes.names) if self.classes else 0
@@ -109,7 +110,7 @@ class GeneratorRecipe:
     def trainers(self, loop: Loop[GeneratorTrainer]) -> Iterator[GeneratorTrainer]:
         """The trainer of a run before each of its steps; snapshots are written on the way."""
         if loop.saved is None:
-            for note in self._first().notes:
+            for note in self._notes:
                 _log.info(note)
         for trainer in loop.trainers(self.trainer):
             yield trainer
@@ -229,13 +230,7 @@ def _check_enough(images: ImageStore, config: GeneratorConfig) -> None:
 
 def _check_size(images: ImageStore) -> None:
     """Refuse to enlarge images: what is not in them cannot be learned."""
-    source, sides = images.source, []
-    for index in range(0, len(source), max(1, len(source) // _LOOKED_AT)):
-        try:
-            with opened_image(source.read(index), source.label(index)) as image:
-                sides.append(min(image.size))
-        except DataError:  # damaged; named when it is used
-            continue
+    sides = shorter_sides(images.source, _LOOKED_AT)
     if sides and median(sides) < images.resolution:
         raise ConfigError(
             f"{images.path} has images of about {median(sides):.0f} pixels, but a resolution of {images.resolution} is "
