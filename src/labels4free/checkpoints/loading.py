@@ -215,7 +215,7 @@ def checkpoint_file(source: str | Path) -> Path:
         return trained[0]
     if not path.exists():
         raise CheckpointError(
-            f"{source} is neither a file nor a model of the zoo; the models are {', '.join(model_zoo.MODELS)}."
+            f"{source} is neither a file nor a model of the zoo; the models are {model_zoo.generator_names()}."
         )
     return path
 
@@ -246,7 +246,7 @@ def alpha_network_file(source: str | Path) -> Path:
             raise CheckpointError(f"{path} holds no alpha.safetensors: {hint}.")
         return found
     if not path.exists():
-        names = ", ".join(model_zoo.MODELS)
+        names = model_zoo.generator_names()
         raise CheckpointError(f"{source} is no alpha network file, no training run and no name of the zoo ({names}).")
     return path
 

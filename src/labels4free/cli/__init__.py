@@ -63,7 +63,7 @@ VERBS = {
     "convert": Verb("labels4free.cli.convert", "turn another project's checkpoint into a native one, and check it"),
     "presets": Verb("labels4free.cli.presets", "list the settings that training knows by name, or print one in full"),
     "prepare": Verb("labels4free.cli.prepare", "crop and resize images for training, into a store that reads fast"),
-    "models": Verb("labels4free.cli.models", "list the generators that can be fetched by name, and fetch one"),
+    "models": Verb("labels4free.cli.models", "list the models that can be fetched by name, and fetch one"),
 }
 
 RENAMED_FLAGS = {

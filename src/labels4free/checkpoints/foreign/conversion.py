@@ -145,15 +145,15 @@ class TensorSource:
         if found:
             self.ignored[found[0] if len(found) == 1 else f"{found[0]}, ... ({len(found)} tensors)"] = reason
 
-    def finish(self) -> tuple[str, ...]:
-        """Check that nothing is left over. Returns notes for the user.
+    def finish(self, family: str = "StyleGAN2 of its size") -> tuple[str, ...]:
+        """Check that nothing is left over that the named network does not have. Returns notes for the user.
 
         Raises:
             CheckpointError: If a tensor was neither taken nor ignored; names the first ones.
         """
         if self._left:
             raise CheckpointError(
-                f"{self.what} has {len(self._left)} tensors that no StyleGAN2 of its size has: {listed(self._left)}. "
+                f"{self.what} has {len(self._left)} tensors that no {family} has: {listed(self._left)}. "
                 "It is of another family, or damaged."
             )
         counts = self._converted.items()

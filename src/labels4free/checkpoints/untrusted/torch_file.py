@@ -17,6 +17,7 @@ from labels4free.checkpoints.untrusted.grants import Allowance, Storage
 from labels4free.checkpoints.untrusted.inert_data import STORAGE_TYPES, RefusedError, check_data, opened
 from labels4free.checkpoints.untrusted.pickle_machine import MAX_OPCODES, Grant, Grants, printable, run_pickle
 from labels4free.checkpoints.untrusted.zip_layout import locate_records, read_entries
+from labels4free.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +101,16 @@ def read_torch_file(path: str | Path) -> Any:
     with opened(path) as (file, size):
         value = _read(file, size)
         check_data(value)
+    return value
+
+
+def read_torch_bytes(data: bytes, name: str) -> Any:
+    """:func:`read_torch_file` for the content of a file, which ``name`` stands for in messages."""
+    try:
+        value = _read(io.BytesIO(data), len(data))
+        check_data(value)
+    except RefusedError as error:
+        raise CheckpointError(f"{name} {error}") from error
     return value
 
 

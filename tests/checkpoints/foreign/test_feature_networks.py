@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from tests.checkpoints.refusals import says
+from tests.networks.seeded_weights import fill
+
+from labels4free.checkpoints import model_zoo
+from labels4free.checkpoints.foreign.feature_networks import efficientnet_lite0_from_file
+from labels4free.checkpoints.native import read_tensors
+from labels4free.errors import ModelZooError
+from labels4free.networks.efficientnet_lite import EfficientNetLite0
+
+# Logits 0 to 5 that the published code and weights give for two images of seeded noise.
+PUBLISHED = [
+    [-2.52597, 0.30421, 1.21256, 0.20965, 1.3155, -0.96844],
+    [-2.813, 0.21076, 1.21486, 0.20836, 1.03094, -1.12235],
+]
+
+
+def file_of(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def state():
+    return dict(fill(EfficientNetLite0()).state_dict())
+
+
+def test_every_tensor_arrives(state):
+    network = efficientnet_lite0_from_file(file_of(state))
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_a_tensor_missing_left_over_or_misshapen_is_named(state):
+    name = "_blocks.3._project_conv.weight"
+    with says("The file of EfficientNet-Lite0 lacks the tensor", name):
+        efficientnet_lite0_from_file(file_of({k: v for k, v in state.items() if k != name}))
+    with says("has 1 tensors that no EfficientNet-Lite0 has: extra"):
+        efficientnet_lite0_from_file(file_of(state | {"extra": torch.zeros(1)}))
+    with says(name, "has shape [40, 144, 1], expected [40, 144, 1, 1]"):
+        efficientnet_lite0_from_file(file_of(state | {name: state[name][..., 0]}))
+    with says(name, "not finite"):
+        efficientnet_lite0_from_file(file_of(state | {name: state[name] * torch.nan}))
+
+
+def test_a_program_is_refused():
+    class Evil:
+        def __reduce__(self):
+            return (print, ("harm",))
+
+    with says("The file of EfficientNet-Lite0", "print"):
+        efficientnet_lite0_from_file(file_of({"a": Evil()}))
+    with says("The file of EfficientNet-Lite0", "is not a PyTorch checkpoint"):
+        efficientnet_lite0_from_file(b"no file")
+
+
+def test_the_published_weights_give_the_published_numbers():
+    try:
+        if not model_zoo.is_fetched("efficientnet-lite0"):
+            pytest.skip("needs `labels4free models fetch efficientnet-lite0`")
+    except ModelZooError as error:
+        pytest.skip(str(error))
+    network = EfficientNetLite0().eval()
+    network.load_state_dict(read_tensors(model_zoo.model_path("efficientnet-lite0"), "feature_network"))
+    x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(7)) * 2 - 1
+    torch.testing.assert_close(network(x)[:, :6].detach(), torch.tensor(PUBLISHED), atol=1e-4, rtol=0)
