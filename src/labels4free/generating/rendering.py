@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
 from labels4free.generators.base import NoiseMode, check_rendering
+from labels4free.generators.views import noise_maps
 from labels4free.pictures.pixels import to_uint8
 from labels4free.seeds import noise_seed
 from labels4free.settings_fields import check_types, within
@@ -119,7 +120,7 @@ class Renderer:
         if self.config.noise != "random":
             return self.config.noise
         device = self.generator.w_avg.device
-        draws = [_noise_maps(self.generator, number) for number in numbers]
+        draws = [noise_maps(self.generator, noise_seed(number)) for number in numbers]
         return [torch.cat(maps).to(device) for maps in zip(*draws, strict=True)]
 
     def pictures(self, ws: Tensor, noise: Noise) -> NDArray[np.uint8]:
@@ -136,12 +137,6 @@ class Renderer:
             image = self.generator.synthesize(ws, noise=noise, background=self.background).image
             factor = image.shape[-1] // self.size
             return to_uint8(F.avg_pool2d(image, factor) if factor > 1 else image)
-
-
-def _noise_maps(generator: Generator, number: int) -> list[Tensor]:
-    """[1, 1, R, R] for each layer, drawn on the CPU, so that every device gets the same."""
-    rng = torch.Generator().manual_seed(noise_seed(number))
-    return [torch.randn(1, 1, spec.resolution, spec.resolution, generator=rng) for spec in generator.feature_specs]
 
 
 def shrunk(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

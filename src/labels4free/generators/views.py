@@ -34,6 +34,12 @@ def with_other_noise(generator: Generator, ws: Tensor, seed: int) -> GeneratorOu
     return generator.synthesize(ws, noise="random", rng=rng)
 
 
+def noise_maps(generator: Generator, seed: int) -> list[Tensor]:
+    """Random noise of one picture, [1, 1, R, R] a layer; drawn on the CPU, so that every device gets the same."""
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(1, 1, spec.resolution, spec.resolution, generator=rng) for spec in generator.feature_specs]
+
+
 def with_other_styles(generator: Generator, ws: Tensor, other: Tensor, row: int) -> GeneratorOutput:
     """Render ws [N, num_ws, w_dim] with the rows of another sample's ws from ``row`` on."""
     return generator.synthesize(mix_styles(ws, other, row))

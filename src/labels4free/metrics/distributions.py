@@ -138,6 +138,7 @@ def kernel_distance_of_subsets(
         ValueError: As :func:`kernel_distance`.
     """
     size = min(size, len(one), len(other))
+    subsets = 1 if size == len(one) == len(other) else subsets  # they would all be the same
     found = []
     for index in range(subsets):
         rng = generator_for(seed, _KID_DRAWS, index)

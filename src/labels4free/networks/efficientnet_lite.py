@@ -70,7 +70,11 @@ class EfficientNetLite0(nn.Module):
         Raises:
             ConfigError: If the image has another shape than [N, 3, H, W], or a side of less than 32 pixels.
         """
-        logits: Tensor = self._fc(self.features(image))
+        return self.classify(self.features(image))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [N, 1000] that belong to feature vectors [N, 1280]."""
+        logits: Tensor = self._fc(features)
         return logits
 
     def features(self, image: Tensor) -> Tensor:

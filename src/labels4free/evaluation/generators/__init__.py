@@ -1,0 +1,1 @@
+"""How good a generator is: its images beside real ones, by features of a network that the figure names."""

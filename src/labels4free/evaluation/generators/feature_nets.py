@@ -1,0 +1,171 @@
+"""The networks whose features generators are measured by, and what a figure may therefore be called.
+
+"FID" and "KID" alone are figures of Inception, which nobody may mistake others for: those carry their network's name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch.nn import functional as F
+
+from labels4free.checkpoints.loading import load_discriminator, resolve_device
+from labels4free.checkpoints.model_zoo import fetch
+from labels4free.checkpoints.native import read_tensors
+from labels4free.checkpoints.state_hash import state_hash
+from labels4free.errors import ConfigError
+from labels4free.metrics.perceptual import perceptual_distance
+from labels4free.networks.efficientnet_lite import FEATURES, SIDE, EfficientNetLite0
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from labels4free.evaluation.generators.recipes import Kind
+    from labels4free.networks.discriminator import Discriminator
+
+EFFICIENTNET, DISCRIMINATOR = "efficientnet-lite0", "discriminator"
+_VERSION = 1  # counts changes of what is done with an image before the network sees it
+
+
+class FeatureNet(ABC):
+    """Images [N, 3, R, R] in [-1, 1] to feature vectors [N, width], float32.
+
+    Args:
+        network: In evaluation mode, without gradients.
+
+    Attributes:
+        title: What its figures are named by.
+        width: Numbers of a feature vector.
+        knows_classes: Whether it has :meth:`logits`.
+        has_distance: Whether it has :meth:`distance`.
+        identity: Says which weights and which preparation of images these are, for what is kept of them.
+    """
+
+    title: str
+    width: int
+    knows_classes: bool = False
+    has_distance: bool = False
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.identity = f"{self.title} {_VERSION} {state_hash(network)}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def figure(self, kind: str) -> str:
+        """The name of a figure of these features: ``FD-EffLite0``."""
+        words = {"fid": "FD", "kid": "KID", "is": "IS", "ppl": "PPL"}
+        return f"{words.get(kind, kind.capitalize())}-{self.title}"
+
+    def require(self, kind: Kind) -> None:
+        """See whether the network has what a kind of metric needs.
+
+        Raises:
+            ConfigError: If not.
+        """
+        if kind == "is" and not self.knows_classes:
+            raise ConfigError(f"{self.title} knows no classes: the inception score needs {EFFICIENTNET}.")
+        if kind == "ppl" and not self.has_distance:
+            raise ConfigError(f"{self.title} gives no perceptual distance: a path length needs {EFFICIENTNET}.")
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """Feature vectors of images on this network's device."""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class logits [N, C] that belong to feature vectors, if it knows classes."""
+        raise NotImplementedError
+
+    def distance(self, one: Tensor, other: Tensor) -> Tensor:
+        """Perceptual distances [N] of pairs of images, for path lengths, if it has them."""
+        raise NotImplementedError
+
+
+class EfficientNetFeatures(FeatureNet):
+    """EfficientNet-Lite0's 1,280 features before its classes.
+
+    An image is resized to 224x224 by bicubic interpolation that averages where it shrinks (PIL's filter), and limited
+    to [-1, 1] again. For distances it is taken as it is, as LPIPS does.
+    """
+
+    title, width, knows_classes, has_distance = "EffLite0", FEATURES, True, True
+    network: EfficientNetLite0
+
+    @classmethod
+    def load(cls) -> Self:
+        """With the published weights, which are fetched if they are not in the cache."""
+        network = EfficientNetLite0()
+        network.load_state_dict(read_tensors(fetch(EFFICIENTNET), "feature_network"))
+        return cls(network.eval().requires_grad_(False))
+
+    def features(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != SIDE:
+            images = F.interpolate(images, size=(SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+        return self.network.features(images.clamp(-1, 1))
+
+    def logits(self, features: Tensor) -> Tensor:
+        return self.network.classify(features)
+
+    def distance(self, one: Tensor, other: Tensor) -> Tensor:
+        maps = self.network.maps(torch.cat((one, other)))
+        return perceptual_distance([m[: len(one)] for m in maps], [m[len(one) :] for m in maps])
+
+
+class DiscriminatorFeatures(FeatureNet):
+    """The last maps of the generator's own discriminator, averaged over the image: for watching a training only.
+
+    It was trained to tell these very images from real ones, and another training's is another measure.
+    """
+
+    title = "D"
+    network: Discriminator
+
+    def __init__(self, network: Discriminator) -> None:
+        self.width = network.channels[4]
+        super().__init__(network)
+
+    def features(self, images: Tensor) -> Tensor:
+        side = self.network.resolution
+        factor = images.shape[-1] // side
+        if images.shape[-1] != factor * side or not factor:
+            raise ConfigError(
+                f"This discriminator looks at images of {side}x{side} pixels or a multiple; these have "
+                f"{images.shape[-1]}."
+            )
+        x = F.avg_pool2d(images, factor) if factor > 1 else images
+        for layer in self.network.convs:
+            x = layer(x)
+        return x.mean(dim=(2, 3))
+
+
+def load_feature_net(name: str, generator: str | None = None, device: str | torch.device = "cpu") -> FeatureNet:
+    """Load a network for metrics.
+
+    Args:
+        name: ``efficientnet-lite0``, which is fetched; or ``discriminator``, the one that the generator was trained
+            against.
+        generator: Zoo name or file of the generator, for ``discriminator``.
+        device: Where to put it.
+
+    Raises:
+        ConfigError: If there is no such network, or the device cannot be used.
+        CheckpointError: If the generator has no discriminator with it, or a file is damaged.
+        ModelZooError: If a network cannot be fetched.
+    """
+    target = resolve_device(device)
+    net: FeatureNet
+    if name == EFFICIENTNET:
+        net = EfficientNetFeatures.load()
+    elif name == DISCRIMINATOR:
+        if generator is None:
+            raise ConfigError("Features of the discriminator need the generator that it belongs to, got none.")
+        net = DiscriminatorFeatures(load_discriminator(generator).eval().requires_grad_(False))
+    else:
+        raise ConfigError(f"Unknown features {name!r}: give {EFFICIENTNET} or {DISCRIMINATOR}.")
+    net.network.to(target)
+    return net
