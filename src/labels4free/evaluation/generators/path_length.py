@@ -70,22 +70,31 @@ class PathPairs:
             return self.net.distance(one, other).cpu()
 
     def ends(self, numbers: range) -> Tensor:
-        """Styles of pairs: of all first images, then of all second ones, [2N, num_ws, w_dim]."""
+        """Styles of pairs: of all first images, then of all second ones, [2N, num_ws, w_dim].
+
+        Mapped pair by pair: after so small a step, the rounding that a batch decides shows in the third digit.
+        """
+        first, second = zip(*[self._ends_of(number).split(1) for number in numbers], strict=True)
+        return torch.cat((*first, *second))
+
+    def _ends_of(self, number: int) -> Tensor:
+        """Styles of one pair, [2, num_ws, w_dim]."""
         generator, device = self.generator, self.generator.w_avg.device
-        z0 = torch.stack([sample_z(generator.z_dim, self.seed, k) for k in numbers]).to(device)
-        z1 = torch.stack([sample_z(generator.z_dim, series(self.seed, OTHER_STYLES), k) for k in numbers]).to(device)
-        t = torch.tensor([draw(self.seed, k, "path") if self.path.sampling == "full" else 0.0 for k in numbers])
-        t = t.to(device)
+        z0, z1 = (
+            sample_z(generator.z_dim, seed, number).to(device)[None]
+            for seed in (self.seed, series(self.seed, OTHER_STYLES))
+        )
+        start = draw(self.seed, number, "path") if self.path.sampling == "full" else 0.0
+        t = torch.tensor([start, start + self.epsilon], device=device)
         labels = None
         if generator.c_dim:
-            classes = torch.tensor([sample_label(generator.c_dim, self.seed, k) for k in numbers], device=device)
-            labels = torch.eye(generator.c_dim, device=device)[classes].repeat(2, 1)
+            label = sample_label(generator.c_dim, self.seed, number)
+            labels = torch.eye(generator.c_dim, device=device)[[label, label]]
         if self.path.space == "z":
-            z = torch.cat((great_circle(z0, z1, t), great_circle(z0, z1, t + self.epsilon)))
+            z = great_circle(z0.expand(2, -1), z1.expand(2, -1), t)
             return generator.map(z, self.truncation_psi, labels=labels)
-        w0, w1 = generator.map(torch.cat((z0, z1)), self.truncation_psi, labels=labels).chunk(2)
-        t = t[:, None, None]
-        return torch.cat((torch.lerp(w0, w1, t), torch.lerp(w0, w1, t + self.epsilon)))
+        w0, w1 = generator.map(torch.cat((z0, z1)), self.truncation_psi, labels=labels).split(1)
+        return torch.lerp(w0, w1, t[:, None, None])
 
 
 def measure_path_length(

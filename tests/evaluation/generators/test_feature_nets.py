@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.networks.seeded_weights import fill
+from torch.nn import functional as F
+
+from labels4free.checkpoints.model_zoo import model_path
+from labels4free.checkpoints.native import write_native
+from labels4free.errors import CheckpointError, ConfigError
+from labels4free.evaluation.generators.feature_nets import (
+    DiscriminatorFeatures,
+    EfficientNetFeatures,
+    load_feature_net,
+)
+from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.efficientnet_lite import EfficientNetLite0
+
+
+@pytest.fixture(scope="module")
+def efficientnet():
+    return EfficientNetFeatures(fill(EfficientNetLite0()))
+
+
+def images(side, count=2):
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(7)) * 2 - 1
+
+
+def test_names_of_figures(efficientnet):
+    names = [efficientnet.figure(kind) for kind in ("fid", "kid", "is", "ppl", "precision", "recall")]
+    words = ["FD", "KID", "IS", "PPL", "Precision", "Recall"]
+    assert names == [f"{word}-EffLite0" for word in words]
+    discriminator = DiscriminatorFeatures(Discriminator(16, channels={4: 6, 8: 5, 16: 4}).eval())
+    assert (discriminator.figure("fid"), discriminator.width) == ("FD-D", 6)
+
+
+def test_images_are_resized_as_stated(efficientnet):
+    x = images(300)
+    small = F.interpolate(x, size=(224, 224), mode="bicubic", antialias=True).clamp(-1, 1)
+    torch.testing.assert_close(efficientnet.features(x), efficientnet.network.features(small))
+    x = images(224)
+    torch.testing.assert_close(efficientnet.features(x), efficientnet.network.features(x))
+    torch.testing.assert_close(efficientnet.logits(efficientnet.features(x)), efficientnet.network(x))
+
+
+def test_distance(efficientnet):
+    one, other = images(64, 3), images(64, 3).roll(1, 0)
+    distance = efficientnet.distance(one, other)
+    assert distance.shape == (3,)
+    assert distance.min() > 0.01
+    torch.testing.assert_close(efficientnet.distance(other, one), distance)
+    assert efficientnet.distance(one, one).max() == 0
+
+
+def test_discriminator_sees_images_box_filtered():
+    network = Discriminator(16, channels={4: 6, 8: 5, 16: 4}).eval().requires_grad_(False)
+    net = DiscriminatorFeatures(network)
+    x = images(32)
+    features = net.features(x)
+    assert features.shape == (2, 6)
+    torch.testing.assert_close(net.features(F.avg_pool2d(x, 2)), features)
+    torch.testing.assert_close(net.features(x[1:]), features[1:])  # alone or not
+    with pytest.raises(ConfigError, match="images of 16x16 pixels or a multiple; these have 24"):
+        net.features(images(24))
+    for kind, text in (("is", "D knows no classes"), ("ppl", "D gives no perceptual distance")):
+        with pytest.raises(ConfigError, match=text):
+            net.require(kind)
+    net.require("fid")
+
+
+def test_identity_is_that_of_the_weights(efficientnet):
+    assert EfficientNetFeatures(fill(EfficientNetLite0())).identity == efficientnet.identity
+    assert EfficientNetFeatures(fill(EfficientNetLite0(), seed=1)).identity != efficientnet.identity
+
+
+def test_load_what_was_fetched(efficientnet, monkeypatch):
+    monkeypatch.setattr("labels4free.evaluation.generators.feature_nets.fetch", model_path)
+    state = efficientnet.network.state_dict()
+    path = model_path("efficientnet-lite0")
+    write_native(path, kind="feature_network", family="efficientnet-lite0", config={}, state=state)
+    assert load_feature_net("efficientnet-lite0").identity == efficientnet.identity
+
+
+def test_what_cannot_be_loaded(generator, tmp_path):
+    with pytest.raises(ConfigError, match="Unknown features 'vgg': give efficientnet-lite0 or discriminator"):
+        load_feature_net("vgg")
+    with pytest.raises(ConfigError, match="discriminator need the generator that it belongs to, got none"):
+        load_feature_net("discriminator")
+    path = tmp_path / "g.safetensors"
+    write_native(path, kind="generator", family="stylegan2", config=generator.config(), state=generator.state_dict())
+    with pytest.raises(CheckpointError, match="is a generator without a discriminator"):
+        load_feature_net("discriminator", str(path))
