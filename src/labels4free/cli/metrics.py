@@ -51,7 +51,8 @@ def run(
             many as stand behind it: ppl2_wend_1k.
         data: The real images: a folder, a zip file, an LMDB or tar shards. They are never mirrored.
         samples: Images to measure in place of a generator's.
-        features: efficientnet-lite0, which is fetched; discriminator, the generator's own, for watching a training.
+        features: efficientnet-lite0, which is fetched; discriminator, the generator's own, for watching a training; or
+            your file of FID's Inception-v3, as pytorch-fid publishes it, for FID and KID.
         truncation_psi: 1 is the generator's full variety, which published figures are of.
         noise: Of the generator's images: random is other noise for each, as published; fixed; none.
         seed: First seed. Image i depends on the seed and on i alone.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from tests.checkpoints.refusals import says
 from tests.networks.seeded_weights import fill
 
 from labels4free.checkpoints import model_zoo
-from labels4free.checkpoints.foreign.feature_networks import efficientnet_lite0_from_file
+from labels4free.checkpoints.foreign.feature_networks import efficientnet_lite0_from_file, inception_from_file
 from labels4free.checkpoints.native import read_tensors
 from labels4free.errors import ModelZooError
 from labels4free.networks.efficientnet_lite import EfficientNetLite0
+from labels4free.networks.inception import InceptionV3
 
 # Logits 0 to 5 that the published code and weights give for two images of seeded noise.
 PUBLISHED = [
@@ -72,3 +74,44 @@ def test_the_published_weights_give_the_published_numbers():
     network.load_state_dict(read_tensors(model_zoo.model_path("efficientnet-lite0"), "feature_network"))
     x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(7)) * 2 - 1
     torch.testing.assert_close(network(x)[:, :6].detach(), torch.tensor(PUBLISHED), atol=1e-4, rtol=0)
+
+
+# Inception
+
+
+@pytest.fixture(scope="module")
+def inception():
+    return dict(fill(InceptionV3()).state_dict())
+
+
+@pytest.mark.parametrize("counters", [True, False], ids=["with counters", "of before them"])
+def test_inception(inception, counters, tmp_path):
+    state = {k: v for k, v in inception.items() if counters or not k.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "i.pth")
+    network = inception_from_file(tmp_path / "i.pth")
+    assert not network.training
+    assert all(torch.equal(value, inception[name]) for name, value in network.state_dict().items())
+
+
+def test_other_networks_are_refused(inception, state, tmp_path):
+    path = tmp_path / "i.pth"
+    torch.save(state, path)
+    with says("i.pth lacks the tensor Conv2d_1a_3x3.conv.weight"):
+        inception_from_file(path)
+    torch.save(inception | {"AuxLogits.fc.bias": torch.zeros(1000)}, path)  # as torchvision's
+    with says("i.pth has 1 tensors that no Inception-v3 of FID has: AuxLogits.fc.bias"):
+        inception_from_file(path)
+    torch.save(inception | {"fc.bias": torch.zeros(1000)}, path)
+    with says("i.pth: fc.bias has shape [1000], expected [1008]"):
+        inception_from_file(path)
+
+
+def test_a_torchscript_program_is_not_run(tmp_path):
+    path = tmp_path / "inception-2015-12-05.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
+            archive.writestr(f"inception/{name}", b"\x80\x02N.")
+    with says("inception-2015-12-05.pt is a TorchScript program, which is not run here; expected a state dict"):
+        inception_from_file(path)
+    with says("There is no checkpoint at"):
+        inception_from_file(tmp_path / "gone.pth")

@@ -15,6 +15,7 @@ from labels4free.evaluation.generators.feature_nets import (
 )
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.efficientnet_lite import EfficientNetLite0
+from labels4free.networks.inception import InceptionV3
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,20 @@ def test_discriminator_sees_images_box_filtered():
     net.require("fid")
 
 
+def test_the_users_inception(tmp_path):
+    path = tmp_path / "pt_inception-2015-12-05-6726825d.pth"
+    torch.save(fill(InceptionV3()).state_dict(), path)
+    net = load_feature_net(str(path))
+    names = [net.figure(kind) for kind in ("fid", "kid", "is", "precision", "ppl")]
+    assert names == ["FID", "KID", "IS", "Precision-Inception", "PPL-Inception"]
+    x = images(40)
+    features = net.features(x)
+    assert features.shape == (2, net.width) == (2, 2048)
+    torch.testing.assert_close(net.logits(features), net.network(x))
+    with pytest.raises(ConfigError, match="Inception gives no perceptual distance"):
+        net.require("ppl")
+
+
 def test_identity_is_that_of_the_weights(efficientnet):
     assert EfficientNetFeatures(fill(EfficientNetLite0())).identity == efficientnet.identity
     assert EfficientNetFeatures(fill(EfficientNetLite0(), seed=1)).identity != efficientnet.identity
@@ -82,7 +97,7 @@ def test_load_what_was_fetched(efficientnet, monkeypatch):
 
 
 def test_what_cannot_be_loaded(generator, tmp_path):
-    with pytest.raises(ConfigError, match="Unknown features 'vgg': give efficientnet-lite0 or discriminator"):
+    with pytest.raises(ConfigError, match="Unknown features 'vgg': give efficientnet-lite0, discriminator or the file"):
         load_feature_net("vgg")
     with pytest.raises(ConfigError, match="discriminator need the generator that it belongs to, got none"):
         load_feature_net("discriminator")

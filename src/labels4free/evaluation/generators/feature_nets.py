@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch.nn import functional as F
 
+from labels4free.checkpoints.foreign.feature_networks import inception_from_file
 from labels4free.checkpoints.loading import load_discriminator, resolve_device
 from labels4free.checkpoints.model_zoo import fetch
 from labels4free.checkpoints.native import read_tensors
@@ -18,6 +20,8 @@ from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.metrics.perceptual import perceptual_distance
 from labels4free.networks.efficientnet_lite import FEATURES, SIDE, EfficientNetLite0
+from labels4free.networks.inception import FEATURES as INCEPTION_FEATURES
+from labels4free.networks.inception import InceptionV3
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,7 +73,7 @@ class FeatureNet(ABC):
             ConfigError: If not.
         """
         if kind == "is" and not self.knows_classes:
-            raise ConfigError(f"{self.title} knows no classes: the inception score needs {EFFICIENTNET}.")
+            raise ConfigError(f"{self.title} knows no classes: the inception score needs {EFFICIENTNET} or Inception.")
         if kind == "ppl" and not self.has_distance:
             raise ConfigError(f"{self.title} gives no perceptual distance: a path length needs {EFFICIENTNET}.")
 
@@ -116,6 +120,22 @@ class EfficientNetFeatures(FeatureNet):
         return perceptual_distance([m[: len(one)] for m in maps], [m[len(one) :] for m in maps])
 
 
+class InceptionFeatures(FeatureNet):
+    """Inception-v3's 2,048 features, of which FID and KID are published; its weights are the user's."""
+
+    title, width, knows_classes = "Inception", INCEPTION_FEATURES, True
+    network: InceptionV3
+
+    def figure(self, kind: str) -> str:
+        return kind.upper() if kind in ("fid", "kid", "is") else super().figure(kind)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.network.features(images)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return self.network.classify(features)
+
+
 class DiscriminatorFeatures(FeatureNet):
     """The last maps of the generator's own discriminator, averaged over the image: for watching a training only.
 
@@ -147,8 +167,9 @@ def load_feature_net(name: str, generator: str | None = None, device: str | torc
     """Load a network for metrics.
 
     Args:
-        name: ``efficientnet-lite0``, which is fetched; or ``discriminator``, the one that the generator was trained
-            against.
+        name: ``efficientnet-lite0``, which is fetched; ``discriminator``, the one that the generator was trained
+            against; or the user's file of FID's Inception-v3, see
+            :func:`labels4free.checkpoints.foreign.feature_networks.inception_from_file`.
         generator: Zoo name or file of the generator, for ``discriminator``.
         device: Where to put it.
 
@@ -165,7 +186,12 @@ def load_feature_net(name: str, generator: str | None = None, device: str | torc
         if generator is None:
             raise ConfigError("Features of the discriminator need the generator that it belongs to, got none.")
         net = DiscriminatorFeatures(load_discriminator(generator).eval().requires_grad_(False))
+    elif Path(name).is_file():
+        net = InceptionFeatures(inception_from_file(name))
     else:
-        raise ConfigError(f"Unknown features {name!r}: give {EFFICIENTNET} or {DISCRIMINATOR}.")
+        raise ConfigError(
+            f"Unknown features {name!r}: give {EFFICIENTNET}, {DISCRIMINATOR} or the file of FID's Inception-v3 as "
+            "pytorch-fid publishes it."
+        )
     net.network.to(target)
     return net
