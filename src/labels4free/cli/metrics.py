@@ -52,7 +52,8 @@ def run(
         data: The real images: a folder, a zip file, an LMDB or tar shards. They are never mirrored.
         samples: Images to measure in place of a generator's.
         features: efficientnet-lite0, which is fetched; discriminator, the generator's own, for watching a training; or
-            your file of FID's Inception-v3, as pytorch-fid publishes it, for FID and KID.
+            your file of FID's Inception-v3 (as pytorch-fid publishes it) for FID and KID, or of LPIPS for PPL. Each
+            metric is of those that serve it.
         truncation_psi: 1 is the generator's full variety, which published figures are of.
         noise: Of the generator's images: random is other noise for each, as published; fixed; none.
         seed: First seed. Image i depends on the seed and on i alone.

@@ -9,11 +9,12 @@ from tests.checkpoints.refusals import says
 from tests.networks.seeded_weights import fill
 
 from labels4free.checkpoints import model_zoo
-from labels4free.checkpoints.foreign.feature_networks import efficientnet_lite0_from_file, inception_from_file
+from labels4free.checkpoints.foreign.feature_networks import efficientnet_lite0_from_file, metric_network_from_file
 from labels4free.checkpoints.native import read_tensors
 from labels4free.errors import ModelZooError
 from labels4free.networks.efficientnet_lite import EfficientNetLite0
 from labels4free.networks.inception import InceptionV3
+from labels4free.networks.lpips import Lpips
 
 # Logits 0 to 5 that the published code and weights give for two images of seeded noise.
 PUBLISHED = [
@@ -88,7 +89,7 @@ def inception():
 def test_inception(inception, counters, tmp_path):
     state = {k: v for k, v in inception.items() if counters or not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "i.pth")
-    network = inception_from_file(tmp_path / "i.pth")
+    network = metric_network_from_file(tmp_path / "i.pth")
     assert not network.training
     assert all(torch.equal(value, inception[name]) for name, value in network.state_dict().items())
 
@@ -97,13 +98,28 @@ def test_other_networks_are_refused(inception, state, tmp_path):
     path = tmp_path / "i.pth"
     torch.save(state, path)
     with says("i.pth lacks the tensor Conv2d_1a_3x3.conv.weight"):
-        inception_from_file(path)
+        metric_network_from_file(path)
     torch.save(inception | {"AuxLogits.fc.bias": torch.zeros(1000)}, path)  # as torchvision's
     with says("i.pth has 1 tensors that no Inception-v3 of FID has: AuxLogits.fc.bias"):
-        inception_from_file(path)
+        metric_network_from_file(path)
     torch.save(inception | {"fc.bias": torch.zeros(1000)}, path)
     with says("i.pth: fc.bias has shape [1000], expected [1008]"):
-        inception_from_file(path)
+        metric_network_from_file(path)
+
+
+def test_lpips(tmp_path):
+    network, path = fill(Lpips()), tmp_path / "lpips.pth"
+    ours = network.state_dict()
+    heads = {f"lin{k}.model.1.weight": ours[f"lin{k}.weight"] for k in range(5)}
+    again = {f"lins.{k}.model.1.weight": ours[f"lin{k}.weight"] for k in range(5)}
+    maps = {name: value for name, value in ours.items() if name.startswith("net.")}
+    scaling = {f"scaling_layer.{name}": torch.zeros(1, 3, 1, 1) for name in ("shift", "scale")}
+    torch.save(maps | heads | again | scaling, path)
+    found = metric_network_from_file(path).state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in found.items())
+    torch.save(heads, path)  # as the package ships them
+    with says("lpips.pth lacks the tensor net.slice1.0.weight"):
+        metric_network_from_file(path)
 
 
 def test_a_torchscript_program_is_not_run(tmp_path):
@@ -112,6 +128,6 @@ def test_a_torchscript_program_is_not_run(tmp_path):
         for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
             archive.writestr(f"inception/{name}", b"\x80\x02N.")
     with says("inception-2015-12-05.pt is a TorchScript program, which is not run here; expected a state dict"):
-        inception_from_file(path)
+        metric_network_from_file(path)
     with says("There is no checkpoint at"):
-        inception_from_file(tmp_path / "gone.pth")
+        metric_network_from_file(tmp_path / "gone.pth")

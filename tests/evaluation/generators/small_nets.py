@@ -13,7 +13,7 @@ from labels4free.pictures.pixels import write_png
 class SmallNet(FeatureNet):
     """Mean colours of the four quarters of an image: 12 features, two of which serve as class logits."""
 
-    title, width, knows_classes, has_distance = "Small", 12, True, True
+    title, width, kinds = "Small", 12, ("fid", "kid", "pr", "is", "ppl")
     looked_at = 0
 
     def __init__(self, title="Small", weight=1.0):

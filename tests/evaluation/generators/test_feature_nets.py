@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from tests.networks.seeded_weights import fill
@@ -16,6 +18,7 @@ from labels4free.evaluation.generators.feature_nets import (
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.efficientnet_lite import EfficientNetLite0
 from labels4free.networks.inception import InceptionV3
+from labels4free.networks.lpips import Lpips
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_discriminator_sees_images_box_filtered():
     torch.testing.assert_close(net.features(x[1:]), features[1:])  # alone or not
     with pytest.raises(ConfigError, match="images of 16x16 pixels or a multiple; these have 24"):
         net.features(images(24))
-    for kind, text in (("is", "D knows no classes"), ("ppl", "D gives no perceptual distance")):
+    for kind, text in (("is", "D cannot give an inception score; take"), ("ppl", "D cannot give a path length; take")):
         with pytest.raises(ConfigError, match=text):
             net.require(kind)
     net.require("fid")
@@ -79,8 +82,21 @@ def test_the_users_inception(tmp_path):
     features = net.features(x)
     assert features.shape == (2, net.width) == (2, 2048)
     torch.testing.assert_close(net.logits(features), net.network(x))
-    with pytest.raises(ConfigError, match="Inception gives no perceptual distance"):
+    with pytest.raises(ConfigError, match="Inception cannot give a path length; take efficientnet-lite0 or LPIPS"):
         net.require("ppl")
+
+
+def test_the_users_lpips(tmp_path):
+    network = fill(Lpips())
+    path = tmp_path / "lpips.pth"
+    state = {re.sub(r"(lin\d)", r"\1.model.1", name): value for name, value in network.state_dict().items()}
+    torch.save(state, path)
+    net = load_feature_net(str(path))
+    assert (net.figure("ppl"), net.kinds) == ("PPL", ("ppl",))
+    one, other = images(32), images(32).flip(0)
+    torch.testing.assert_close(net.distance(one, other), network(one, other))
+    with pytest.raises(ConfigError, match="LPIPS cannot give a Fréchet distance; take efficientnet-lite0, discr"):
+        net.require("fid")
 
 
 def test_identity_is_that_of_the_weights(efficientnet):
@@ -97,7 +113,9 @@ def test_load_what_was_fetched(efficientnet, monkeypatch):
 
 
 def test_what_cannot_be_loaded(generator, tmp_path):
-    with pytest.raises(ConfigError, match="Unknown features 'vgg': give efficientnet-lite0, discriminator or the file"):
+    with pytest.raises(
+        ConfigError, match="Unknown features 'vgg': give efficientnet-lite0, discriminator, or the file"
+    ):
         load_feature_net("vgg")
     with pytest.raises(ConfigError, match="discriminator need the generator that it belongs to, got none"):
         load_feature_net("discriminator")

@@ -81,6 +81,17 @@ def test_several_networks_look_at_the_same_images(generator, data):
     assert report.figures[0].values == report.figures[1].values
 
 
+def test_a_network_gives_the_metrics_that_it_serves(generator, data):
+    features, distances = SmallNet("Features"), SmallNet("Distances")
+    features.kinds, distances.kinds = ("fid",), ("ppl",)
+    config = MetricsConfig(("fid20", "ppl2_wend_4"))
+    report = measure_generator(generator, data, [distances, features], config)
+    assert [figure.name for figure in report.figures] == ["FD-Features", "PPL-Distances"]
+    assert SmallNet.looked_at == 40
+    with pytest.raises(ConfigError, match="Distances cannot give an inception score; take"):
+        measure_generator(generator, data, [distances, features], MetricsConfig(("is20",)))
+
+
 def test_all_real_images(generator, data):
     (figure,) = measure_generator(generator, data, [SmallNet()], MetricsConfig(("fid20_full",))).figures
     assert (figure.generated, figure.real) == (20, 40)

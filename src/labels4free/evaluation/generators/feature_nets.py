@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch.nn import functional as F
 
-from labels4free.checkpoints.foreign.feature_networks import inception_from_file
+from labels4free.checkpoints.foreign.feature_networks import metric_network_from_file
 from labels4free.checkpoints.loading import load_discriminator, resolve_device
 from labels4free.checkpoints.model_zoo import fetch
 from labels4free.checkpoints.native import read_tensors
@@ -22,6 +21,7 @@ from labels4free.metrics.perceptual import perceptual_distance
 from labels4free.networks.efficientnet_lite import FEATURES, SIDE, EfficientNetLite0
 from labels4free.networks.inception import FEATURES as INCEPTION_FEATURES
 from labels4free.networks.inception import InceptionV3
+from labels4free.networks.lpips import Lpips
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,10 +30,22 @@ if TYPE_CHECKING:
     from labels4free.networks.discriminator import Discriminator
 
 EFFICIENTNET, DISCRIMINATOR = "efficientnet-lite0", "discriminator"
+_WHAT: dict[Kind, str] = {
+    "fid": "a Fréchet distance",
+    "kid": "a kernel distance",
+    "pr": "precision and recall",
+    "is": "an inception score",
+    "ppl": "a path length",
+}
+_SERVE: dict[Kind, str] = {
+    **dict.fromkeys(("fid", "kid", "pr"), f"{EFFICIENTNET}, {DISCRIMINATOR} or Inception"),
+    "is": f"{EFFICIENTNET} or Inception, which know classes",
+    "ppl": f"{EFFICIENTNET} or LPIPS",
+}
 _VERSION = 1  # counts changes of what is done with an image before the network sees it
 
 
-class FeatureNet(ABC):
+class FeatureNet:
     """Images [N, 3, R, R] in [-1, 1] to feature vectors [N, width], float32.
 
     Args:
@@ -42,15 +54,13 @@ class FeatureNet(ABC):
     Attributes:
         title: What its figures are named by.
         width: Numbers of a feature vector.
-        knows_classes: Whether it has :meth:`logits`.
-        has_distance: Whether it has :meth:`distance`.
+        kinds: Of metrics that it serves.
         identity: Says which weights and which preparation of images these are, for what is kept of them.
     """
 
     title: str
     width: int
-    knows_classes: bool = False
-    has_distance: bool = False
+    kinds: tuple[Kind, ...]
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
@@ -72,14 +82,12 @@ class FeatureNet(ABC):
         Raises:
             ConfigError: If not.
         """
-        if kind == "is" and not self.knows_classes:
-            raise ConfigError(f"{self.title} knows no classes: the inception score needs {EFFICIENTNET} or Inception.")
-        if kind == "ppl" and not self.has_distance:
-            raise ConfigError(f"{self.title} gives no perceptual distance: a path length needs {EFFICIENTNET}.")
+        if kind not in self.kinds:
+            raise ConfigError(f"{self.title} cannot give {_WHAT[kind]}; take {_SERVE[kind]}.")
 
-    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """Feature vectors of images on this network's device."""
+        """Feature vectors of images on this network's device, if it has them."""
+        raise NotImplementedError
 
     def logits(self, features: Tensor) -> Tensor:
         """Class logits [N, C] that belong to feature vectors, if it knows classes."""
@@ -97,7 +105,7 @@ class EfficientNetFeatures(FeatureNet):
     to [-1, 1] again. For distances it is taken as it is, as LPIPS does.
     """
 
-    title, width, knows_classes, has_distance = "EffLite0", FEATURES, True, True
+    title, width, kinds = "EffLite0", FEATURES, ("fid", "kid", "pr", "is", "ppl")
     network: EfficientNetLite0
 
     @classmethod
@@ -123,7 +131,7 @@ class EfficientNetFeatures(FeatureNet):
 class InceptionFeatures(FeatureNet):
     """Inception-v3's 2,048 features, of which FID and KID are published; its weights are the user's."""
 
-    title, width, knows_classes = "Inception", INCEPTION_FEATURES, True
+    title, width, kinds = "Inception", INCEPTION_FEATURES, ("fid", "kid", "pr", "is")
     network: InceptionV3
 
     def figure(self, kind: str) -> str:
@@ -136,13 +144,27 @@ class InceptionFeatures(FeatureNet):
         return self.network.classify(features)
 
 
+class LpipsDistance(FeatureNet):
+    """LPIPS of VGG16, of which PPL is published; its weights are the user's."""
+
+    title, width, kinds = "LPIPS", 0, ("ppl",)
+    network: Lpips
+
+    def figure(self, kind: str) -> str:
+        return "PPL" if kind == "ppl" else super().figure(kind)
+
+    def distance(self, one: Tensor, other: Tensor) -> Tensor:
+        distances: Tensor = self.network(one, other)
+        return distances
+
+
 class DiscriminatorFeatures(FeatureNet):
     """The last maps of the generator's own discriminator, averaged over the image: for watching a training only.
 
     It was trained to tell these very images from real ones, and another training's is another measure.
     """
 
-    title = "D"
+    title, kinds = "D", ("fid", "kid", "pr")
     network: Discriminator
 
     def __init__(self, network: Discriminator) -> None:
@@ -168,8 +190,8 @@ def load_feature_net(name: str, generator: str | None = None, device: str | torc
 
     Args:
         name: ``efficientnet-lite0``, which is fetched; ``discriminator``, the one that the generator was trained
-            against; or the user's file of FID's Inception-v3, see
-            :func:`labels4free.checkpoints.foreign.feature_networks.inception_from_file`.
+            against; or the user's file of FID's Inception-v3 or of LPIPS, see
+            :func:`labels4free.checkpoints.foreign.feature_networks.metric_network_from_file`.
         generator: Zoo name or file of the generator, for ``discriminator``.
         device: Where to put it.
 
@@ -187,11 +209,12 @@ def load_feature_net(name: str, generator: str | None = None, device: str | torc
             raise ConfigError("Features of the discriminator need the generator that it belongs to, got none.")
         net = DiscriminatorFeatures(load_discriminator(generator).eval().requires_grad_(False))
     elif Path(name).is_file():
-        net = InceptionFeatures(inception_from_file(name))
+        network = metric_network_from_file(name)
+        net = LpipsDistance(network) if isinstance(network, Lpips) else InceptionFeatures(network)
     else:
         raise ConfigError(
-            f"Unknown features {name!r}: give {EFFICIENTNET}, {DISCRIMINATOR} or the file of FID's Inception-v3 as "
-            "pytorch-fid publishes it."
+            f"Unknown features {name!r}: give {EFFICIENTNET}, {DISCRIMINATOR}, or the file of FID's Inception-v3 as "
+            "pytorch-fid publishes it, or of LPIPS."
         )
     net.network.to(target)
     return net

@@ -104,13 +104,13 @@ def measure_generator(
     Args:
         generator: The generator; None where samples are given.
         data: Real images at the resolution of the generated ones; None where no metric looks at them.
-        nets: The networks whose features are used; each gives its own figures.
+        nets: The networks whose features are used; each gives its own figures of the metrics that it serves.
         config: The metrics.
         samples: Images in place of the generator's.
         progress: Called with images done and images in all: real ones, and for path lengths pairs.
 
     Raises:
-        ConfigError: If a metric needs what is not given, or a network cannot give it.
+        ConfigError: If a metric needs what is not given, or no network serves it.
         DataError: If there are too few images, or they cannot be read.
     """
     subject = _Subject(generator, samples, data, config)
@@ -119,7 +119,8 @@ def measure_generator(
     others = [recipe for recipe in config.recipes if recipe.kind != "ppl"]
     most = max(map(subject.generated, others), default=0)
     real_counts = {subject.real(recipe) for recipe in others if recipe.real}
-    pairs = len(nets) * sum(recipe.generated for recipe in paths)
+    lookers = [net for net in nets if any(recipe.kind in net.kinds for recipe in others)]
+    pairs = sum(recipe.generated * len(_serving(nets, recipe)) for recipe in paths)
     count = _Progress(sum(real_counts) + len(subject.seeds) * (most + pairs), progress)
     options: dict[str, Any] = {"batch_size": config.batch_size, "workers": config.workers, "progress": count}
 
@@ -127,15 +128,16 @@ def measure_generator(
     for size in sorted(real_counts):
         assert data is not None
         keep = any(recipe.kind in ("kid", "pr") for recipe in others if subject.real(recipe) == size)
-        reference[size] = reference_statistics(StoredImages(data, size), nets, keep_features=keep, **options)
+        reference[size] = reference_statistics(StoredImages(data, size), lookers, keep_features=keep, **options)
     found: dict[tuple[Recipe, str], list[_Value]] = {}
     for seed in subject.seeds:
-        made = compute_statistics(subject.images(most, seed), nets, keep_features=True, **options) if most else []
+        made = compute_statistics(subject.images(most, seed), lookers, keep_features=True, **options) if most else []
         for recipe in config.recipes:
-            for k, net in enumerate(nets):
+            for net in _serving(nets, recipe):
                 if recipe.kind == "ppl":
                     values = {"ppl": _Value(_path_length(subject, recipe, net, seed, count))}
                 else:
+                    k = lookers.index(net)
                     vectors = made[k].features
                     assert vectors is not None
                     real = reference[subject.real(recipe)][k] if recipe.real else None
@@ -143,6 +145,10 @@ def measure_generator(
                 for name, value in values.items():
                     found.setdefault((recipe, net.figure(name)), []).append(value)
     return MetricsReport(config, _figures(subject, found), (*_notes(subject, nets),))
+
+
+def _serving(nets: Sequence[FeatureNet], recipe: Recipe) -> list[FeatureNet]:
+    return [net for net in nets if recipe.kind in net.kinds]
 
 
 def _values(
@@ -200,8 +206,8 @@ def _check(subject: _Subject, nets: Sequence[FeatureNet]) -> None:
             raise ConfigError(f"{recipe.name} needs a generator: a path length is not a matter of finished samples.")
         if recipe.real and subject.data is None:
             raise ConfigError(f"{recipe.name} compares with real images: say where they are.")
-        for net in nets:
-            net.require(recipe.kind)
+        if not _serving(nets, recipe):
+            nets[0].require(recipe.kind)
         least = _LEAST[recipe.kind]
         for what, count in (("generated", subject.generated(recipe)), ("real", subject.real(recipe))):
             if count < least and (what == "generated" or recipe.real):
@@ -221,7 +227,7 @@ def _notes(subject: _Subject, nets: Sequence[FeatureNet]) -> list[str]:
         notes += [
             f"{net.figure('fid')} of {recipe.name} is too large, whatever the images: {least:,} {what} images are no "
             f"more than its {net.width:,} features. Take kid{recipe.name[3:]}, which is unbiased."
-            for net in nets
+            for net in _serving(nets, recipe)
             if least <= net.width
         ]
     if subject.data is not None:
