@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from labels4free.generators.base import mix_styles
-from labels4free.generators.views import first_fine_row, render_again
+from labels4free.generators.views import first_fine_row, noise_maps, render_again
 from labels4free.seeds import OTHER_STYLES, series
 
 
@@ -30,3 +30,10 @@ def test_mixing_changes_the_fine_styles_alone(tiny_generator):
     other = tiny_generator.draw_ws(series(0, OTHER_STYLES), 3, 1.0)
     expected = tiny_generator.synthesize(mix_styles(ws, other, first_fine_row(tiny_generator.num_ws)))
     assert torch.equal(again.image, expected.image)
+
+
+def test_noise_maps_fit_every_layer_and_depend_on_the_seed(tiny_generator):
+    maps = noise_maps(tiny_generator, 3)
+    assert [tuple(m.shape) for m in maps] == [(1, 1, s.resolution, s.resolution) for s in tiny_generator.feature_specs]
+    assert all(torch.equal(a, b) for a, b in zip(maps, noise_maps(tiny_generator, 3), strict=True))
+    assert not torch.equal(maps[0], noise_maps(tiny_generator, 4)[0])
