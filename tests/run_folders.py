@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from labels4free.training.alpha.config import DiscriminatorConfig, MonitorConfig, TrainConfig
+from labels4free.training.alpha.config import DiscriminatorConfig, LossConfig, MonitorConfig, TrainConfig
 from labels4free.training_loop.resume import to_run_json
 from labels4free.training_loop.run_dir import Place, RunDir
 from labels4free.watching.status import RunStatus, RunWatcher
@@ -23,6 +23,7 @@ SETTINGS = TrainConfig(
     members=1,
     checkpoint_interval=25,
     discriminator=DiscriminatorConfig(warmup_steps=WARMUP),
+    loss=LossConfig(min_background_coverage=0.3),
     monitor=MonitorConfig(interval=25, grace_steps=50, max_restarts=1),
 )
 HEALTHY = {

@@ -15,6 +15,7 @@ from labels4free.training.alpha.config import (
     BackgroundConfig,
     CacheConfig,
     DiscriminatorConfig,
+    LossConfig,
     MonitorConfig,
     TrainConfig,
 )
@@ -40,10 +41,11 @@ SETTINGS = TrainConfig(
     cache=CacheConfig(size=12, calibration_samples=4),
     alpha=AlphaConfig(width=4, learning_rate=0.01),
     discriminator=DiscriminatorConfig(channel_base=64, channel_max=8, warmup_steps=3, r1_interval=3),
+    loss=LossConfig(min_foreground_coverage=0.25, min_background_coverage=0.3),
     background=BackgroundConfig(filled_from_step=1, filled_full_step=3),
     monitor=MonitorConfig(interval=4, samples=4, grace_steps=0),
 )
-"""Three steps of warm-up, eight of training; everything that happens in a long run happens in them."""
+"""Three steps of warm-up, eight of training; everything that happens in a long run happens in them but trials."""
 
 WARMUP, STEPS = SETTINGS.discriminator.warmup_steps, SETTINGS.steps
 TOTAL = WARMUP + STEPS

@@ -211,7 +211,7 @@ def _alpha(config: ChainConfig, costs: Costs, seconds: float, chosen: Collection
         own = own if "alpha.cache.size" in chosen else replace(own, cache=replace(own.cache, size=size))
         if (takes := _alpha_seconds(own, costs)) <= seconds:
             break
-    words = f"{own.members} x {own.steps:,} steps" if own.members > 1 else f"{own.steps:,} steps"
+    words = f"{own.trainings} x {own.steps:,} steps" if own.trainings > 1 else f"{own.steps:,} steps"
     return _Part(replace(config, alpha=own), f"{words} on {own.cache.size:,} samples", takes)
 
 
@@ -221,7 +221,7 @@ def _alpha_seconds(own: TrainConfig, costs: Costs) -> float:
     rendered += sum(own.monitor.augmented_samples.values())
     member = own.discriminator.warmup_steps * costs.warmup_step + own.steps * costs.alpha_step
     consensus = own.consensus_steps * costs.consensus_step if own.members > 1 else 0.0
-    return rendered * costs.rendering + own.members * member + consensus
+    return rendered * costs.rendering + own.trainings * member + consensus
 
 
 def _pairs(config: ChainConfig, costs: Costs, seconds: float, chosen: Collection[str]) -> _Part:

@@ -64,6 +64,7 @@ class Stage(NamedTuple):
         restarts: Their restarts.
         steps_to_come: Steps of the members that have not begun.
         state: What a checkpoint notes of those that have ended.
+        trial: It is a trial: lost, it is given up, not started over.
     """
 
     member: int | None = None
@@ -71,6 +72,7 @@ class Stage(NamedTuple):
     restarts: int = 0
     steps_to_come: int = 0
     state: Mapping[str, Any] = {}
+    trial: bool = False
 
 
 class Loop(Generic[T]):
@@ -89,6 +91,7 @@ class Loop(Generic[T]):
         stage: Where in a run of several members it is.
         saved: State of the newest checkpoint; None where there is none.
         check: What the last check found; None before the first.
+        given_up: Why the trial that moves was given up; None if it was not.
         result: How the run ended, once the context is left.
 
     Raises:
@@ -108,8 +111,8 @@ class Loop(Generic[T]):
         self.stage = Stage()
         self.check: Check | None = None
         self.best = Best(self.config.monitor)
+        self.given_up: str | None = None
         self._problem: str | None = None
-        self._kept_step: int | None = None
 
     def __enter__(self) -> Self:
         checkpoint = process_group().on_main(self.run.resume)
@@ -155,6 +158,7 @@ class Loop(Generic[T]):
             self.trainer = start(int(self.saved["restart"]))
             self.trainer.load_state_dict(self.saved)
             self.best.load_state_dict(self.saved["best"])
+            self.given_up = self.saved.get("given_up")
             self.saved = None
         else:
             self.trainer = start(0)
@@ -171,7 +175,7 @@ class Loop(Generic[T]):
     @property
     def over(self) -> bool:
         """Whether the training has come to its end."""
-        return self.trainer.iteration >= self.trainer.total or self.best.exhausted
+        return self.trainer.iteration >= self.trainer.total or self.best.exhausted or self.given_up is not None
 
     @property
     def step(self) -> int:
@@ -214,18 +218,22 @@ class Loop(Generic[T]):
         """Write a picture of what the network that would be kept does."""
         write_png(self.run.pictures / name, self.recipe.picture(self.trainer))
 
+    def to_keep(self) -> tuple[int, Check]:
+        """Step of the network to keep, and what its check found."""
+        if self.config.keeps_best and self.best.step is not None:
+            return self.best.step, Check(self.best.numbers)
+        return self.step, self.check or process_group().on_main(self.trainer.check)
+
     def keep(self) -> tuple[int, Check]:
         """Give the trainer the network to keep; returns its step, and what its check found."""
-        trainer, step = self.trainer, self.step
-        check = self.check or process_group().on_main(trainer.check)
+        found = self.to_keep()
         if self.config.keeps_best and self.best.step is not None:
-            step, check = self.best.step, Check(self.best.numbers)
-            self.best.put_back(trainer.kept)
-        return step, check
+            self.best.put_back(self.trainer.kept)
+        return found
 
     def next_stage(self, stage: Stage) -> None:
         """Go on with another member."""
-        self.stage, self.check, self.best = stage, None, Best(self.config.monitor)
+        self.stage, self.check, self.best, self.given_up = stage, None, Best(self.config.monitor), None
 
     def finish(
         self, network: Callable[[T], FinishedNetwork], noted: Callable[[], dict[str, Any]] | None = None
@@ -240,8 +248,8 @@ class Loop(Generic[T]):
         self.result = process_group().on_main(lambda: self._finished(network, noted or self._kept))
 
     def _kept(self) -> dict[str, Any]:
-        self._kept_step, self.check = self.keep()
-        return {"kept_step": self._kept_step}
+        kept_step, self.check = self.keep()
+        return {"kept_step": kept_step}
 
     def _finished(self, network: Callable[[T], FinishedNetwork], noted: Callable[[], dict[str, Any]]) -> TrainResult:
         """Write the network to keep, and drop the scratch folder.
@@ -258,7 +266,7 @@ class Loop(Generic[T]):
         path, state = self.run.path / product.file, made.state_dict()
         write_native(path, kind=product.kind, family=made.family, config=made.config(), state=state, info=info)
         _drop_scratch(self.run)
-        return TrainResult(path, None, steps, steps, restarts, self.check, self._kept_step)
+        return TrainResult(path, None, steps, steps, restarts, self.check, info["kept_step"])
 
     def _verdict(self, step: int) -> dict[str, Any]:
         """What to log at the end of a training that went well: which network is kept, and whether it ends early."""
@@ -296,17 +304,21 @@ class Loop(Generic[T]):
     def _save(self) -> None:
         if process_group().is_main:
             state = self.trainer.state_dict() | {"best": self.best.state_dict(), **self.stage.state}
+            state |= {"given_up": self.given_up} if self.given_up else {}
             place = Place(self.stage.member or 0, self.trainer.restart, self.trainer.iteration)
             self.run.save_checkpoint(place, state)
 
     def _start_over(self, start: Callable[[int], T], problem: str) -> None:
-        """Start again.
+        """Start again; a trial ends instead.
 
         Raises:
             RunError: If that was the last time allowed.
         """
         if process_group().is_main:
             self.run.append_log(self.where() | {"lost": problem})
+        if self.stage.trial:
+            self.given_up = problem
+            return
         most, step, restart = self.config.monitor.max_restarts, self.step, self.trainer.restart
         if restart >= most:
             raise RunError(

@@ -182,6 +182,7 @@ class RunWatcher:
                 "upgrade labels4free."
             ) from error
         self.recipe, self.settings = self.config.recipe, self.config.to_json()
+        self._trainings = getattr(self.config, "trainings", 1)  # recipes without members have one
         self._tail = LogTail(self.run.log_path)
         self._looks: deque[tuple[float, tuple[int, int], int]] = deque()  # time, member and attempt, iteration
         self._grew = -math.inf
@@ -237,7 +238,7 @@ class RunWatcher:
         self._last = entry
         self._grew = time.monotonic() if self._looks else self._grew
         if entry.lost:
-            whose = f"Network {entry.member + 1}, attempt" if self.settings.get("members", 1) > 1 else "Attempt"
+            whose = f"Network {entry.member + 1}, attempt" if self._trainings > 1 else "Attempt"
             self._losses.append(f"{whose} {entry.restart + 1} lost after {entry.iteration:,} steps: {entry.lost}")
         if entry.step is None:
             return
@@ -249,8 +250,7 @@ class RunWatcher:
     def _progress(self) -> Progress:
         member, restart, done, *_ = self._last
         total, attempts = self.config.total_steps(restart), self.config.monitor.max_restarts + 1
-        members = self.settings.get("members", 1)
-        return Progress(member, members, restart, attempts, done, total, total - self.config.steps)
+        return Progress(member, self._trainings, restart, attempts, done, total, total - self.config.steps)
 
     def _speed(self, files: _Files, progress: Progress) -> float | None:
         """Steps a second, between two looks or, at the first ones, between two files of the attempt."""
@@ -285,10 +285,12 @@ class RunWatcher:
 
     def _bounds(self) -> Bounds:
         """What the losses on coverage push against; recipes have one for both sides, one for each, or none."""
-        loss = self.settings.get("loss", {})
+        loss, sides = self.settings.get("loss", {}), ("foreground", "background")
+        once = (tuple(loss.get(f"min_{side}_coverage") for side in sides),)
+        tried = getattr(getattr(self.config, "loss", None), "bounds", once)  # the widest of those that are tried
         up, down = (
-            loss[f"min_{side}_coverage"] if loss.get(f"{side}_coverage", loss.get("coverage", 0)) > 0 else None
-            for side in ("foreground", "background")
+            min(least) if loss.get(f"{side}_coverage", loss.get("coverage", 0)) > 0 else None
+            for side, least in zip(sides, zip(*tried, strict=True), strict=True)
         )
         settled = (self._checked or 0) >= self.config.monitor.grace_steps
         return Bounds(up, None if down is None else 1 - down, settled)

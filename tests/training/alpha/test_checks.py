@@ -114,9 +114,10 @@ def test_a_trainer_without_views_knows_no_agreement(recipe, tiny_generator):
 
 
 def test_members_have_their_own_seeds_and_attempts_their_guards(recipe):
-    seeds = {recipe.trainer(member, number).config.seed for number in range(2) for member in range(2)}
+    members = [recipe.config.of_member(k) for k in range(2)]
+    seeds = {recipe.trainer(member, number).config.seed for number in range(2) for member in members}
     assert len(seeds) == 2
-    first, again = recipe.trainer(1), recipe.trainer(1, 1)
+    first, again = recipe.trainer(members[1]), recipe.trainer(members[1], 1)
     assert again.warmup == 2 * first.warmup
     assert again.total == again.warmup + recipe.config.steps
     assert again.config.loss.coverage == 2 * first.config.loss.coverage

@@ -278,11 +278,11 @@ def test_settings_can_change_together_what_could_not_be_changed_alone():
 
 
 def test_plenty_of_time_gives_the_defaults():
-    assert config_for_minutes(1000, 0.3, seed=4) == TrainConfig(seed=4)
+    assert config_for_minutes(1000, 0.3, seed=4) == TrainConfig(seed=4).of_member(0)
 
 
 def test_less_time_gives_fewer_samples_and_steps_but_never_too_few():
-    default = TrainConfig()
+    default = TrainConfig().of_member(0)
     for seconds in (0.05, 0.4, 3.0):
         configs = [config_for_minutes(minutes, seconds) for minutes in (0.01, 1, 3, 6, 12, 100)]
         sizes, steps = [c.cache.size for c in configs], [c.steps for c in configs]
@@ -331,12 +331,21 @@ def test_what_a_restart_does_in_words():
 
 
 def test_members_differ_by_their_seed_alone():
-    config = TrainConfig(seed=5)
-    assert config.of_member(0) is config
-    seeds = [config.of_member(k).seed for k in range(4)] + [TrainConfig(seed=6).of_member(1).seed]
+    config = TrainConfig(seed=5, loss=LossConfig(min_foreground_coverage=0.1, min_background_coverage=0.2))
+    assert config.of_member(0) == config
+    seeds = [config.of_member(k).seed for k in range(4)] + [dataclasses.replace(config, seed=6).of_member(1).seed]
     assert len(set(seeds)) == 5
     assert config.of_member(2).seed == seeds[2]  # of (seed, member) alone
     assert dataclasses.replace(config.of_member(2), seed=5) == config
+
+
+def test_bounds_of_coverage_are_tried_where_none_is_chosen():
+    assert LossConfig().bounds == ((0.25, 0.3), (0.2, 0.6))
+    assert LossConfig(min_background_coverage=0.5).bounds == ((0.25, 0.5),)
+    assert LossConfig(min_foreground_coverage=0.1).bounds == ((0.1, 0.3),)
+    assert (TrainConfig().trainings, TrainConfig(members=1).trainings) == (4, 2)
+    small = TrainConfig(seed=5).of_member(0, (0.2, 0.6))
+    assert (small.seed, small.loss.bounds, small.trainings) == (5, ((0.2, 0.6),), 3)
 
 
 def test_what_is_rendered_again():

@@ -30,6 +30,7 @@ from tests.tiny_run import (
 from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.checkpoints.native import read_native_header, read_tensors
 from labels4free.training.alpha import members as alpha_members
+from labels4free.training.alpha.config import COVERAGE_BOUNDS
 from labels4free.training.alpha.consensus import Consensus, distill
 from labels4free.training.alpha.run import CachedRecipe
 from labels4free.training.alpha.trainer import AlphaTrainer
@@ -253,3 +254,99 @@ def test_an_early_end_survives_a_kill(train, tmp_path, monkeypatch, iteration):
     train(config=None, resume=True)
     assert (tmp_path / "run/alpha.safetensors").read_bytes() == (tmp_path / "unharmed/alpha.safetensors").read_bytes()
     assert (tmp_path / "run/log.jsonl").read_bytes() == (tmp_path / "unharmed/log.jsonl").read_bytes()
+
+
+# Bounds of coverage that are tried
+
+TRYING = tiny_config(loss={"min_foreground_coverage": None, "min_background_coverage": None})
+LARGE, SMALL = COVERAGE_BOUNDS
+
+
+def scored_by_bounds(monkeypatch, scores, problems=None):
+    """Have every check find the score, and the problem, of the bounds of its training."""
+    check = AlphaTrainer.check
+
+    def checked(self):
+        found = scored_as(check(self), scores[self.bounds])
+        return dataclasses.replace(found, problem=(problems or {}).get((self.bounds, self.restart)))
+
+    monkeypatch.setattr(AlphaTrainer, "check", checked)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(LARGE, SMALL), (SMALL, LARGE)])
+def test_the_bounds_with_the_higher_score_are_kept(train, tmp_path, monkeypatch, caplog, better, worse):
+    scored_by_bounds(monkeypatch, {better: 0.5, worse: 0.25})
+    with caplog.at_level(logging.INFO, "labels4free"):
+        result = train(config=TRYING)
+    assert (result.steps, result.total, result.check.score, result.kept_step) == (2 * TOTAL, 2 * TOTAL, 0.5, STEPS)
+    scores = ["0.500", "0.250"] if better == LARGE else ["0.250", "0.500"]
+    info = saved(tmp_path / "run").info
+    assert (info["bounds"], info["trials"]) == (
+        list(better),
+        [{"score": float(score), "problem": None} for score in scores],
+    )
+    alone = tiny_config(loss=dict(zip(("min_foreground_coverage", "min_background_coverage"), better, strict=True)))
+    train("alone", alone)
+    state = saved(tmp_path / "alone").state
+    assert all(torch.equal(value, state[name]) for name, value in saved(tmp_path / "run").state.items())
+
+
+def test_the_other_members_have_the_bounds_that_were_kept(train, tmp_path, monkeypatch, caplog):
+    scored_by_bounds(monkeypatch, {LARGE: 0.25, SMALL: 0.5})
+    with caplog.at_level(logging.INFO, "labels4free"):
+        result = train(config=dataclasses.replace(TRYING, members=2, consensus_steps=5))
+    assert result.steps == 3 * TOTAL
+    message = "Scores by the bounds of coverage (foreground and background): 0.25 and 0.3: 0.250, 0.2 and 0.6: 0.500."
+    assert message in caplog.messages
+    train(
+        "small",
+        dataclasses.replace(
+            tiny_config(loss={"min_foreground_coverage": SMALL[0], "min_background_coverage": SMALL[1]}),
+            members=2,
+            consensus_steps=5,
+        ),
+    )
+    state = saved(tmp_path / "small").state
+    assert all(torch.equal(value, state[name]) for name, value in saved(tmp_path / "run").state.items())
+
+
+def test_a_trial_that_is_lost_is_given_up(train, tmp_path, monkeypatch):
+    scored_by_bounds(monkeypatch, {LARGE: 0.9, SMALL: 0.1}, {(LARGE, 0): "the masks are empty"})
+    result = train(config=TRYING)
+    assert (result.steps, result.restarts, result.check.score) == (WARMUP + 4 + TOTAL, 0, 0.1)
+    assert saved(tmp_path / "run").info["trials"][0]["problem"] == "the masks are empty"
+    assert train(config=None, resume=True) == result
+
+
+def test_where_every_trial_is_lost_the_first_bounds_start_over(train, tmp_path, monkeypatch):
+    problems = {(LARGE, 0): "empty", (SMALL, 0): "full"}
+    scored_by_bounds(monkeypatch, {LARGE: 0.9, SMALL: 0.1}, problems)
+    result = train(config=TRYING)
+    assert (result.restarts, result.check.score, result.check.problem) == (1, 0.9, None)
+    assert saved(tmp_path / "run").info["bounds"] == list(LARGE)
+
+
+@pytest.mark.parametrize("iteration", [WARMUP + 4, TOTAL, TOTAL + 2, TOTAL + WARMUP + 4, 2 * TOTAL])
+def test_trials_survive_a_kill(train, tmp_path, monkeypatch, iteration):
+    scored_by_bounds(monkeypatch, {LARGE: 0.5, SMALL: 0.6})
+    train("unharmed", TRYING)
+    with pytest.raises(Killed):
+        train(config=TRYING, progress=killing(iteration))
+    train(config=None, resume=True)
+    assert_same_files(tmp_path / "run", tmp_path / "unharmed")
+
+
+def test_a_trial_given_up_and_killed_before_the_network_is_written(train, tmp_path, monkeypatch):
+    scored_by_bounds(monkeypatch, {LARGE: 0.5, SMALL: 0.6}, {(SMALL, 0): "full"})
+    train("unharmed", TRYING)
+    with monkeypatch.context() as patch:
+        patch.setattr(CachedRecipe, "finished", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            train(config=TRYING)
+    train(config=None, resume=True)
+    assert_same_files(tmp_path / "run", tmp_path / "unharmed")
+
+
+def assert_same_files(run, other):
+    for name in ("alpha.safetensors", "log.jsonl"):
+        assert (run / name).read_bytes() == (other / name).read_bytes()

@@ -15,6 +15,10 @@ _SECONDS_PER_STEP = 0.16
 """What a step of the default settings takes on two CPU cores; a warm-up step takes a third of it."""
 _MEMBER = 0x3E3B  # keeps the seeds of members apart from other draws of the run
 
+COVERAGE_BOUNDS = ((0.25, 0.3), (0.2, 0.6))
+"""Pairs of loss.min_foreground_coverage and loss.min_background_coverage that are tried where neither is chosen: for
+objects that fill most of a picture, as portraits do, and for smaller ones."""
+
 
 @dataclass(frozen=True)
 class CacheConfig:
@@ -119,10 +123,12 @@ class LossConfig:
     """... and at the last; along a line between them."""
     coverage: float = 5.0
     """Weight of each coverage term."""
-    min_foreground_coverage: float = 0.25
-    """A batch's mean alpha may not fall below this, in [0, 1]."""
-    min_background_coverage: float = 0.3
-    """A batch's mean 1 - alpha may not fall below this, in [0, 1]. (The paper's recipes ask for 0.35 to 0.75.)"""
+    min_foreground_coverage: float | None = None
+    """A batch's mean alpha may not fall below this, in [0, 1]; none: 0.25, or tried."""
+    min_background_coverage: float | None = None
+    """A batch's mean 1 - alpha may not fall below this, in [0, 1]; none: 0.3, or tried. Masks tend to grow to it.
+    Where both are none, a network is trained with 0.25 and 0.3, another one with 0.2 and 0.6, for smaller objects, and
+    the bounds whose masks score higher are the run's. (The paper's recipes ask for 0.35 to 0.75 of background.)"""
     min_image_coverage: float = 0.05
     """Neither side of any single image may fall below this, in [0, 1]."""
 
@@ -132,13 +138,26 @@ class LossConfig:
         at_least("loss.binarization_steps", self.binarization_steps, 1)
         for name in ("inpainting_error", "final_inpainting_error", "coverage"):
             at_least(f"loss.{name}", getattr(self, name), 0)
-        for name in ("min_foreground_coverage", "min_background_coverage", "min_image_coverage"):
-            fraction(f"loss.{name}", getattr(self, name))
-        if self.min_foreground_coverage + self.min_background_coverage >= 1:
+        foreground, background = self.bounds[0]
+        fraction("loss.min_foreground_coverage", foreground)
+        fraction("loss.min_background_coverage", background)
+        fraction("loss.min_image_coverage", self.min_image_coverage)
+        if foreground + background >= 1:
             raise ConfigError(
                 "loss.min_foreground_coverage and loss.min_background_coverage must leave room between them, got "
-                f"{self.min_foreground_coverage} + {self.min_background_coverage} >= 1."
+                f"{foreground} + {background} >= 1."
             )
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """The pairs of (min_foreground_coverage, min_background_coverage) to try: one where any was chosen."""
+        chosen = self.min_foreground_coverage, self.min_background_coverage
+        if chosen == (None, None):
+            return COVERAGE_BOUNDS
+        foreground, background = (
+            default if own is None else own for own, default in zip(chosen, COVERAGE_BOUNDS[0], strict=True)
+        )
+        return ((foreground, background),)
 
 
 @dataclass(frozen=True)
@@ -229,7 +248,8 @@ class TrainConfig:
     """Decides the latents, the first weights and every draw."""
     members: int = 3
     """Networks that are trained one after the other on the same samples; the run leaves their consensus, a network that
-    has learned the mean of their alphas. One is as good as its seed; with several, luck matters less."""
+    has learned the mean of their alphas. One is as good as its seed; with several, luck matters less. Where bounds of
+    coverage are tried, one more is trained."""
     consensus_steps: int = 800
     """Steps of learning that mean, once all members are trained."""
     data: str | None = None
@@ -275,6 +295,11 @@ class TrainConfig:
         return self.hardened(restart).discriminator.warmup_steps + self.steps
 
     @property
+    def trainings(self) -> int:
+        """Networks that are trained, those of bounds that are tried and left included."""
+        return self.members + len(self.loss.bounds) - 1
+
+    @property
     def keeps_best(self) -> bool:
         """Whether the best check's network is kept, and not the last step's."""
         return self.monitor.keep == "best"
@@ -303,9 +328,17 @@ class TrainConfig:
             f"{own.loss.binarization_steps} steps"
         )
 
-    def of_member(self, member: int) -> TrainConfig:
-        """The settings of one of the members: their seeds differ, that of member 0 is the run's."""
-        return self if member == 0 else dataclasses.replace(self, seed=derive_seed(self.seed, _MEMBER, member))
+    def of_member(self, member: int, bounds: tuple[float, float] | None = None) -> TrainConfig:
+        """The settings of one of the members: their seeds differ, that of member 0 is the run's.
+
+        Args:
+            member: Which one, from 0.
+            bounds: What it has of ``loss.bounds``; None for the first.
+        """
+        foreground, background = bounds or self.loss.bounds[0]
+        loss = dataclasses.replace(self.loss, min_foreground_coverage=foreground, min_background_coverage=background)
+        seed = self.seed if member == 0 else derive_seed(self.seed, _MEMBER, member)
+        return dataclasses.replace(self, seed=seed, loss=loss)
 
     @property
     def cache_seed(self) -> int:
@@ -318,7 +351,8 @@ class TrainConfig:
 
 
 def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 0) -> TrainConfig:
-    """Default settings, cut down to fit a time budget on a CPU: fewer samples and steps, never fewer than work at all.
+    """Default settings for portraits, cut down to fit a time budget on a CPU: fewer samples and steps, never fewer than
+    work at all. Bounds of coverage are those of portraits: none are tried.
 
     Args:
         minutes: For rendering the cache and training.
@@ -326,10 +360,10 @@ def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 
         seed: Seed of the run.
 
     Returns:
-        The defaults where they fit. The members come last: each costs a training, and more samples and steps are worth
+        The defaults where these fit. The members come last: each costs a training, and more samples and steps are worth
         more.
     """
-    default = TrainConfig()
+    default = TrainConfig().of_member(0)
     size = int(0.55 * 60 * minutes / (2 * seconds_per_image))
     size = min(default.cache.size, max(128, size))
     rest = 60 * minutes - (2 * size + sum(default.monitor.augmented_samples.values())) * seconds_per_image

@@ -204,7 +204,7 @@ class CachedRecipe:
 
     def finish(self, loop: Loop[AlphaTrainer]) -> None:
         """Write the network of the one member, or the consensus of several."""
-        loop.finish(self.finished, self.members.joined if self.config.members > 1 else None)
+        loop.finish(self.finished, self.members.joined if self.config.trainings > 1 else None)
 
     def _build_augmented(self, folder: Path, rendered: Callable[[int, int], None]) -> dict[str, list[Tensor]]:
         """Render samples that are only checked on again, by the process that checks."""
@@ -229,13 +229,12 @@ class CachedRecipe:
             for augmentation, count in augmentations.items()
         }
 
-    def trainer(self, member: int = 0, restart: int = 0) -> AlphaTrainer:
-        """Begin to train a member on the cached features."""
-        config = self.config.of_member(member)
+    def trainer(self, config: TrainConfig | None = None, restart: int = 0) -> AlphaTrainer:
+        """Begin to train a member on the cached features, by its settings; None for the first member's."""
         return AlphaTrainer(
             self.cache,
             self.network,
-            config,
+            config or self.config.of_member(0),
             restart=restart,
             reals=self._reals,
             pretrained=self._pretrained,

@@ -84,6 +84,7 @@ class AlphaTrainer:
             reals,
             augmentations or {},
         )
+        self.bounds = config.loss.bounds[0]
         self.device = cache.images.device
         self.precision = Precision(config.precision, self.device)
         self.iteration = 0
@@ -174,8 +175,8 @@ class AlphaTrainer:
         whole = alpha.reshape(1, 1, -1, alpha.shape[-1])  # the batch as one image: single objects may be small or large
         whole = process_group().with_common_mean(whole)
         coverage = (
-            losses.foreground_coverage(whole, config.min_foreground_coverage)
-            + losses.background_coverage(whole, config.min_background_coverage)
+            losses.foreground_coverage(whole, self.bounds[0])
+            + losses.background_coverage(whole, self.bounds[1])
             + losses.foreground_coverage(alpha, config.min_image_coverage)
             + losses.background_coverage(alpha, config.min_image_coverage)
         )
