@@ -11,6 +11,7 @@ from tests.networks.seeded_weights import fill
 from labels4free.checkpoints import model_zoo
 from labels4free.checkpoints.foreign.feature_networks import efficientnet_lite0_from_file, metric_network_from_file
 from labels4free.checkpoints.native import read_tensors
+from labels4free.data.images.dataset import open_images
 from labels4free.errors import ModelZooError
 from labels4free.networks.efficientnet_lite import EfficientNetLite0
 from labels4free.networks.inception import InceptionV3
@@ -65,16 +66,30 @@ def test_a_program_is_refused():
         efficientnet_lite0_from_file(b"no file")
 
 
-def test_the_published_weights_give_the_published_numbers():
+@pytest.fixture
+def published():
+    """EfficientNet-Lite0 with the published weights."""
     try:
         if not model_zoo.is_fetched("efficientnet-lite0"):
             pytest.skip("needs `labels4free models fetch efficientnet-lite0`")
     except ModelZooError as error:
         pytest.skip(str(error))
-    network = EfficientNetLite0().eval()
+    network = EfficientNetLite0().eval().requires_grad_(False)
     network.load_state_dict(read_tensors(model_zoo.model_path("efficientnet-lite0"), "feature_network"))
+    return network
+
+
+def test_the_published_weights_give_the_published_numbers(published):
     x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(7)) * 2 - 1
-    torch.testing.assert_close(network(x)[:, :6].detach(), torch.tensor(PUBLISHED), atol=1e-4, rtol=0)
+    torch.testing.assert_close(published(x)[:, :6], torch.tensor(PUBLISHED), atol=1e-4, rtol=0)
+
+
+def test_a_photo_of_a_cat_is_a_cat(published, shared):
+    folder = shared / "data" / "afhq_cat_128"
+    if not folder.is_dir():
+        pytest.skip("needs the data folder beside the repository")
+    photos = open_images(folder, 224).batch(range(5))
+    assert all(281 <= label <= 285 for label in published(photos).argmax(dim=1).tolist())  # tabby to Egyptian cat
 
 
 # Inception

@@ -7,6 +7,7 @@ import torch
 from tests.networks.seeded_weights import fill
 from torch.nn import functional as F
 
+from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.model_zoo import model_path
 from labels4free.checkpoints.native import write_native
 from labels4free.errors import CheckpointError, ConfigError
@@ -123,3 +124,15 @@ def test_what_cannot_be_loaded(generator, tmp_path):
     write_native(path, kind="generator", family="stylegan2", config=generator.config(), state=generator.state_dict())
     with pytest.raises(CheckpointError, match="is a generator without a discriminator"):
         load_feature_net("discriminator", str(path))
+
+
+def test_the_discriminator_beside_a_generator(generator, tmp_path):
+    path, network = tmp_path / "g.safetensors", Discriminator(64, dict.fromkeys((4, 8, 16, 32, 64), 5))
+    for file, kind, module in (
+        (path, "generator", generator),
+        (beside(path, "discriminator"), "discriminator", network),
+    ):
+        write_native(file, kind=kind, family="stylegan2", config=module.config(), state=module.state_dict())
+    net = load_feature_net("discriminator", str(path))
+    assert (net.figure("fid"), net.width) == ("FD-D", 5)
+    assert not net.features(images(64)).requires_grad
