@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 USUAL_PSI = 0.7
 """Truncation of seeds where nothing else is asked for."""
 
+_GRID_PIXELS = 64_000_000  # below Pillow's limit for opening it again
+
 
 @dataclass(frozen=True)
 class PictureConfig:
@@ -142,6 +144,11 @@ def _noise_maps(generator: Generator, number: int) -> list[Tensor]:
     """[1, 1, R, R] for each layer, drawn on the CPU, so that every device gets the same."""
     rng = torch.Generator().manual_seed(noise_seed(number))
     return [torch.randn(1, 1, spec.resolution, spec.resolution, generator=rng) for spec in generator.feature_specs]
+
+
+def grid_cell(size: int, pictures: int) -> int:
+    """Side in pixels of each of so many pictures of that size in a grid: smaller where it grew too large to open."""
+    return min(size, int((_GRID_PIXELS / pictures) ** 0.5))
 
 
 def shrunk(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
