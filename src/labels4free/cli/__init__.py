@@ -58,6 +58,10 @@ VERBS = {
     ),
     "export": Verb("labels4free.cli.export", "write a segmenter or an alpha network for other runtimes, as ONNX"),
     "generate": Verb("labels4free.cli.generate", "write pictures of a generator, grids of mixed styles, and films"),
+    "directions": Verb(
+        "labels4free.cli.directions", "find what a generator can be moved along, ranked by object and scene: a page"
+    ),
+    "edit": Verb("labels4free.cli.edit", "move pictures along a direction, and keep the background that each had"),
     "verify": Verb("labels4free.cli.verify", "check a data set against its checksums, make single pairs anew"),
     "inspect": Verb("labels4free.cli.inspect_file", "say what a checkpoint is and holds, and draw a picture with it"),
     "convert": Verb("labels4free.cli.convert", "turn another project's checkpoint into a native one, and check it"),

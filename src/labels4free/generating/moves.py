@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -174,6 +175,14 @@ def write_moves(
     path = out / f"direction_{move.name}.png"
     write_png(path, contact_sheet(rows, *titles, cell=cell))
     return path
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """SHA-256 over the numbers of tensors, in hexadecimal."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _number(text: str) -> float:
