@@ -81,13 +81,13 @@ def run(
         layered, _ = load_layered(source, generator, device)
         loaded, network = layered.generator, layered.alpha_network
     found = _found(loaded, method, layers, to_rgb, samples, directions)
+    if factor is not None:
+        write_factor_file(factor, found, generator)
     renderer, names = Renderer(loaded, pictures), {"generator": generator, "alpha_network": source}
     with progress_bar("Moving") as update:
         shown = write_direction_folder(
             out, renderer, Sources(numbers), found, config, alpha_network=network, names=names, progress=update
         )
-    if factor is not None:
-        write_factor_file(factor, found, generator)
     page = write_directions_page(out)
     _say(shown, generator, ranked=network is not None)
     print(f"Directions: {out / 'directions.safetensors'}; to look at: {page}")

@@ -11,7 +11,7 @@ from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError, RunError
 from labels4free.folders import claim, read_json, write_json
 from labels4free.generating.directions import DIRECTIONS, write_directions
-from labels4free.generating.moves import check_degrees, fingerprint
+from labels4free.generating.moves import check_degrees, fingerprint, signed
 from labels4free.generating.ranking import look_at_directions
 from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.pictures.pixels import write_png
@@ -95,7 +95,7 @@ def write_direction_folder(
     note = {"format": 1, "kind": _KIND, "settings": settings, "names": dict(names), "ranked": alpha_network is not None}
     write_json(out / NOTE, note | {"directions": [_entry(one, directions) for one in shown]})
     write_directions(out / DIRECTIONS, directions, renderer.generator, names.get("generator"))
-    titles = [f"{degree:+g}" for degree in config.degrees], [sources.name(k) for k in range(len(sources))]
+    titles = list(map(signed, config.degrees)), [sources.name(k) for k in range(len(sources))]
     for one in shown:
         write_png(out / SHEETS / sheet_name(one.number), contact_sheet(one.pictures, *titles, cell=config.cell))
     return shown

@@ -12,7 +12,7 @@ from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.folders import claim, write_json
 from labels4free.generating.latent_edits import check_fill, keep_background_of
-from labels4free.generating.moves import MovedSources, fingerprint
+from labels4free.generating.moves import MovedSources, fingerprint, signed
 from labels4free.generating.rendering import shrunk
 from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.pictures.pixels import to_uint8, write_png
@@ -110,7 +110,7 @@ def write_edits(
             edits.append(Edit(moved.name(at), float(outside.mean()), equal, equal_without, empty))
             if progress:
                 progress(len(edits), len(moved))
-    titles = ["before", *(title for d in move.degrees for title in (f"{d:+g}", f"{d:+g}, background kept"))]
+    titles = ["before", *(title for d in map(signed, move.degrees) for title in (d, f"{d}, background kept"))]
     write_png(out / SHEET, contact_sheet(rows, titles, [sources.name(k) for k in range(len(sources))], cell=_CELL))
     return edits
 

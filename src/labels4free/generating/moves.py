@@ -114,7 +114,7 @@ class MovedSources(Sources):
     def name(self, k: int) -> str:
         """Name of picture k, without an ending: ``seed00042_by+3``."""
         source, degree = self._parts(k)
-        return f"{super().name(source)}_by{degree:+g}"
+        return f"{super().name(source)}_by{signed(degree)}"
 
     def number(self, k: int) -> int:
         return super().number(self._parts(k)[0])
@@ -171,10 +171,15 @@ def write_moves(
         if progress:
             progress(k + 1, len(moved))
     rows = [pictures[first : first + columns] for first in range(0, len(moved), columns)]
-    titles = [f"{degree:+g}" for degree in move.degrees], [sources.name(k) for k in range(len(sources))]
+    titles = list(map(signed, move.degrees)), [sources.name(k) for k in range(len(sources))]
     path = out / f"direction_{move.name}.png"
     write_png(path, contact_sheet(rows, *titles, cell=cell))
     return path
+
+
+def signed(degree: float) -> str:
+    """A degree as titles and files have it: +3, -1.5, 0."""
+    return f"{degree:+g}" if degree else "0"
 
 
 def fingerprint(*tensors: Tensor) -> str:
