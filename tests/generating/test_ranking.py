@@ -90,6 +90,13 @@ def test_pictures_are_shrunk_by_a_whole_factor():
     assert np.array_equal(ranking._small(image, 64), to_uint8(image)[0])
 
 
+def test_the_change_is_that_of_pictures_which_end_at_black_and_white(halves):
+    far = Directions("sefa", 1e4 * torch.eye(8), AXES.layers)
+    shown = look_at_directions(halves, Sources([3]), far, [0], (-1.0, 1.0), Left())
+    before = halves.generator.synthesize(halves.ws_of_seed(3)).image[0, 0, 0, 0]
+    assert shown[0].change.inside == pytest.approx(float((1 - before) ** 2 + (1 + before) ** 2) / 2, rel=1e-4)
+
+
 def test_samples_without_an_object_are_left_out(halves):
     class First(Left):
         """No object in the second sample, nothing but an object in the third."""

@@ -36,8 +36,8 @@ class Change:
 
     Attributes:
         inside: Mean squared change of the pixels inside the mask: of the squared differences between moved and unmoved
-            image, in [-1, 1] and of all three colours, the mean over the pixels whose alpha is above 0.5 in the unmoved
-            image, then over all degrees but 0, then over the samples.
+            image, of all three colours and as a picture shows them, clamped to [-1, 1], the mean over the pixels whose
+            alpha is above 0.5 in the unmoved image, then over all degrees but 0, then over the samples. From 0 to 4.
         outside: The same of all other pixels.
         ratios: Inside over outside of each sample that has both an object and a scene; None where nothing changes
             outside.
@@ -155,7 +155,7 @@ class _Look:
             image = render(self._along, k * len(degrees) + at).image if degree else unmoved
             row.append(_small(image, self._cell))
             if degree and inside is not None:
-                squares.append((image - unmoved).square().mean(dim=1))
+                squares.append((image.clamp(-1, 1) - unmoved.clamp(-1, 1)).square().mean(dim=1))
         self.pictures.append(row)
         if inside is not None:
             mean = torch.stack(squares).mean(0)
