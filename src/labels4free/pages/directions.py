@@ -15,8 +15,8 @@ PAGE = "index.html"
 _METHODS = {"sefa": "closed-form factorisation (SeFa)", "pca": "PCA of w (GANSpace)"}
 _MEANING = (
     "A pixel is inside where alpha is above 0.5 in the unmoved picture. The change is the mean squared difference from "
-    "the unmoved picture, colours from -1 to 1; the ratio is that inside over that outside. Above 1 the object changes more "
-    "than the scene, below 1 the scene does."
+    "the unmoved picture, colours from -1 to 1; the ratio is that inside over that outside. Above 1 the object changes "
+    "more than the scene, below 1 the scene does."
 )
 
 
