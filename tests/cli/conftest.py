@@ -83,13 +83,17 @@ def resume(generator_file: Path, tmp_path: Path, quick: None) -> list[str]:
 
 @pytest.fixture
 def write_alpha(tmp_path: Path, tiny_generator: Any) -> Callable[..., str]:
-    """Write an untrained alpha network for the tiny generator; the keywords are what its file says about itself."""
+    """Write an untrained alpha network for the tiny generator; the keywords are what its file says about itself.
 
-    def write(**info: Any) -> str:
+    With a bias of 2.5 half of each image is object, with none nothing.
+    """
+
+    def write(bias: float = 0.0, **info: Any) -> str:
         torch.manual_seed(0)
         network = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution, width=4)
         with torch.no_grad():
             network.head.weight.mul_(50)
+            network.head.bias.fill_(bias)
         path, (config, state) = tmp_path / "alpha.safetensors", (network.config(), network.state_dict())
         write_native(path, kind="alpha_network", family="merge", config=config, state=state, info=info)
         return str(path)

@@ -146,7 +146,7 @@ def _tiny_config(minutes: float, seconds_per_image: float, *, seed: int) -> Trai
         alpha=AlphaConfig(width=4, learning_rate=0.01),
         discriminator=DiscriminatorConfig(warmup_steps=2, channel_base=64, channel_max=8),
         monitor=MonitorConfig(samples=4),
-    )
+    ).of_member(0)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from labels4free import cli
 from labels4free.checkpoints import loading
 from labels4free.cli import generate
 from labels4free.generating import images
+from labels4free.generating.directions import sefa, write_directions
 from labels4free.generating.interpolation import FilmConfig
 from labels4free.generating.picture_folder import FileFormat
 from labels4free.generating.rendering import PictureConfig, Renderer
@@ -106,6 +107,24 @@ def test_film_alone_needs_no_folder(tmp_path, generator_file, capsys, monkeypatc
     assert names(tmp_path) == ["new/film.gif"]
 
 
+def test_moved_along_a_direction(call, out, tiny_generator, capsys):
+    film, directions = out / "film.webp", sefa(tiny_generator)
+    words = f"--seeds 1 --direction 2 --by -1..1 --interpolate {film} --frames 2 --size 32".split()
+    assert call(*words) == cli.SUCCESS
+    assert names(out) == ["direction_2.png", "film.webp", "pictures.json"]
+    said = capsys.readouterr().out
+    assert said == f"Grid: {out / 'direction_2.png'}\nFilm: {film}, 5 frames of 32x32, 0.2 s\n"
+    made = Renderer(tiny_generator, PictureConfig(size=32))
+    grid = pixels(out / "direction_2.png")
+    for column, degree in enumerate((-1, 0, 1)):
+        left = grid.shape[1] - (3 - column) * 38
+        ws = made.ws_of_seed(1) + 0.7 * degree * directions.step(2, 11)
+        assert np.array_equal(grid[-38:-6, left : left + 32], made.pictures(ws, "fixed")[0])
+    write_directions(out.parent / "d.safetensors", directions, tiny_generator)
+    assert call(*words, "--directions", str(out.parent / "d.safetensors")) == cli.SUCCESS
+    assert np.array_equal(pixels(out / "direction_2.png"), grid)
+
+
 def test_all_at_once(call, out):
     film = out / "film.webp"
     words = f"--seeds 1,2 --mix-rows 1 --mix-columns 2 --interpolate {film} --frames 2 --size 16".split()
@@ -150,6 +169,16 @@ BAD = [
     ("--mix-rows 1 --mix-columns 3-2", "The range 3-2 of mix-columns ends before it begins"),
     ("--mix-rows 1 --mix-columns 2 --mix-layers 0-40", "has layers 0 to 10 to mix, got 0-40"),
     ("--mix-rows 1 --mix-columns 2 --save-latents", "There are no latents to save"),
+    ("--seeds 1 --direction 8", "There are directions 0 to 7, got 8"),
+    ("--seeds 1 --direction 0 --by nan", "Degrees lie in [-1000, 1000], got nan"),
+    ("--seeds 1 --direction 0 --by 3..", "got '3..'"),
+    ("--seeds 1 --direction 0 --directions no.pt", "no.pt"),
+    ("--seeds 1 --directions no.pt", "--directions is for pictures that are moved"),
+    ("--seeds 1 --by 3", "--by is for pictures that are moved"),
+    ("--seeds 1 --direction 0 --save-latents", "--save-latents is for pictures as they are"),
+    ("--seeds 1 --direction 0 --space z --interpolate x.gif", "A film along a direction goes through w"),
+    ("--seeds 1 --direction 0 --by 3 --interpolate x.gif", "A film needs two pictures or more"),
+    ("--direction 0", "There is nothing to render"),
     ("--interpolate x.gif", "A film goes from picture to picture"),
     ("--seeds 1 --interpolate x.gif", "A film needs two pictures or more to go between, got 1"),
     ("--seeds 1,2 --interpolate x.avi", "must end in .gif, .webp, .apng, .mp4; got 'x.avi'"),

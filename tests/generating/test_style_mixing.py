@@ -8,7 +8,7 @@ from tests.refusals import refuses
 from tests.tiny import tiny_stylegan2
 
 from labels4free.errors import ConfigError
-from labels4free.generating import style_mixing
+from labels4free.generating import rendering
 from labels4free.generating.picture_folder import FileFormat
 from labels4free.generating.rendering import PictureConfig, Renderer
 from labels4free.generating.style_mixing import Mixing, mixing_grid, usual_layers, write_mixing
@@ -70,7 +70,7 @@ def test_all_layers_give_the_column(renderer):
 
 
 def test_large_grids_are_shrunk(renderer, monkeypatch):
-    monkeypatch.setattr(style_mixing, "_GRID_PIXELS", 4 * 32 * 32)
+    monkeypatch.setattr(rendering, "_GRID_PIXELS", 4 * 32 * 32)
     grid = mixing_grid(renderer, [1], [2], [0])
     assert grid.shape[0] < 2 * (32 + 6) + 40
     shown = cells(grid, 2, 2, side=32)

@@ -162,6 +162,25 @@ class GeneratorContract:
             with refused(f"This generator has {has}, got label {label}"):
                 generator.draw_ws(0, 0, label=label)
 
+    # styles
+
+    def test_style_weights_are_all_that_a_row_of_ws_acts_by(self, generator):
+        weights = generator.style_weights()
+        assert {weight.row for weight in weights} == set(range(generator.num_ws))
+        assert [weight.row for weight in weights] == sorted(weight.row for weight in weights)
+        assert weights[-1].rgb_size == generator.resolution
+        own = {value.data_ptr() for value in generator.state_dict().values()}
+        assert all(w.weight.shape[1] == generator.w_dim and w.weight.data_ptr() in own for w in weights)
+        twin, ws = copy.deepcopy(generator), some_ws(generator, 1)
+        for row in range(generator.num_ws):
+            moved = ws.clone()
+            moved[:, row] += 1
+            assert not torch.equal(twin.synthesize(moved).image, twin.synthesize(ws).image)
+            for weight in twin.style_weights():
+                if weight.row == row:
+                    weight.weight.zero_()
+            assert torch.equal(twin.synthesize(moved).image, twin.synthesize(ws).image)
+
     # labels
 
     def test_labels_are_asked_for_and_refused_by_shape(self, generator):

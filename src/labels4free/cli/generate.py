@@ -13,6 +13,7 @@ from labels4free.errors import ConfigError
 if TYPE_CHECKING:
     from labels4free.generating.images import Sources
     from labels4free.generating.interpolation import FilmConfig
+    from labels4free.generating.moves import Move
     from labels4free.generating.picture_folder import FileFormat
     from labels4free.generating.rendering import Renderer
     from labels4free.generating.style_mixing import Mixing
@@ -34,6 +35,9 @@ def run(
     size: Annotated[int | None, arg(metavar="S", help_behavior_hint="")] = None,
     format: Literal["png", "jpeg", "webp"] = "png",  # noqa: A002  the flag's name
     quality: int = 95,
+    direction: Annotated[int | None, arg(metavar="K", help_behavior_hint="")] = None,
+    by: Annotated[str | None, arg(metavar="DEGREES", help_behavior_hint="")] = None,
+    directions: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     mix_rows: Annotated[str | None, arg(metavar="1,2,3", help_behavior_hint="")] = None,
     mix_columns: Annotated[str | None, arg(metavar="10-15", help_behavior_hint="")] = None,
     mix_layers: Annotated[str | None, arg(metavar="0-6", help_behavior_hint="")] = None,
@@ -47,7 +51,7 @@ def run(
     batch_size: int = 4,
     device: str = "cpu",
 ) -> None:
-    """Write pictures of a generator: one for each seed, grids of mixed styles, and films from one to the next.
+    """Write pictures of a generator: one for each seed, grids of mixed styles or steps, films from one to the next.
 
     A picture depends on its seed and the settings alone. The same command continues where an interrupted one stopped;
     other seeds add pictures. --out asks for pictures in a folder, --interpolate for a film; give either or both.
@@ -69,6 +73,12 @@ def run(
         size: Side of the pictures in pixels, a divisor of the generator's resolution; by default that.
         format: Of the pictures; sheets and grids are PNG.
         quality: Of JPEG and WebP, 1 to 100.
+        direction: Move the seeds and latents along this direction, from 0, instead of rendering them as they are: --out
+            asks for a grid, a row each, and --interpolate for a film through all steps.
+        by: How far: degrees and ranges with commas between them, such as -3..3:0.5 or -5,0,5; by default -3..3. As in
+            rosinality's apply_factor.py: w + degree * direction, and truncated then.
+        directions: What "directions" wrote, or a factor.pt of rosinality; by default the directions of SeFa, of all
+            layers, which take a moment to compute.
         mix_rows: Seeds for the rows of a grid of mixed styles, which goes to DIR.
         mix_columns: Seeds for its columns.
         mix_layers: Layers that come from the column, from 0, coarse to fine; by default the coarser two fifths: 0-6 of
@@ -85,6 +95,7 @@ def run(
         device: cpu, cuda, cuda:N or mps.
     """
     from labels4free.checkpoints.loading import load_generator
+    from labels4free.cli.direction_flags import parse_by, read_move
     from labels4free.generating.images import Sources
     from labels4free.generating.interpolation import FilmConfig
     from labels4free.generating.picture_folder import FileFormat
@@ -95,10 +106,16 @@ def run(
     numbers = _parse(seeds, "seeds")
     mixing = _mixing(mix_rows, mix_columns, mix_layers, mix_singles)
     _check_asked(out, interpolate, mixing, has_sources=bool(numbers or latents), save_latents=save_latents)
+    _check_move(direction, directions, by, space=space, save_latents=save_latents)
+    degrees = parse_by("-3..3" if by is None else by)
     renderer = Renderer(load_generator(generator, device), config)
-    work = _Work(renderer, Sources.read(numbers, latents, renderer.generator), file_format, generator)
+    sources = Sources.read(numbers, latents, renderer.generator)
+    move = None if direction is None else read_move(directions, direction, degrees, renderer.generator)
+    work = _Work(renderer, sources, file_format, generator, move)
     _check_fits(work, interpolate, film, mixing)
-    if out and len(work.sources):
+    if out and move:
+        _write_moves(work, out, move)
+    elif out and len(work.sources):
         _write_images(work, out, save_latents)
     if out and mixing:
         _write_grid(work, out, mixing)
@@ -113,6 +130,14 @@ class _Work(NamedTuple):
     sources: Sources
     file_format: FileFormat
     generator_name: str
+    move: Move | None = None
+
+    @property
+    def filmed(self) -> Sources:
+        """What a film goes through."""
+        from labels4free.generating.moves import MovedSources
+
+        return self.sources if self.move is None else MovedSources.of(self.sources, self.move)
 
 
 def _parse(text: str | None, what: str) -> list[int]:
@@ -148,6 +173,21 @@ def _check_asked(
         raise ConfigError(f"{what}: give --seeds such as 0-99,1000, or --latents.")
 
 
+def _check_move(
+    direction: int | None, directions: Path | None, by: str | None, *, space: str, save_latents: bool
+) -> None:
+    """See whether the flags of a direction go with the others."""
+    if direction is None:
+        if directions is not None or by is not None:
+            flag = "--by" if directions is None else "--directions"
+            raise ConfigError(f"{flag} is for pictures that are moved: say along which direction with --direction.")
+        return
+    if space == "z":
+        raise ConfigError("A film along a direction goes through w: leave --space z out.")
+    if save_latents:
+        raise ConfigError("--save-latents is for pictures as they are: leave it or --direction out.")
+
+
 def _check_fits(work: _Work, film: Path | None, config: FilmConfig, mixing: Mixing | None) -> None:
     """Find what cannot be done later before anything is written."""
     from labels4free.generating.interpolation import check_interpolation
@@ -156,7 +196,7 @@ def _check_fits(work: _Work, film: Path | None, config: FilmConfig, mixing: Mixi
     if mixing:
         check_layers(work.renderer, mixing.layers)
     if film:
-        check_interpolation(film, config, work.renderer, work.sources)
+        check_interpolation(film, config, work.renderer, work.filmed)
 
 
 def _write_images(work: _Work, out: Path, save_latents: bool) -> None:
@@ -182,6 +222,14 @@ def _write_images(work: _Work, out: Path, save_latents: bool) -> None:
         print(f"Latents: {out / LATENTS}")
 
 
+def _write_moves(work: _Work, out: Path, move: Move) -> None:
+    from labels4free.generating.moves import write_moves
+
+    with progress_bar("Moving") as update:
+        grid = write_moves(work.renderer, out, work.sources, move, generator_name=work.generator_name, progress=update)
+    print(f"Grid: {grid}")
+
+
 def _write_grid(work: _Work, out: Path, mixing: Mixing) -> None:
     from labels4free.generating.style_mixing import write_mixing
 
@@ -196,6 +244,6 @@ def _write_film(work: _Work, path: Path, config: FilmConfig) -> None:
     from labels4free.generating.interpolation import write_interpolation
 
     with progress_bar("Filming") as update:
-        film = write_interpolation(path, work.renderer, work.sources, config, progress=update)
+        film = write_interpolation(path, work.renderer, work.filmed, config, progress=update)
     width, height = film.size
     print(f"Film: {path}, {film.frames} frames of {width}x{height}, {film.frames / film.fps:.1f} s")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from labels4free.errors import ConfigError
@@ -17,10 +18,8 @@ from labels4free.pictures.pixels import unit_to_uint8
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from labels4free.generators.base import Noise
-    from labels4free.layered import LayeredGenerator
+    from labels4free.layered import Foreground, LayeredGenerator
 
 _HAZE = 0.04  # so close to 0 and 1 alpha is taken for 0 and 1
 _SURE = 0.95  # alpha beyond which a pixel shows the foreground alone; mirrored for the background
@@ -63,15 +62,43 @@ def edit_latents(
             library missing.
         DataError: If an image shows nothing of its background, and patches are to be found there.
     """
-    if fill not in get_args(Fill):
-        raise ConfigError(f"A hole can be filled by {' or '.join(get_args(Fill))}; got {fill!r}.")
     if ws.shape != edited_ws.shape:
         raise ConfigError(f"Both latents must have one shape, got {list(ws.shape)} and {list(edited_ws.shape)}.")
-    side = layered.generator.resolution
-    margin = margin_pixels(margin, side, side)
+    check_fill(fill, margin, layered.generator.resolution)
     if noise == "random":
         noise = _draw(layered, ws, rng)
     original, edited = layered.foreground(ws, noise=noise), layered.foreground(edited_ws, noise=noise)
+    return keep_background_of(original, edited, fill=fill, margin=margin).image
+
+
+class KeptBackground(NamedTuple):
+    """An edited image over the original's background.
+
+    Attributes:
+        image: [N, 3, R, R], about [-1, 1].
+        outside: [N, 1, R, R], bool: where neither object is, nor the margin around the old one; the image is the
+            original there bit for bit.
+    """
+
+    image: Tensor
+    outside: Tensor
+
+
+def keep_background_of(
+    original: Foreground, edited: Foreground, *, fill: Fill = "patches", margin: int | None = None
+) -> KeptBackground:
+    """Put an edited image over the original's background, as :func:`edit_latents` does, which renders the two.
+
+    Args:
+        original: What was edited.
+        edited: Of the same shape.
+        fill: As for :func:`edit_latents`.
+        margin: As for :func:`edit_latents`. With 0 the result is the original bit for bit wherever both alphas are 0.
+
+    Raises:
+        ConfigError, DataError: As :func:`edit_latents`.
+    """
+    margin = check_fill(fill, margin, original.image.shape[-1])
     old, new = _without_haze(original.alpha), _without_haze(edited.alpha)
     same = (edited.image - original.image).abs().amax(dim=1, keepdim=True) <= _SAME
     untouched = same & ((new - old).abs() <= _SAME) & _widened(new > 0, margin)
@@ -83,7 +110,19 @@ def edit_latents(
         filled = fill_holes(original.image, (~covered).to(original.image))
     background = torch.where(hole, filled, original.image)
     together = composite(_foreground_colours(edited.image, new), background, new)
-    return torch.where(untouched & (new < 1), original.image, together)
+    image = torch.where(untouched & (new < 1), original.image, together)
+    return KeptBackground(image, ~covered & (new == 0))
+
+
+def check_fill(fill: Fill, margin: int | None, side: int) -> int:
+    """See whether a background can be filled so; returns the margin in pixels.
+
+    Raises:
+        ConfigError: If the fill is unknown or the margin negative.
+    """
+    if fill not in get_args(Fill):
+        raise ConfigError(f"A hole can be filled by {' or '.join(get_args(Fill))}; got {fill!r}.")
+    return margin_pixels(margin, side, side)
 
 
 def _draw(layered: LayeredGenerator, ws: Tensor, rng: torch.Generator | None) -> Sequence[Tensor]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 USUAL_PSI = 0.7
 """Truncation of seeds where nothing else is asked for."""
 
+_GRID_PIXELS = 64_000_000  # below Pillow's limit for opening it again
+
 
 @dataclass(frozen=True)
 class PictureConfig:
@@ -137,6 +139,11 @@ class Renderer:
             image = self.generator.synthesize(ws, noise=noise, background=self.background).image
             factor = image.shape[-1] // self.size
             return to_uint8(F.avg_pool2d(image, factor) if factor > 1 else image)
+
+
+def grid_cell(size: int, pictures: int) -> int:
+    """Side in pixels of each of so many pictures of that size in a grid: smaller where it grew too large to open."""
+    return min(size, int((_GRID_PIXELS / pictures) ** 0.5))
 
 
 def shrunk(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

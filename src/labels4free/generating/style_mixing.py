@@ -10,7 +10,7 @@ import numpy as np
 
 from labels4free.errors import ConfigError
 from labels4free.generating.picture_folder import FileFormat, open_folder
-from labels4free.generating.rendering import shrunk
+from labels4free.generating.rendering import grid_cell, shrunk
 from labels4free.generating.seed_ranges import format_numbers
 from labels4free.pictures.contact_sheet import contact_sheet
 from labels4free.pictures.pixels import write_png
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from labels4free.generating.rendering import Renderer
-
-_GRID_PIXELS = 64_000_000  # below Pillow's limit for opening it again
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def mixing_grid(
             raise ConfigError(f"Style mixing needs rows, columns and layers; got no {what}.")
     check_layers(renderer, layers)
     total = (len(rows) + 1) * (len(columns) + 1) - 1
-    cell = min(renderer.size, int((_GRID_PIXELS / (total + 1)) ** 0.5))
+    cell = grid_cell(renderer.size, total + 1)
     done = 0
 
     def render(ws: Tensor, seed: int, other: int | None = None) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,26 @@ each is multiplied by its layer's strength.
 """
 
 
+class StyleWeight(NamedTuple):
+    """The weight of an affine map from a row of ws to the styles of one layer, which modulate its channels.
+
+    Attributes:
+        row: The row of ws that it reads.
+        weight: [channels, w_dim], the generator's own tensor; those of one generator act at one common scale.
+        rgb_size: Side in pixels of what a to-RGB layer makes; None for any other layer.
+    """
+
+    row: int
+    weight: Tensor
+    rgb_size: int | None = None
+
+
 class Generator(nn.Module, ABC):
     """A generator whose weights never change: ``z -> map -> ws -> synthesize -> image + features``.
 
     Every tensor is a buffer, so that no optimiser and no gradient can reach the weights; gradients do flow through to
-    ``ws``. Subclasses set the attributes below and implement :meth:`_map` and :meth:`synthesize`. A family that can be
-    trained has a second form for that, but is built and loaded as the frozen one (:meth:`StyleGAN2.unfreeze`).
+    ``ws``. Subclasses set the attributes below and implement what is abstract. A family that can be trained has a
+    second form for that, but is built and loaded as the frozen one (:meth:`StyleGAN2.unfreeze`).
 
     Attributes:
         family: Name of the family in ``generators.FAMILIES``.
@@ -89,6 +103,10 @@ class Generator(nn.Module, ABC):
         Raises:
             ConfigError: If ws has another shape, or the noise or background mode is not one of the named ones.
         """
+
+    @abstractmethod
+    def style_weights(self) -> list[StyleWeight]:
+        """Which weights modulate which layer: every affine map that reads a row of ws, in running order."""
 
     def map(
         self,

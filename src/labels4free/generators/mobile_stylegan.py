@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labels4free.generators.base import Generator, Noise, NoiseMode, noise_of_sample
+from labels4free.generators.base import Generator, Noise, NoiseMode, StyleWeight, noise_of_sample
 from labels4free.ops.bias_act import LEAKY_SLOPE
 from labels4free.ops.strips import large_empty, pointwise, strip_runner, strips_of
 from labels4free.ops.wavelets import inverse_haar
@@ -92,6 +92,13 @@ class MobileStyleGAN(Generator):
         for layer in self.mapping:
             x = F.leaky_relu(layer(x), LEAKY_SLOPE) * 2**0.5
         return x
+
+    def style_weights(self) -> list[StyleWeight]:
+        layers = [self.conv1.modulation]
+        for block in (cast("Block", module) for module in self.blocks):
+            layers += [block.up, block.conv1.modulation, block.conv2.modulation]
+        weights = [StyleWeight(row, layer.weight) for row, layer in enumerate(layers)]
+        return [*weights, StyleWeight(self.num_ws - 1, self.to_image.modulation.weight, self.resolution)]
 
     def synthesize(
         self, ws: Tensor, *, noise: Noise = "fixed", background: str | None = None, rng: torch.Generator | None = None

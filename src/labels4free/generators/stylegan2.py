@@ -20,7 +20,7 @@ from torch import nn
 
 from labels4free.errors import ConfigError
 from labels4free.generators import stylegan2_cpu
-from labels4free.generators.base import Generator, Noise
+from labels4free.generators.base import Generator, Noise, StyleWeight
 from labels4free.generators.stylegan2_layers import (
     Block,
     EqualLinear,
@@ -166,6 +166,14 @@ class StyleGAN2(Generator):
         for layer in self.mapping:
             x = layer(x)
         return x
+
+    def style_weights(self) -> list[StyleWeight]:
+        weights = []
+        for index, (size, block) in enumerate(zip(self.channels, self.styled_blocks(), strict=True)):
+            rows = range(max(2 * index - 1, 0), 2 * index + 2)
+            weights += [StyleWeight(row, conv.affine.weight) for row, conv in zip(rows, block.convs(), strict=False)]
+            weights.append(StyleWeight(rows[-1], block.to_rgb.affine.weight, size))
+        return weights
 
     def synthesize(
         self, ws: Tensor, *, noise: Noise = "fixed", background: str | None = None, rng: torch.Generator | None = None

@@ -351,8 +351,9 @@ class TrainConfig:
 
 
 def config_for_minutes(minutes: float, seconds_per_image: float, *, seed: int = 0) -> TrainConfig:
-    """Default settings for portraits, cut down to fit a time budget on a CPU: fewer samples and steps, never fewer than
-    work at all. Bounds of coverage are those of portraits: none are tried.
+    """Default settings for portraits, cut down to fit a time budget on a CPU; no bounds of coverage are tried.
+
+    Fewer samples and steps, but never fewer than work at all.
 
     Args:
         minutes: For rendering the cache and training.
