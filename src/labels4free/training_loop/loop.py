@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self
 
 from labels4free.checkpoints.native import read_native_header, write_native
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SCRATCH = "cache"
+_LONGEST_WITHOUT_PICTURE = 600.0  # seconds: whoever looks wants to see something, however slow the machine
 # The first ones fit into a narrow terminal.
 _SHOWN = ("foreground_ratio", "accuracy", "loss_discriminator", "loss_adversarial", "loss")
 
@@ -113,6 +115,7 @@ class Loop(Generic[T]):
         self.best = Best(self.config.monitor)
         self.given_up: str | None = None
         self._problem: str | None = None
+        self._drawn = time.monotonic()
 
     def __enter__(self) -> Self:
         checkpoint = process_group().on_main(self.run.resume)
@@ -199,7 +202,8 @@ class Loop(Generic[T]):
                 entry |= self._verdict(step) if last else {}
         if process_group().is_main:
             self.run.append_log(entry)
-            if step >= 0 and (step % config.picture_interval == 0 or last):
+            late = time.monotonic() - self._drawn > _LONGEST_WITHOUT_PICTURE
+            if step >= 0 and (step % config.picture_interval == 0 or last or late):
                 self.draw(Place(self.stage.member or 0, trainer.restart, step).picture)
         if self.progress:
             steps, total, _ = self._so_far(trainer.iteration, trainer.restart)
@@ -217,6 +221,7 @@ class Loop(Generic[T]):
     def draw(self, name: str) -> None:
         """Write a picture of what the network that would be kept does."""
         write_png(self.run.pictures / name, self.recipe.picture(self.trainer))
+        self._drawn = time.monotonic()
 
     def to_keep(self) -> tuple[int, Check]:
         """Step of the network to keep, and what its check found."""

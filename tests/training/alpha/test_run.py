@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +35,7 @@ from labels4free.layered import LayeredGenerator
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.training.alpha import run as alpha_run
 from labels4free.training.alpha.feature_cache import PREVIEWS, build_cache
+from labels4free.training_loop import loop
 from labels4free.training_loop.run_dir import RunDir
 
 # A whole run
@@ -81,6 +84,14 @@ def test_pictures_show_four_columns_of_every_preview(whole):
         assert pixels.shape[0] > PREVIEWS * cell
         assert pixels.shape[1] > 4 * cell
         assert pixels.std() > 20
+
+
+def test_a_slow_run_draws_every_ten_minutes_between_its_pictures(train, tmp_path, monkeypatch):
+    seconds = itertools.count(0, 250)  # between two looks at the clock: one a step, one a picture
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    train(config=tiny_config(picture_interval=100))
+    steps = [int(path.stem[-6:]) for path in sorted((tmp_path / "run" / "pictures").iterdir())]
+    assert steps == [0, 3, 6, 8]  # the first, every third, and the last
 
 
 def test_progress_tells_of_samples_then_of_steps(train):
