@@ -141,6 +141,14 @@ def test_a_tiny_style_is_held_by_the_epsilon():
     assert y.abs().max() < 0.9 * modulated_conv2d(x, weight, 1e4 * style).abs().max()
 
 
+@pytest.mark.parametrize(("demodulate", "up"), KINDS)
+def test_gain_and_bias_act_on_what_comes_out(demodulate, up):
+    x, weight, style, bias = normal(2, 3, 4, 4), normal(2, 3, 3, 3, seed=1), normal(2, 3, seed=2), normal(2, seed=3)
+    plain = modulated_conv2d(x, weight, style, demodulate=demodulate, up=up)
+    found = modulated_conv2d(x, weight, style, bias, gain=-3.0, demodulate=demodulate, up=up)
+    torch.testing.assert_close(found, -3 * plain + bias[:, None, None])
+
+
 # Gradients
 
 

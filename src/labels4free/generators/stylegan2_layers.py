@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from labels4free.ops.bias_act import GAIN, LEAKY_SLOPE, bias_act
-from labels4free.ops.modulated_conv2d import convolve, demodulation, fan_in_scale, modulated_conv2d
+from labels4free.ops.modulated_conv2d import modulated_conv2d
 from labels4free.ops.upfirdn2d import upsample2d
 
 if TYPE_CHECKING:
@@ -112,11 +112,8 @@ class StyledConv(nn.Module):
         """Turn x [N, c_in, H, W] into [N, c_out, R, R]; w is one row of ws."""
         # The activation's gain moves before it, into demodulation, bias and noise: gain * lrelu(x) = lrelu(gain * x).
         # So a map is passed over four times, and in place where the backward pass does not need what was there.
-        style = self.affine.exact(w) * fan_in_scale(self.weight)
-        with torch.autocast(w.device.type, enabled=False):
-            scale, bias = demodulation(self.weight, style) * GAIN, self.bias * GAIN
-        x = convolve(x * style[:, :, None, None].to(x.dtype), self.weight, up=self.up)
-        x = torch.addcmul(bias[:, None, None].to(x.dtype), x, scale[:, :, None, None].to(x.dtype))
+        style = self.affine.exact(w)
+        x = modulated_conv2d(x, self.weight, style, self.bias * GAIN, gain=GAIN, up=self.up)
         noise_map = self.noise_map(len(x), noise, rng)
         if noise_map is not None:
             x += (noise_map * GAIN).to(x.dtype)

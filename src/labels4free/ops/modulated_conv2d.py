@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn import functional as F
 
 from labels4free.ops.upfirdn2d import fir_kernel, upfirdn2d
@@ -17,27 +18,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False) -> Tensor:
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor | None = None,
+    *,
+    gain: float = 1.0,
+    demodulate: bool = True,
+    up: bool = False,
+) -> Tensor:
     """Convolve each sample with the kernel that its style makes of a shared one.
 
-    The kernel of sample n is ``W[o, i] * style[n, i] / sqrt(I * k * k)``, with ``demodulate`` divided by the root of
-    its sum of squares over (i, ky, kx) plus 1e-8. Differentiable any number of times.
+    The kernel of sample n is ``gain * W[o, i] * style[n, i] / sqrt(I * k * k)``, with ``demodulate`` divided by the
+    root of its sum of squares over (i, ky, kx), without the gain, plus 1e-8. Differentiable any number of times. Under
+    autocast demodulation is computed in full precision.
 
     Args:
         x: [N, I, H, W].
         weight: [O, I, k, k], of about unit variance; k is odd, and 3 with ``up``.
         style: [N, I]; cast to the dtype of ``x``.
+        bias: [O], added to the maps that come out.
+        gain: Factor on the kernel.
         demodulate: Scale the output channels to unit norm.
         up: Double the size: transposed convolution of stride 2, then the FIR filter (1, 3, 3, 1).
 
     Returns:
         [N, O, H, W], or [N, O, 2H, 2W] with ``up``.
     """
-    style = style * fan_in_scale(weight)
+    style = style * (fan_in_scale(weight) if demodulate else fan_in_scale(weight) * gain)
     out = convolve(x * style[:, :, None, None].to(x.dtype), weight, up=up)
+    shift = None if bias is None else bias[:, None, None].to(out.dtype)
     if not demodulate:
-        return out
-    return out * demodulation(weight, style)[:, :, None, None].to(out.dtype)
+        return out if shift is None else out + shift
+    with torch.autocast(x.device.type, enabled=False):
+        scale = (demodulation(weight, style) * gain)[:, :, None, None].to(out.dtype)
+    return out * scale if shift is None else torch.addcmul(shift, out, scale)
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
