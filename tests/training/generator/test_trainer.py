@@ -29,6 +29,7 @@ class TestContract(TrainerContract):
     VARIANTS = (
         {},
         {"loss": {"adversarial": "relativistic", "r2": True}, "discriminator": {"frozen_blocks": 1}, "accumulation": 2},
+        {"discriminator": {"pseudo_reals": True}, "augmentation": {"mode": "fixed", "probability": 0.5}},
     )
     OTHER = ({"network": {"channel_max": 6}}, "size mismatch")
 
@@ -331,3 +332,30 @@ def test_the_same_latents_are_shown_each_time(make):
     torch.testing.assert_close(trainer.sample(3), five[:3])
     ws = trainer.kept.draw_ws(SETTINGS.seed, 2)
     torch.testing.assert_close(trainer.kept.synthesize(ws).image, five[2:3])
+
+
+# Adaptive pseudo augmentation
+
+
+def pseudo(make, probability):
+    return make(
+        discriminator={"pseudo_reals": True}, augmentation={"mode": "fixed", "probability": probability}, accumulation=1
+    )
+
+
+@torch.no_grad()
+def test_generated_images_stand_in_for_real_ones_with_the_probability(make):
+    plain = make(augmentation={"mode": "off"}, accumulation=1)._reals(0).images
+    assert torch.equal(pseudo(make, 0.0)._reals(0).images, plain)
+    trainer = pseudo(make, 1.0)
+    assert torch.equal(trainer._reals(0).images, trainer._fakes(trainer_module._PSEUDO_REALS, 0).images)
+    trainer, replaced = pseudo(make, 0.5), []
+    for trainer.iteration in range(40):
+        fakes = trainer._fakes(trainer_module._PSEUDO_REALS, 0).images
+        replaced += (trainer._reals(0).images == fakes).flatten(1).all(dim=1).tolist()
+    assert 0.35 < sum(replaced) / len(replaced) < 0.65
+
+
+def test_pseudo_reals_move_the_discriminators_loss(make):
+    logs = {p: pseudo(make, p).step() for p in (0.0, 1.0)}
+    assert logs[0.0]["loss_discriminator"] != logs[1.0]["loss_discriminator"]

@@ -114,6 +114,9 @@ class DiscriminatorSection:
     frozen_blocks: int = 0
     """So many blocks, counted from the image, keep the weights that they begin with (FreezeD); of use with
     pretrained."""
+    pseudo_reals: bool = False
+    """Adaptive pseudo augmentation (APA, Jiang et al. 2021, arXiv 2111.06849): images are not changed; with
+    augmentation's probability a generated image is shown as a real one."""
 
     def __post_init__(self) -> None:
         check_types(self, "discriminator.")

@@ -6,8 +6,7 @@ regularisation every ``path_length_interval`` steps, likewise). Karras et al. 20
 order of the four is that of ``rosinality/stylegan2-pytorch`` ``train.py``.
 
 :meth:`GeneratorTrainer.step` is the whole step. Micro-batch m of step i draws from generators seeded by (seed, restart,
-i, m),
-so that a resumed run is the uninterrupted one, and nothing depends on who works on which micro-batch.
+i, m), so that a resumed run is the uninterrupted one, and nothing depends on who works on which micro-batch.
 """
 
 from __future__ import annotations
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
     from labels4free.training_loop.contracts import Check
 
 _BETAS = (0.0, 0.99)
-_REALS, _FOR_DISCRIMINATOR, _FOR_GENERATOR, _PATHS, _NOISE, _AUGMENTATION = range(6)  # what a draw is for
+# What a draw is for.
+_REALS, _FOR_DISCRIMINATOR, _FOR_GENERATOR, _PATHS, _NOISE, _AUGMENTATION, _PSEUDO_REALS = range(7)
 
 Terms = tuple["Tensor", dict[str, float]]
 """A loss and what to log of it."""
@@ -214,12 +214,12 @@ class GeneratorTrainer:
         return self.config.resolved.batch_size // self.config.accumulation
 
     def _fakes(self, purpose: int, m: int) -> Shown:
-        """The generated images of micro-batch m of this step, augmented."""
+        """Generated images of micro-batch m of this step, augmented."""
         ws, labels = self._styles(self._rng(purpose, m), self._micro_batch)
         noise = self._rng(purpose, m, _NOISE, device=self.device)
         with self.precision.autocast():
             image: Tensor = self.network.synthesize(ws, noise="random", rng=noise).image
-        return Shown(self.augmenter(image.float(), self._rng(purpose, m, _AUGMENTATION)), labels)
+        return Shown(self._augmented(image.float(), purpose, m), labels)
 
     def _reals(self, m: int) -> Shown:
         """The real images of micro-batch m of this step, augmented."""
@@ -227,7 +227,26 @@ class GeneratorTrainer:
         start = (self.iteration * self.config.accumulation + m) * n
         images = self.reals.take(start, n).to(self.device)
         labels = None if self.labels is None else self._one_hot(self.labels[self.reals.indices(start, n)])
-        return Shown(self.augmenter(images, self._rng(_REALS, m, _AUGMENTATION)), labels)
+        shown = Shown(self._augmented(images, _REALS, m), labels)
+        return self._with_pseudo_reals(shown, m) if self.config.discriminator.pseudo_reals else shown
+
+    def _augmented(self, images: Tensor, purpose: int, m: int) -> Tensor:
+        if self.config.discriminator.pseudo_reals:
+            return images
+        return self.augmenter(images, self._rng(purpose, m, _AUGMENTATION))
+
+    @torch.no_grad()
+    def _with_pseudo_reals(self, shown: Shown, m: int) -> Shown:
+        """Real images, some of them replaced by generated ones: deceived, the discriminator learns less by heart."""
+        rng = self._rng(_REALS, m, _AUGMENTATION)
+        replaced = (torch.rand(len(shown.images), generator=rng) < self.augmenter.probability).to(self.device)
+        if not bool(replaced.any()):
+            return shown
+        fakes = self._fakes(_PSEUDO_REALS, m)
+        images = torch.where(replaced[:, None, None, None], fakes.images, shown.images)
+        if shown.labels is None or fakes.labels is None:
+            return Shown(images, None)
+        return Shown(images, torch.where(replaced[:, None], fakes.labels, shown.labels))
 
     def _styles(self, rng: torch.Generator, count: int) -> tuple[Tensor, Tensor | None]:
         """Styles ws [count, num_ws, w_dim] of drawn latents, some of them mixed, and their classes.
