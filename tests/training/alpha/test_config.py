@@ -340,12 +340,12 @@ def test_members_differ_by_their_seed_alone():
 
 
 def test_bounds_of_coverage_are_tried_where_none_is_chosen():
-    assert LossConfig().bounds == ((0.25, 0.3), (0.2, 0.6))
+    assert LossConfig().bounds == ((0.25, 0.3), (0.15, 0.7))
     assert LossConfig(min_background_coverage=0.5).bounds == ((0.25, 0.5),)
     assert LossConfig(min_foreground_coverage=0.1).bounds == ((0.1, 0.3),)
     assert (TrainConfig().trainings, TrainConfig(members=1).trainings) == (4, 2)
-    small = TrainConfig(seed=5).of_member(0, (0.2, 0.6))
-    assert (small.seed, small.loss.bounds, small.trainings) == (5, ((0.2, 0.6),), 3)
+    small = TrainConfig(seed=5).of_member(0, (0.15, 0.7))
+    assert (small.seed, small.loss.bounds, small.trainings) == (5, ((0.15, 0.7),), 3)
 
 
 def test_what_is_rendered_again():

@@ -15,7 +15,7 @@ _SECONDS_PER_STEP = 0.16
 """What a step of the default settings takes on two CPU cores; a warm-up step takes a third of it."""
 _MEMBER = 0x3E3B  # keeps the seeds of members apart from other draws of the run
 
-COVERAGE_BOUNDS = ((0.25, 0.3), (0.2, 0.6))
+COVERAGE_BOUNDS = ((0.25, 0.3), (0.15, 0.7))
 """Pairs of loss.min_foreground_coverage and loss.min_background_coverage that are tried where neither is chosen: for
 objects that fill most of a picture, as portraits do, and for smaller ones."""
 
@@ -127,7 +127,7 @@ class LossConfig:
     """A batch's mean alpha may not fall below this, in [0, 1]; none: 0.25, or tried."""
     min_background_coverage: float | None = None
     """A batch's mean 1 - alpha may not fall below this, in [0, 1]; none: 0.3, or tried. Masks tend to grow to it.
-    Where both are none, a network is trained with 0.25 and 0.3, another one with 0.2 and 0.6, for smaller objects, and
+    Where both are none, a network is trained with 0.25 and 0.3, another one with 0.15 and 0.7, for smaller objects, and
     the bounds whose masks score higher are the run's. (The paper's recipes ask for 0.35 to 0.75 of background.)"""
     min_image_coverage: float = 0.05
     """Neither side of any single image may fall below this, in [0, 1]."""
