@@ -8,12 +8,17 @@ import pytest
 import torch
 from PIL import Image
 from tests.evaluation.generators.small_nets import SmallNet
+from tests.networks.seeded_weights import fill
 from tests.tiny import tiny_stylegan2
 from tests.tiny_run import write_generator
 
 from labels4free import cli
+from labels4free.checkpoints.loading import beside
+from labels4free.checkpoints.native import write_native
 from labels4free.evaluation.generators import feature_nets
 from labels4free.generating.latent_files import read_latents, write_latents
+from labels4free.networks.discriminator import Discriminator
+from labels4free.networks.lpips import Lpips
 from labels4free.pictures.pixels import to_uint8, write_png
 
 
@@ -50,6 +55,7 @@ def command(generator_file, out):
     return command
 
 
+@pytest.mark.slow
 def test_a_photo(command, photo, out, said, tiny_generator):
     code, printed, ours = said(*command(photo, steps=60))
     assert (code, ours) == (cli.SUCCESS, [])
@@ -163,6 +169,46 @@ def test_an_interrupt_keeps_what_there_is(command, photo, out, said, monkeypatch
     assert code == cli.SUCCESS
     assert "stopped" not in printed
     assert "from before" not in printed
+
+
+def test_each_photo_starts_at_its_own_latents(command, photo, out, said, tmp_path, tiny_generator):
+    second = tmp_path / "second.png"
+    second.write_bytes(photo.read_bytes())
+    starts = [tiny_generator.draw_ws(seed, 0) for seed in (5, 6)]
+    write_latents(tmp_path / "two.npz", starts, [5, 6], tiny_generator.w_avg)
+    words = command(photo, second, "--start", tmp_path / "two.npz", "--no-film", steps=1)  # whose rate is 0
+    assert said(*words)[0] == cli.SUCCESS
+    for name, ws in zip(("photo", "second"), starts, strict=True):
+        torch.testing.assert_close(read_latents(out / name / "latents.npz", tiny_generator), ws.contiguous())
+
+
+def test_the_users_lpips_takes_the_place_of_efficientnet(command, photo, out, said, monkeypatch, tmp_path):
+    file, load = tmp_path / "lpips.pth", feature_nets.load_feature_net
+    file.touch()
+    net = feature_nets.LpipsDistance(fill(Lpips()).requires_grad_(False))
+    monkeypatch.setattr(feature_nets, "load_feature_net", lambda name, *rest: net if name == str(file) else load(name))
+    assert said(*command(photo, "--lpips", file, "--no-film"))[0] == cli.SUCCESS
+    assert json.loads((out / "projections.json").read_text())["perceptual network"] == net.identity
+    assert "distance_Small" in json.loads((out / "photo" / "projection.json").read_text())
+
+
+def test_the_discriminator_beside_the_generator_takes_part(photo, out, said, tmp_path):
+    generator = write_generator(tmp_path / "g.safetensors", tiny_stylegan2())
+    network = fill(Discriminator(64, channel_base=512, channel_max=16))
+    write_native(
+        beside(generator, "discriminator"),
+        kind="discriminator",
+        family="stylegan2",
+        config=network.config(),
+        state=network.state_dict(),
+    )
+    words = ["project", photo, "--generator", generator, "--set", "mean_samples=20", "--steps", "1", "--no-film"]
+    assert said(*words, "--out", out)[0] == cli.SUCCESS
+    assert json.loads((out / "projections.json").read_text())["discriminator's maps"] is True
+    assert said(*words, "--out", tmp_path / "b", "--set", "discriminator=0")[0] == cli.SUCCESS
+    assert json.loads((tmp_path / "b" / "projections.json").read_text())["discriminator's maps"] is False
+    losses = [json.loads((d / "photo" / "projection.json").read_text())["loss_first"] for d in (out, tmp_path / "b")]
+    assert losses[0] > losses[1] + 0.01
 
 
 BAD = [

@@ -28,6 +28,7 @@ def picture(generator, seed=3):
 
 
 @pytest.mark.parametrize("space", ["w", "w+"])
+@pytest.mark.slow
 def test_a_generated_picture_comes_back(generator, space):
     ws, image = picture(generator)
     projector = Projector(generator, ProjectionConfig(space=space, **QUICK), SmallNet())
@@ -61,6 +62,7 @@ def test_the_generator_stays_as_it_was(generator):
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
 
 
+@pytest.mark.slow
 def test_noise_maps_are_optimised_and_stay_noise(generator):
     _, image = picture(generator)
     projector = Projector(generator, ProjectionConfig(steps=20, noise_maps=True, mean_samples=20), SmallNet())
@@ -93,6 +95,7 @@ def test_stopping_keeps_what_there_is(generator):
     assert found.frames[0].shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_films_have_about_sixty_pictures(generator):
     config = ProjectionConfig(steps=61, mean_samples=20)
     assert len(Projector(generator, config, SmallNet()).project(picture(generator)[1]).frames) == 32

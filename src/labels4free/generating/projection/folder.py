@@ -110,7 +110,7 @@ class ProjectionFolder:
             check_film(FILM, FilmLayout((2, 2), 1, _FPS))
         self._settings = {
             "generator": state_hash(projector.generator),
-            "discriminator": projector.has_discriminator,
+            "discriminator's maps": projector.has_discriminator,
             "perceptual network": projector.perceptual.identity,
             **as_json(projector.config),
         }
