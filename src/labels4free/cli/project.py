@@ -64,7 +64,7 @@ def run(
         space: w: one row of styles for all layers, better to edit; w+: one for each, closer to the photo.
         steps: Of the search.
         noise_maps: Optimise the noise of each layer as well. Only projection.pt holds it.
-        settings: Any other setting, such as pixels=2 or rampdown=0.5; may be given several times. An unknown name lists
+        settings: Any other setting, such as pixels=1 or rampdown=0.5; may be given several times. An unknown name lists
             the valid ones.
         start: Begin at these latents, of one photo for all or of each in order: a file as for --latents of "generate".
         lpips: Your file of LPIPS, as for "metrics", in place of EfficientNet-Lite0.

@@ -32,7 +32,7 @@ def test_weights_of_nothing_leave_a_loss_out():
     torch.testing.assert_close(
         PhotoDistance(photo, alone, SmallNet(), SmallNet(weight=9.0))(image), expected + 81 * expected / 2
     )
-    pixels = ProjectionConfig(perceptual=0.0, pixel_scales=1)
+    pixels = ProjectionConfig(pixels=1.0, perceptual=0.0, pixel_scales=1)
     torch.testing.assert_close(PhotoDistance(photo, pixels, SmallNet(), None)(image), F.mse_loss(photo, image))
 
 

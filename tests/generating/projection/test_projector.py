@@ -24,7 +24,7 @@ def generator(request, tiny_generator):
 def picture(generator, seed=3):
     ws = generator.draw_ws(seed, 0)
     with torch.no_grad():
-        return ws, generator.synthesize(ws).image.clamp(-1, 1)
+        return ws, generator.synthesize(ws).image  # also beyond white and black, so that it can come back exactly
 
 
 @pytest.mark.parametrize("space", ["w", "w+"])
@@ -34,7 +34,7 @@ def test_a_generated_picture_comes_back(generator, space):
     projector = Projector(generator, ProjectionConfig(space=space, **QUICK), SmallNet())
     seen = []
     found = projector.project(image, progress=lambda *args: seen.append(args))
-    assert found.losses[-1] < found.losses[0] / 10
+    assert found.losses[-1] < found.losses[0] / (100 if space == "w" and generator.family == "stylegan2" else 10)
     assert found.steps == 60
     assert seen[-1] == (60, found.losses[-2])
     assert found.noise == "fixed"

@@ -242,7 +242,9 @@ class ProjectionFolder:
         }
 
     def _sheet(self, rows: list[list[NDArray[np.uint8]]], names: list[str]) -> NDArray[np.uint8]:
-        titles = ["photo", "projection", "difference"] + (["its mask", "mask of the photo"] if self.masks else [])
+        titles = ["photo", "projection", "difference"] + (
+            ["mask of the projection", "of the photo"] if self.masks else []
+        )
         return contact_sheet(rows[:_SHEET_ROWS], titles, names[:_SHEET_ROWS], cell=_CELL)
 
 
