@@ -26,6 +26,8 @@ CALIBRATION = 0x5EED
 """Series of the latents that a cache's projection is fitted on."""
 MAIN_AXES = 0xA7E5
 """Latents whose styles show along which axes styles vary most; a number for :func:`generator_for`."""
+PROJECTION = 0x9204
+"""First noise maps of a projection, and the noise on its latents; a number for :func:`generator_for`."""
 
 _STEP, _STRIDE = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03  # odd, so that no product loses a bit
 _NOISE = 0x6E6F697365

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tests.small_pictures import seeded
 
-from labels4free.metrics.images import _pyramid, diversity, sliced_wasserstein
+from labels4free.metrics.images import _pyramid, diversity, psnr, sliced_wasserstein, ssim
 
 
 def noise(count: int = 6, side: int = 32, seed: int = 0) -> torch.Tensor:
@@ -126,3 +128,30 @@ def test_flat_images_are_no_trouble() -> None:
 def test_sets_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"Two sets of one shape are needed, got \[6, 3, 32, 32\] and \["):
         sliced_wasserstein(noise(), torch.zeros(shape))
+
+
+def test_psnr() -> None:
+    one = torch.zeros(1, 3, 16, 16)
+    assert psnr(one, one + 0.2) == pytest.approx(20)  # a tenth of the range
+    assert psnr(one + 1, one + 5) == math.inf  # both are white
+
+
+def test_ssim_is_that_of_a_loop_over_windows() -> None:
+    a, b = (torch.rand(1, 3, 13, 12, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in (0, 1))
+    b = 0.7 * a + 0.3 * b
+    places = torch.arange(-5, 6, dtype=torch.float64)
+    window = torch.exp(-(places[:, None] ** 2 + places**2) / 4.5)
+    window /= window.sum()
+    values = []
+    for c in range(3):
+        for y in range(3):
+            for x in range(2):
+                p, q = (((i[0, c, y : y + 11, x : x + 11] + 1) / 2).double() for i in (a, b))
+                mp, mq = (window * p).sum(), (window * q).sum()
+                vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
+                both = (window * (p - mp) * (q - mq)).sum()
+                values.append((2 * mp * mq + 1e-4) * (2 * both + 9e-4) / ((mp**2 + mq**2 + 1e-4) * (vp + vq + 9e-4)))
+    assert ssim(a, b) == pytest.approx(float(torch.stack(values).mean()))
+    assert ssim(a, a) == pytest.approx(1)
+    with pytest.raises(ValueError, match="11 pixels or more"):
+        ssim(a[..., :10], b[..., :10])

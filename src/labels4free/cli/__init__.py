@@ -65,6 +65,9 @@ VERBS = {
         "labels4free.cli.directions", "find what a generator can be moved along, ranked by object and scene: a page"
     ),
     "edit": Verb("labels4free.cli.edit", "move pictures along a direction, and keep the background that each had"),
+    "project": Verb(
+        "labels4free.cli.project", "find photos in a generator: the latents whose pictures come closest to them"
+    ),
     "verify": Verb("labels4free.cli.verify", "check a data set against its checksums, make single pairs anew"),
     "inspect": Verb("labels4free.cli.inspect_file", "say what a checkpoint is and holds, and draw a picture with it"),
     "convert": Verb("labels4free.cli.convert", "turn another project's checkpoint into a native one, and check it"),

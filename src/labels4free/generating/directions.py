@@ -19,7 +19,7 @@ from labels4free.errors import CheckpointError, ConfigError
 from labels4free.seeds import MAIN_AXES, generator_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -131,15 +131,11 @@ def pca(generator: Generator, layers: Sequence[int] = (), samples: int = PCA_SAM
     rows = check_direction_layers(generator, layers)
     if samples < 2:
         raise ConfigError(f"PCA needs 2 samples or more, got {samples}.")
-    rng, width, device = generator_for(MAIN_AXES), generator.w_dim, generator.w_avg.device
+    width = generator.w_dim
     total, products = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
-    for first in range(0, samples, _BATCH):
-        count = min(_BATCH, samples - first)
-        z, labels = torch.randn(count, generator.z_dim, generator=rng).to(device), None
-        if generator.c_dim:
-            labels = torch.eye(generator.c_dim)[torch.randint(generator.c_dim, (count,), generator=rng)].to(device)
+    for batch in mapped_latents(generator, samples):
         # Less the mean that is known, so that no digits are lost in the products.
-        w = (generator.map(z, labels=labels)[:, 0] - generator.w_avg).to("cpu", torch.float64)
+        w = (batch - generator.w_avg).to("cpu", torch.float64)
         total += w.sum(0)
         products += w.T @ w
     covariance = (products - torch.outer(total, total) / samples) / (samples - 1)
@@ -147,6 +143,18 @@ def pca(generator: Generator, layers: Sequence[int] = (), samples: int = PCA_SAM
     variances, axes = torch.linalg.eigh(covariance)
     values = variances.flip(0).clamp(min=0).sqrt().float()
     return Directions("pca", _signed(axes.flip(1).T), rows, values, {"samples": samples})
+
+
+@torch.no_grad()
+def mapped_latents(generator: Generator, samples: int) -> Iterator[Tensor]:
+    """So many mapped latents, always the same ones, [N, w_dim] at a time; classes are drawn all alike."""
+    rng, device = generator_for(MAIN_AXES), generator.w_avg.device
+    for first in range(0, samples, _BATCH):
+        count = min(_BATCH, samples - first)
+        z, labels = torch.randn(count, generator.z_dim, generator=rng).to(device), None
+        if generator.c_dim:
+            labels = torch.eye(generator.c_dim)[torch.randint(generator.c_dim, (count,), generator=rng)].to(device)
+        yield generator.map(z, labels=labels)[:, 0]
 
 
 def check_direction_layers(generator: Generator, layers: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""How good generated images are beside real ones, without a network: diversity, sliced Wasserstein distance."""
+"""How good generated images are beside real ones, without a network: diversity, sliced Wasserstein distance.
+
+And how close one picture is to another: PSNR, SSIM.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 _COARSE = 16
 _PATCH, _PATCHES, _PROJECTIONS = 7, 64, 256
 _DRAWS = 0x51D
+_SSIM_SIGMA, _SSIM_RADIUS = 1.5, 5
+_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 
 
 def diversity(images: Tensor, real: Tensor) -> float:
@@ -64,6 +69,52 @@ def sliced_wasserstein(images: Tensor, real: Tensor, seed: int = 0) -> float:
         one, other = (_patches(x.cpu(), corners) @ directions for x in (own, theirs))
         distances.append((one.sort(dim=0).values - other.sort(dim=0).values).abs().mean().item())
     return sum(distances) / len(distances)
+
+
+def psnr(image: Tensor, other: Tensor) -> float:
+    """Peak signal-to-noise ratio (PSNR) of two pictures in decibels, larger is closer; infinite where they are equal.
+
+    Args:
+        image: [1, 3, H, W]; values outside [-1, 1] are clamped.
+        other: The same.
+    """
+    error = (_unit_range(image) - _unit_range(other)).square().mean()
+    return float(-10 * error.log10())
+
+
+def ssim(image: Tensor, other: Tensor) -> float:
+    """Structural similarity (SSIM) of two pictures, mean over the channels; 1 where they are equal.
+
+    Wang et al. 2004, doi 10.1109/TIP.2003.819861: a Gaussian window of 11x11 pixels with a deviation of 1.5,
+    K1 = 0.01, K2 = 0.03, at places where the whole window lies in the picture.
+
+    Args:
+        image: [1, 3, H, W], sides of at least 11 pixels; values outside [-1, 1] are clamped.
+        other: The same.
+
+    Raises:
+        ValueError: If the shapes differ or a side is too small.
+    """
+    if image.shape != other.shape or min(image.shape[2:]) <= 2 * _SSIM_RADIUS:
+        raise ValueError(f"Two pictures of one shape and 11 pixels or more, got {list(image.shape)}.")
+    a, b = _unit_range(image), _unit_range(other)
+    mean_a, mean_b, aa, bb, ab = (_windowed(x) for x in (a, b, a * a, b * b, a * b))
+    means = (2 * mean_a * mean_b + _SSIM_C1) / (mean_a.square() + mean_b.square() + _SSIM_C1)
+    covariance, variances = ab - mean_a * mean_b, aa - mean_a.square() + bb - mean_b.square()
+    return float((means * (2 * covariance + _SSIM_C2) / (variances + _SSIM_C2)).mean())
+
+
+def _unit_range(x: Tensor) -> Tensor:
+    return (x.detach().double().clamp(-1, 1) + 1) / 2
+
+
+def _windowed(x: Tensor) -> Tensor:
+    """Means over the Gaussian window, channel by channel."""
+    places = torch.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1, dtype=x.dtype, device=x.device)
+    window = torch.exp(-(places**2) / (2 * _SSIM_SIGMA**2))
+    window = (window / window.sum()).expand(x.shape[1], 1, -1)
+    x = F.conv2d(x, window[:, :, :, None], groups=x.shape[1])
+    return F.conv2d(x, window[:, :, None, :], groups=x.shape[1])
 
 
 def _coarse(x: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ from labels4free.errors import CheckpointError, ConfigError
 from labels4free.evaluation.generators.feature_nets import (
     DiscriminatorFeatures,
     EfficientNetFeatures,
+    LpipsDistance,
     load_feature_net,
 )
+from labels4free.metrics.perceptual import perceptual_distance
 from labels4free.networks.discriminator import Discriminator
 from labels4free.networks.efficientnet_lite import EfficientNetLite0
 from labels4free.networks.inception import InceptionV3
@@ -55,6 +57,27 @@ def test_distance(efficientnet):
     assert distance.min() > 0.01
     torch.testing.assert_close(efficientnet.distance(other, one), distance)
     assert efficientnet.distance(one, one).max() == 0
+
+
+def test_distance_to_one_image(efficientnet):
+    target, x = images(64, 1), images(64, 3).roll(1, 0).requires_grad_()
+    found = efficientnet.distance_to(target)(x)
+    torch.testing.assert_close(found, efficientnet.distance(x, target.expand(3, -1, -1, -1)))
+    (gradient,) = torch.autograd.grad(found.sum(), x)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+    lpips = LpipsDistance(fill(Lpips()).requires_grad_(False))
+    torch.testing.assert_close(lpips.distance_to(target)(x), lpips.distance(x, target.expand(3, -1, -1, -1)))
+
+
+def test_distance_by_the_maps_of_the_discriminator():
+    net = DiscriminatorFeatures(Discriminator(16, channels={4: 6, 8: 5, 16: 4}).eval().requires_grad_(False))
+    x = images(32)
+    assert [m.shape[1:] for m in net.maps(x)] == [(5, 8, 8), (6, 4, 4)]
+    torch.testing.assert_close(
+        net.distance_to(x[:1])(x), perceptual_distance(net.maps(x), [m[:1] for m in net.maps(x)])
+    )
+    assert net.distance_to(x[:1])(x)[1] > 0.01
 
 
 def test_discriminator_sees_images_box_filtered():

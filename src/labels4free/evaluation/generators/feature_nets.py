@@ -24,6 +24,8 @@ from labels4free.networks.inception import InceptionV3
 from labels4free.networks.lpips import Lpips
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from labels4free.evaluation.generators.recipes import Kind
@@ -97,6 +99,10 @@ class FeatureNet:
         """Perceptual distances [N] of pairs of images, for path lengths, if it has them."""
         raise NotImplementedError
 
+    def distance_to(self, target: Tensor) -> Callable[[Tensor], Tensor]:
+        """From images to their perceptual distances [N] to ``target`` [1, 3, R, R], with gradients, if it has them."""
+        return lambda images: self.distance(images, target.expand_as(images))
+
 
 class EfficientNetFeatures(FeatureNet):
     """EfficientNet-Lite0's 1,280 features before its classes.
@@ -126,6 +132,9 @@ class EfficientNetFeatures(FeatureNet):
     def distance(self, one: Tensor, other: Tensor) -> Tensor:
         maps = self.network.maps(torch.cat((one, other)))
         return perceptual_distance([m[: len(one)] for m in maps], [m[len(one) :] for m in maps])
+
+    def distance_to(self, target: Tensor) -> Callable[[Tensor], Tensor]:
+        return _distance_to(self.network.maps, target)
 
 
 class InceptionFeatures(FeatureNet):
@@ -172,6 +181,17 @@ class DiscriminatorFeatures(FeatureNet):
         super().__init__(network)
 
     def features(self, images: Tensor) -> Tensor:
+        return self.maps(images)[-1].mean(dim=(2, 3))
+
+    def distance_to(self, target: Tensor) -> Callable[[Tensor], Tensor]:
+        return _distance_to(self.maps, target)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps behind each block, from half of the discriminator's size down to 4 pixels.
+
+        Raises:
+            ConfigError: If the images have not the discriminator's size or a multiple of it.
+        """
         side = self.network.resolution
         factor = images.shape[-1] // side
         if images.shape[-1] != factor * side or not factor:
@@ -180,9 +200,18 @@ class DiscriminatorFeatures(FeatureNet):
                 f"{images.shape[-1]}."
             )
         x = F.avg_pool2d(images, factor) if factor > 1 else images
+        found = []
         for layer in self.network.convs:
             x = layer(x)
-        return x.mean(dim=(2, 3))
+            found.append(x)
+        return found[1:]
+
+
+def _distance_to(maps: Callable[[Tensor], list[Tensor]], target: Tensor) -> Callable[[Tensor], Tensor]:
+    """Perceptual distances to one image, whose maps are computed once."""
+    with torch.no_grad():
+        known = maps(target)
+    return lambda images: perceptual_distance(maps(images), known)
 
 
 def load_feature_net(name: str, generator: str | None = None, device: str | torch.device = "cpu") -> FeatureNet:
