@@ -45,7 +45,7 @@ def test_one_in_full(capsys, name):
     values = tomllib.loads(text)
     assert values.pop("recipe") == PRESETS[name].recipe
     expected = PRESETS[name].config.to_json()
-    assert values["loss"] == expected["loss"]
+    assert values["loss"] == {field: value for field, value in expected["loss"].items() if value is not None}
     clock = "images" if PRESETS[name].recipe == "stylegan2" else "steps"
     assert values[clock] == expected[clock]
 
