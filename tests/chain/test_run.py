@@ -106,6 +106,7 @@ def test_a_chain_goes_on_after_an_interrupt_in_each_stage(photos: Path, tmp_path
     assert recorder.stages == NAMES
     assert len(plans) == 1
     assert any("Skipped: " in sentence and "broken.png" in sentence for sentence in recorder.said)
+    assert any("images are few for a generator that begins from nothing" in sentence for sentence in recorder.said)
 
     for number, stage in enumerate(NAMES):
         recorder = Recorder(stage, interrupt, at_bar=stage != "check")

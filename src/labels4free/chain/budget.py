@@ -25,6 +25,9 @@ OVERHEAD = 10.0
 """Seconds for what does not depend on the settings: loading, sheets, the page."""
 
 FEWEST_IMAGES, FEWEST_IMAGES_PRETRAINED, MOST_IMAGES = 10_000, 5_000, 25_000_000
+ENOUGH_IMAGES = 60_000
+"""Images from which on generators of 64x64 pixels that began from nothing had outlines to cut along; with 27,000 they
+had none (docs/experiments.md, "Forty minutes are too few")."""
 FEWEST_PAIRS, FEWEST_SEGMENTER_STEPS = 500, 1000
 _ALPHA = ((3, 1000, 1024), (1, 1000, 1024), (1, 800, 512), (1, 600, 128))  # members, steps, cached samples
 _CHECKS, _PICTURES = 5, 8  # of a generator's training, at least

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from labels4free.chain.budget import divide, parse_duration
+from labels4free.chain.budget import ENOUGH_IMAGES, divide, parse_duration
 from labels4free.chain.config import ChainConfig, chain_config, chosen_names
 from labels4free.chain.measure import measure
 from labels4free.chain.photos import open_photos_of_class
@@ -183,6 +183,11 @@ class _State:
         plan = divide(budget, costs, config, len(store), shares, chosen_names(settings))
         if told:
             told(plan, own["budget"])
+        if config.generator.pretrained is None and plan.config.generator.images < ENOUGH_IMAGES:
+            watch.say(
+                f"{plan.config.generator.images:,} images are few for a generator that begins from nothing: it may have no "
+                f"outlines to cut along. From {ENOUGH_IMAGES:,} on it had; give a larger --budget, or --pretrained."
+            )
         stages: dict[str, Any] = {stage.name: {"done": False, "seconds": 0.0, "problem": None} for stage in STAGES}
         for name, part in plan.stages.items():
             stages[name]["plan"] = part._asdict()
