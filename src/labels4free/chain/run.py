@@ -183,10 +183,11 @@ class _State:
         plan = divide(budget, costs, config, len(store), shares, chosen_names(settings))
         if told:
             told(plan, own["budget"])
-        if config.generator.pretrained is None and plan.config.generator.images < ENOUGH_IMAGES:
+        images = plan.config.generator.images
+        if config.generator.pretrained is None and images < ENOUGH_IMAGES:
             watch.say(
-                f"{plan.config.generator.images:,} images are few for a generator that begins from nothing: it may have no "
-                f"outlines to cut along. From {ENOUGH_IMAGES:,} on it had; give a larger --budget, or --pretrained."
+                f"{images:,} images are few for a generator that begins from nothing: it may have no outlines to cut "
+                f"along. From {ENOUGH_IMAGES:,} on it had; give a larger --budget, or --pretrained."
             )
         stages: dict[str, Any] = {stage.name: {"done": False, "seconds": 0.0, "problem": None} for stage in STAGES}
         for name, part in plan.stages.items():
