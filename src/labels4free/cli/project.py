@@ -164,12 +164,13 @@ def _lpips(path: Path, device: str) -> FeatureNet:
 
 def _discriminator(generator: str, config: ProjectionConfig, device: str) -> FeatureNet | None:
     """The discriminator's maps, where it takes part and one is with the generator."""
-    from labels4free.checkpoints.loading import read_checkpoint
-    from labels4free.evaluation.generators.feature_nets import DISCRIMINATOR, load_feature_net
+    from labels4free.checkpoints.loading import read_checkpoint, resolve_device
+    from labels4free.evaluation.generators.feature_nets import DiscriminatorFeatures
 
-    if not config.discriminator or read_checkpoint(generator).discriminator is None:
+    found = read_checkpoint(generator).discriminator if config.discriminator else None
+    if found is None:
         return None
-    return load_feature_net(DISCRIMINATOR, generator, device)
+    return DiscriminatorFeatures(found.to(resolve_device(device)).eval().requires_grad_(False))
 
 
 def _say(summary: Summary, projector: Projector, out: Path) -> None:

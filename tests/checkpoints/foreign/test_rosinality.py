@@ -16,7 +16,7 @@ from tests.checkpoints.foreign.parity import LOGITS, RELATIVE, relative
 from tests.checkpoints.refusals import says
 from tests.tiny import tiny_generator, tiny_stylegan2
 
-from labels4free.checkpoints.foreign import rosinality
+from labels4free.checkpoints.foreign import rosinality, torch_writer
 from labels4free.checkpoints.foreign.rosinality import to_rosinality, write_rosinality
 from labels4free.checkpoints.untrusted.torch_file import read_torch_file
 from labels4free.generators.stylegan2 import StyleGAN2
@@ -219,7 +219,7 @@ def test_failure_to_write_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(rosinality, "write_atomically", full)
+    monkeypatch.setattr(torch_writer, "write_atomically", full)
     with says("There is no space left to write"):
         write_rosinality(tmp_path / "g.pt", tiny_stylegan2())
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,6 @@ same names.
 
 from __future__ import annotations
 
-import io
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,8 @@ from labels4free.checkpoints.foreign.conversion import (
     resolutions,
     unwrapped,
 )
+from labels4free.checkpoints.foreign.torch_writer import write_torch_file
 from labels4free.errors import CheckpointError
-from labels4free.files import write_atomically, write_failure
 from labels4free.generators.stylegan2 import StyleGAN2
 from labels4free.networks.discriminator import Discriminator
 from labels4free.ops.upfirdn2d import fir_kernel
@@ -149,12 +148,7 @@ def write_rosinality(path: str | Path, generator: StyleGAN2, discriminator: Disc
     Raises:
         CheckpointError: As :func:`to_rosinality`, or if the file cannot be written.
     """
-    file = io.BytesIO()
-    torch.save(to_rosinality(generator, discriminator), file)
-    try:
-        write_atomically(path, file.getbuffer())
-    except OSError as error:
-        raise CheckpointError(write_failure(path, error)) from error
+    write_torch_file(path, to_rosinality(generator, discriminator))
 
 
 def _exported(value: Tensor) -> Tensor:

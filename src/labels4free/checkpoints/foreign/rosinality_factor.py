@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from labels4free.checkpoints.foreign.torch_writer import write_torch_file
 from labels4free.checkpoints.untrusted.torch_file import read_torch_file
 from labels4free.errors import CheckpointError
-from labels4free.files import failing_as, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +66,5 @@ def write_factor(path: str | Path, vectors: Tensor, checkpoint: str) -> None:
     Raises:
         CheckpointError: If it cannot be written.
     """
-    buffer = io.BytesIO()
-    torch.save({"ckpt": checkpoint, _ENTRY: vectors.detach().to("cpu", torch.float32).T.contiguous()}, buffer)
-    with failing_as(CheckpointError, path):
-        write_atomically(path, buffer.getbuffer())
+    columns = vectors.detach().to("cpu", torch.float32).T.contiguous()
+    write_torch_file(path, {"ckpt": checkpoint, _ENTRY: columns})

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from labels4free.checkpoints.foreign.torch_writer import write_torch_file
 from labels4free.checkpoints.untrusted.torch_file import read_torch_file
 from labels4free.errors import CheckpointError, ConfigError
-from labels4free.files import failing_as, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,10 +66,7 @@ def write_projection(
     entry: dict[str, Tensor | list[Tensor]] = {"img": _plain(image), "latent": _plain(latent)}
     if noise is not None:
         entry["noise"] = [_plain(one) for one in noise]
-    buffer = io.BytesIO()
-    torch.save({photo: entry}, buffer)
-    with failing_as(CheckpointError, path):
-        write_atomically(path, buffer.getbuffer())
+    write_torch_file(path, {photo: entry})
 
 
 def _plain(value: Tensor) -> Tensor:
