@@ -11,7 +11,7 @@ import pytest
 
 from tests.test_readme import ROOT, parses
 
-GUIDES = ("data_sets.md", "scaling.md", "evaluation.md", "metrics.md", "data.md")
+GUIDES = ("data_sets.md", "scaling.md", "evaluation.md", "metrics.md", "data.md", "from_the_original.md")
 
 
 def blocks(guide: str, language: str) -> list[str]:
