@@ -244,7 +244,7 @@ ZOO = "mobilestylegan-ffhq-1024"
         ("generator", "nothing.safetensors", "nothing.safetensors is neither a file nor a model"),
         ("generator", ".", "is a folder of nothing, without an OpenVINO IR"),
         ("alpha_network", "x", f"x is no alpha network file, no training run and no name of the zoo ({ZOO})."),
-        ("alpha_network", ".", "holds no alpha.safetensors: it is no finished training run."),
+        ("alpha_network", ".", "holds no alpha.safetensors: it is no training run."),
         ("segmenter", "nothing", "There is no segmenter at nothing"),
         ("segmenter", ".", "holds no segmenter.safetensors"),
     ],
@@ -257,7 +257,7 @@ def test_sources_that_are_nothing(kind, source, text, tmp_path, monkeypatch):
 
 def test_the_folder_of_an_unfinished_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with says("its run is not finished; go on with --resume."):
+    with says("its run has no good check yet; go on with --resume."):
         load_alpha_network(tmp_path)
 
 

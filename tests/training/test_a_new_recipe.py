@@ -117,6 +117,9 @@ class LineRecipe:
     def __init__(self, config):
         self.config = config
 
+    def finished(self, trainer):
+        return trainer.kept
+
     def picture(self, trainer):
         return np.zeros((4, 4, 3), np.uint8)
 
@@ -134,7 +137,7 @@ def train_line(out, config=None, *, resume=False, progress=None):
                 loop.record(trainer.step())
             except FloatingPointError as error:
                 loop.lost(str(error))
-        loop.finish(lambda trainer: trainer.kept)
+        loop.finish()
     return loop.result
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from labels4free.checkpoints import model_zoo
 from labels4free.checkpoints.contents import NATIVE, Checkpoint
 from labels4free.checkpoints.foreign.formats import read_foreign
-from labels4free.checkpoints.native import FORMAT, is_native, read_native_header, read_tensors
+from labels4free.checkpoints.native import FORMAT, SNAPSHOT, is_native, read_native_header, read_tensors
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.generators import FAMILIES
@@ -32,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 SHIPPED_SEGMENTER = "faces"
 """Name of the segmenter that ships with the package."""
-_OF_GENERATOR_RUNS = ("generator.safetensors", "snapshot.safetensors")
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -210,9 +209,8 @@ def checkpoint_file(source: str | Path) -> Path:
             _log.info("%s is not in the cache yet: fetching it", source)
         return model_zoo.fetch(source)
     path = Path(source)
-    trained = [path / name for name in _OF_GENERATOR_RUNS if (path / name).is_file()]
-    if trained:
-        return trained[0]
+    if trained := _file_of_run(path, "generator.safetensors"):
+        return trained
     if not path.exists():
         raise CheckpointError(
             f"{source} is neither a file nor a model of the zoo; the models are {model_zoo.generator_names()}."
@@ -224,8 +222,8 @@ def alpha_network_file(source: str | Path) -> Path:
     """Find the file of an alpha network.
 
     Args:
-        source: A file, the folder of a finished training run, or the zoo name of a generator that a trained alpha
-            network ships for with this package.
+        source: A file, the folder of a training run, or the zoo name of a generator that a trained alpha network ships
+            for with this package.
 
     Raises:
         CheckpointError: If the source is none of these.
@@ -239,12 +237,11 @@ def alpha_network_file(source: str | Path) -> Path:
         return shipped
     path = Path(source)
     if path.is_dir():
-        found = path / "alpha.safetensors"
-        if not found.exists():
-            unfinished = (path / "config.json").exists()
-            hint = "its run is not finished; go on with --resume" if unfinished else "it is no finished training run"
-            raise CheckpointError(f"{path} holds no alpha.safetensors: {hint}.")
-        return found
+        if found := _file_of_run(path, "alpha.safetensors"):
+            return found
+        begun = (path / "config.json").exists()
+        hint = "its run has no good check yet; go on with --resume" if begun else "it is no training run"
+        raise CheckpointError(f"{path} holds no alpha.safetensors: {hint}.")
     if not path.exists():
         names = model_zoo.generator_names()
         raise CheckpointError(f"{source} is no alpha network file, no training run and no name of the zoo ({names}).")
@@ -255,17 +252,16 @@ def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
     """Find the file of a segmenter.
 
     Args:
-        source: A file, the folder of a finished run of ``distill``, or ``faces``, which ships with this package.
+        source: A file, the folder of a run of ``distill``, or ``faces``, which ships with this package.
 
     Raises:
         CheckpointError: If the source is none of these.
     """
     path = Path(source)
     if path.is_dir():
-        found = path / "segmenter.safetensors"
-        if not found.exists():
-            raise CheckpointError(f"{path} holds no segmenter.safetensors: it is no finished run of a segmenter.")
-        return found
+        if found := _file_of_run(path, "segmenter.safetensors"):
+            return found
+        raise CheckpointError(f"{path} holds no segmenter.safetensors: it is no run of a segmenter with a good check.")
     if str(source) == SHIPPED_SEGMENTER and not path.exists():
         return Path(__file__).parent.parent / "weights" / f"{source}.segmenter.safetensors"
     if not path.exists():
@@ -273,6 +269,14 @@ def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
             f"There is no segmenter at {source}: give a file, the folder of a finished run, or {SHIPPED_SEGMENTER}."
         )
     return path
+
+
+def _file_of_run(run: Path, name: str) -> Path | None:
+    """The network that a run left, or while it goes on that of its last good check; None where neither is there."""
+    if not (run / name).is_file() and (run / SNAPSHOT).is_file():
+        _log.info("%s is not finished: its network of the last good check is taken", run)
+        name = SNAPSHOT
+    return run / name if (run / name).is_file() else None
 
 
 def _file_of(source: str | Path, part: str | None) -> Path:

@@ -38,9 +38,10 @@ def run(
 ) -> int | None:
     """Train an alpha network on a generator. Neither labels nor images are needed.
 
-    RUN then holds config.json, log.jsonl, pictures/, checkpoints/ and, in the end, alpha.safetensors, which
-    "labels4free sample RUN" takes. Ctrl-C writes a checkpoint; --resume goes on from the last one and ends in the same
-    network, bit for bit. Started by torchrun, several processes share the work.
+    RUN then holds config.json, log.jsonl, pictures/, checkpoints/, while it goes on snapshot.safetensors (the network
+    of the last good check) and in the end alpha.safetensors. "labels4free sample RUN" takes either. Ctrl-C writes a
+    checkpoint; --resume goes on from the last one and ends in the same network, bit for bit. Started by torchrun,
+    several processes share the work.
 
     Args:
         generator: A generator of the model zoo (see "labels4free models list"), or a file: native, of rosinality or

@@ -220,6 +220,9 @@ class Recipe(Protocol[_T_contra]):
     def config(self) -> LoopConfig:
         """Its settings."""
 
+    def finished(self, trainer: _T_contra) -> FinishedNetwork:
+        """The network that would be kept now, as its file holds it."""
+
     def picture(self, trainer: _T_contra) -> NDArray[np.uint8]:
         """Show what the network that would be kept does, [H, W, 3]."""
 

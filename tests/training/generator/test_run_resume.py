@@ -34,7 +34,7 @@ def test_a_snapshot_of_the_average_while_it_goes_on(train, tmp_path):
     assert not (run / SNAPSHOT).exists()  # no check yet
     train(None, resume=True, progress=signalling(signal.SIGTERM, iteration=4))
     info = read_native_header(run / SNAPSHOT, "generator").info
-    assert (info["images"], info["source"]["count"]) == (12, COUNT)
+    assert (info["kept_step"], info["source"]["count"]) == (3, COUNT)
     generator = load_generator(run / SNAPSHOT)
     assert generator.resolution == SIDE
     assert list(generator.parameters()) == []
