@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.checkpoints.foreign.conversion import mean_w
-from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
+from labels4free.checkpoints.places import beside
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.data.images.classes import image_classes
 from labels4free.data.images.dataset import read_image, shorter_sides
