@@ -11,7 +11,7 @@ from tests.checkpoints.refusals import says
 from tests.small_segmenters import tiny_segmenter
 from tests.tiny import tiny_generator as build_tiny_generator
 
-from labels4free.checkpoints import model_zoo, places
+from labels4free.checkpoints import loading, model_zoo, places
 from labels4free.checkpoints.loading import (
     generator_name_of,
     load_alpha_network,
