@@ -35,6 +35,7 @@ class LineConfig:
     """Settings of a recipe that fits a line."""
 
     recipe: ClassVar[str] = "line"
+    length: ClassVar[str | None] = "steps"
 
     steps: int = 3
     """Steps."""

@@ -26,7 +26,7 @@ from labels4free.checkpoints.native import SNAPSHOT, read_native_header, write_n
 from labels4free.errors import RunError
 from labels4free.pictures.pixels import write_png
 from labels4free.training_loop.best import Best
-from labels4free.training_loop.contracts import Check, Product, Recipe, T, TrainProgress, TrainResult
+from labels4free.training_loop.contracts import Check, LoopConfig, Product, Recipe, T, TrainProgress, TrainResult
 from labels4free.training_loop.distributed import process_group
 from labels4free.training_loop.interrupts import SIGNALS, Interrupts, Stopped
 from labels4free.training_loop.run_dir import Place
@@ -46,12 +46,14 @@ _LONGEST_WITHOUT_PICTURE = 600.0  # seconds: whoever looks wants to see somethin
 _SHOWN = ("foreground_ratio", "accuracy", "loss_discriminator", "loss_adversarial", "loss")
 
 
-def finished_run(run: RunDir, product: Product) -> TrainResult | None:
-    """Result of a run that has ended; None where there is something left to do."""
+def finished_run(run: RunDir, product: Product, config: LoopConfig) -> TrainResult | None:
+    """Result of a run that has ended; None where there is something left to do, as where it was lengthened."""
     path = run.path / product.file
     if not path.exists():
         return None
     info = read_native_header(path, product.kind).info
+    if config.length and info["train"][config.length] < getattr(config, config.length):
+        return None
     check = Check(info["health"], info["problem"]) if "health" in info else None
     _drop_scratch(run)  # of a run that was killed while it did
     return TrainResult(path, None, info["steps"], info["steps"], info["restarts"], check, info.get("kept_step"))
