@@ -52,8 +52,8 @@ def run(
             below count more, and --set most.
         data: Real images for the discriminator: a folder, zip file, LMDB or WebDataset shards. Without
             them the generator's own samples are the real ones.
-        steps: Steps of each alpha network. By default four are trained (three members and a trial of other bounds), each
-            behind 600 steps of the discriminator alone: 6,400 steps in all.
+        steps: Steps of each alpha network. By default four are trained (three members, and a trial of other bounds),
+            each behind 600 steps of the discriminator alone: 6,400 steps in all.
         batch_size: Images a step.
         resolution: Side in pixels of the composites that are judged; masks come at full size all the same.
         seed: Decides the latents, the first weights and every draw.
