@@ -121,3 +121,12 @@ def test_what_cannot_be_made_or_written_is_said(cutout, tmp_path):
 def test_colours_go_by_name_and_number():
     assert parse_colour("white") == (255, 255, 255)
     assert parse_colour("#00b140") == (0, 177, 64)
+
+
+def test_a_notebook_shows_the_cut_out(cutout):
+    large = Cutout(np.repeat(cutout.photo, 200, axis=1), np.repeat(cutout.alpha, 200, axis=1))
+    shown = Image.open(io.BytesIO(large._repr_png_()))
+    assert shown.mode == "RGBA"
+    assert max(shown.size) == 512
+    small = Image.open(io.BytesIO(cutout._repr_png_()))
+    assert small.tobytes() == cutout.rgba().tobytes()
