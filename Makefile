@@ -34,6 +34,10 @@ layers: $(VENV)/.ready-lint ## check which room imports which
 site: $(VENV)/.ready-site ## make a site of the guides, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -d site
 
+dist: $(VENV)/.ready-dist ## build what is released into dist/, install it elsewhere and try it
+	rm -rf dist
+	$(BIN)/python tools/distribution.py dist
+
 docs: $(VENV)/.ready ## write the pages that are generated
 	$(BIN)/python -m labels4free.cli.help_page > docs/cli-help.txt
 
@@ -49,4 +53,4 @@ $(VENV)/.ready-%: pyproject.toml constraints.txt
 	$(PYTHON) tools/environment.py $(VENV) $*
 	@touch $@
 
-.PHONY: help demo test lint types layers site docs clean
+.PHONY: help demo test lint types layers site dist docs clean

@@ -250,7 +250,7 @@ def _require_libraries() -> None:
 
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"Exporting needs {', '.join(missing)}: pip install 'labels4free[export]'.")
+        raise ConfigError(f"Exporting needs {', '.join(missing)}: pip install {' '.join(missing)}.")
 
 
 @contextlib.contextmanager
