@@ -106,7 +106,7 @@ def test_each_picture_is_written_as_it_is(cutout, tmp_path, what, mode, values):
         assert picture.info.get("icc_profile") == (b"profile" if values is None else None)
         assert values is None or set(np.unique(np.asarray(picture))) == values
     buffer = io.BytesIO()
-    cutout.write_png(cutout.picture(what), what, buffer)
+    cutout.write(cutout.picture(what), what, buffer)
     assert buffer.getvalue() == path.read_bytes()
     assert [p.name for p in path.parent.iterdir()] == ["a.png"]
 

@@ -28,9 +28,17 @@ Output = Literal["mask", "alpha", "cutout", "composite"]
 BLUR = "blur"
 """The background that is the photo's own, blurred."""
 
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+"""Endings of files that are written as JPEG."""
+
+SURE = 0.95
+"""Certainty below which a mask should be looked at: of 47 portraits four of the five worst are below it, and three of
+the others (docs/segmenting.md)."""
+
 _SMALLEST_FRACTION = 0.001  # of the pixels: less is a speck, no object
 _BLUR_PART = 40  # the blur's standard deviation as a part of the longer side
 _SHOWN_SIDE = 512  # of the picture that a notebook shows
+_JPEG_QUALITY = 95
 _COMPRESSION = 2  # of PNG: four times as fast as the default, for 6 % more bytes
 
 
@@ -161,25 +169,33 @@ class Cutout:
         return Image.frombuffer("L", grey.shape[::-1], np.ascontiguousarray(grey), "raw", "L", 0, 1)
 
     def save(self, path: Path, what: Output = "cutout", background: Image.Image | str = BLUR) -> None:
-        """Write a PNG that appears complete or not at all; missing folders are made.
+        """Write a PNG or JPEG that appears complete or not at all; missing folders are made.
 
         Args:
-            path: The file; an older one is replaced.
+            path: The file; an older one is replaced. One whose name ends in .jpg or .jpeg is a JPEG, all others PNG.
             what: As for :meth:`picture`.
             background: As for :meth:`picture`.
 
         Raises:
-            ConfigError: As :meth:`picture`.
+            ConfigError: As :meth:`picture`; for a JPEG of a cut-out.
             DataError: If it cannot be written.
         """
+        jpeg = path.suffix.lower() in JPEG_SUFFIXES
+        if jpeg and what == "cutout":
+            raise ConfigError(
+                f"{path} would be a JPEG, which has no transparency: name a .png, or choose a background or a mask."
+            )
         picture = self.picture(what, background)
         with failing_as(DataError, path), opened_atomically(path, sync=False) as file:
-            self.write_png(picture, what, file)
+            self.write(picture, what, file, jpeg=jpeg)
 
-    def write_png(self, picture: Image.Image, what: Output, file: BinaryIO) -> None:
+    def write(self, picture: Image.Image, what: Output, file: BinaryIO, *, jpeg: bool = False) -> None:
         """Write what :meth:`picture` made into an open file, with the photo's colour profile where it shows colours."""
         profile = self.icc_profile if what in ("cutout", "composite") else None
-        picture.save(file, format="PNG", compress_level=_COMPRESSION, icc_profile=profile)
+        if jpeg:
+            picture.save(file, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, icc_profile=profile)
+        else:
+            picture.save(file, format="PNG", compress_level=_COMPRESSION, icc_profile=profile)
 
     @cached_property
     def _layers(self) -> Layers:
