@@ -18,10 +18,10 @@ import functools
 import io
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from labels4free.data.png_chunks import pixel_chunks
 from labels4free.errors import DataError
@@ -74,7 +74,7 @@ def opened_image(
         image = stack.enter_context(Image.open(pixel_chunks(file)))
         if image.format in _REFUSED_FORMATS:
             raise ValueError(f"its format, {image.format}, is not read")
-        _mend_transparency(image)
+        _mend(image)
         yield image
 
 
@@ -162,7 +162,7 @@ def upright_layers(image: Image.Image) -> tuple[Image.Image, Image.Image | None]
             opacity = Image.fromarray(np.where(hides, np.uint8(_LARGEST_8), np.uint8(0)))
         image = Image.fromarray(unit_to_uint8(grey))
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         opacity = image.getchannel("A")
     if opacity is not None and opacity.getextrema()[0] == _LARGEST_8:
         opacity = None
@@ -189,9 +189,9 @@ def orientation(image: Image.Image) -> int:
             value = image.getexif().get(_ORIENTATION, 1)
             if isinstance(value, str | bytes | tuple):  # of a type that it should not have
                 value = int(value[0])
+            return value if value in _TURNS else 1
     except DataError:
         return 1
-    return value if value in _TURNS else 1
 
 
 def deep_grey(image: Image.Image) -> NDArray[np.float32] | None:
@@ -215,14 +215,22 @@ def deep_grey(image: Image.Image) -> NDArray[np.float32] | None:
         return values
     if smallest < 0 or largest > _LARGEST_16:
         raise ValueError(f"it holds numbers from {smallest} to {largest}, expected 0 to {_LARGEST_16}: scale them")
-    eight = image.mode == "I" and image.format not in _16_BIT_FORMATS and largest <= _LARGEST_8
-    return values.astype(np.float32) / np.float32(_LARGEST_8 if eight else _LARGEST_16)
+    return values.astype(np.float32) / np.float32(white_value(image, values))
 
 
-def _mend_transparency(image: Image.Image) -> None:
-    """Give the transparent colour of a PNG file the depth of the pixels that Pillow compares it with."""
-    if image.format != "PNG" or not image.tile or "transparency" not in image.info:
+def white_value(image: Image.Image, values: NDArray[Any]) -> int:
+    """Which of the whole numbers of an image with more than 8 bits is white, by the rule of this module."""
+    eight = image.mode == "I" and image.format not in _16_BIT_FORMATS and values.max(initial=0) <= _LARGEST_8
+    return _LARGEST_8 if eight else _LARGEST_16
+
+
+def _mend(image: Image.Image) -> None:
+    """Correct what a file says of an image, where Pillow would stumble over it while decoding."""
+    if not isinstance(image.info.get("xmp", b""), bytes):
+        del image.info["xmp"]
+    if not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile or "transparency" not in image.info:
         return
+    # The transparent colour has the file's depth, and is compared with pixels of 8 bits.
     depth, colour = image.tile[0][3], image.info["transparency"]
     if depth in ("L;2", "L;4"):
         image.info["transparency"] = colour * (85 if depth == "L;2" else 17)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from labels4free.data.decoding import deep_grey, opened_image, orientation, reading_failures, upright
+from labels4free.data.decoding import deep_grey, opened_image, orientation, reading_failures, upright, white_value
 from labels4free.errors import DataError
 from labels4free.pictures.pixels import unit_to_uint8
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _COLOUR_SPREAD = 32  # of 255, between the channels of a pixel: a grey JPEG stays far below
 _COLOURED_FRACTION = 0.01
 _WHITE = 250 / 255  # of the largest value: from here on the object, as encoders leave it
-_MOST_LABELS = 64  # of a map; shades that are enlarged by the nearest pixel have more, and else no plain areas
+_MOST_LABELS = 32  # of a map; shades that are enlarged by the nearest pixel have more, and else no plain areas
 _FEW_LABELS = 8
 _NAMED = 8
 
@@ -126,21 +126,25 @@ def _decode(
     image: Image.Image, foreground: Foreground | None, *, only_labels: bool, void: int | None
 ) -> MaskFile | str:
     """The mask, or why it is none."""
-    labelled = foreground is not None and not only_labels
+    expected = foreground is not None
+    labelled = expected and not only_labels
     if image.mode == "P" and (labelled or (not image.has_transparency_data and _has_coloured_palette(image))):
         return _object_of(np.asarray(image), foreground or ())
     if labelled and image.mode.startswith(("I", "F")):
         return _object_of(np.asarray(image), foreground or ())
     if (deep := deep_grey(image)) is not None:
         values = np.asarray(image)
-        largest = 65535 if values.max(initial=0) > 255 or image.mode != "I" else 255
+        if "transparency" in image.info:  # a value that cannot be seen
+            deep = np.where(values == image.info["transparency"], np.float32(0), deep)
         mask = MaskFile(deep, unit_to_uint8(deep))
-        labels = [] if image.mode == "F" else label_values(values, largest, void)
+        white = white_value(image, values)
+        labels = [] if image.mode == "F" else label_values(values, white, void, expected=expected)
     else:
         grey = _grey(image)
         if isinstance(grey, str | MaskFile):
             return grey
-        values, mask, labels = grey, MaskFile(_unit(grey), grey), label_values(grey, 255, void)
+        values, mask = grey, MaskFile(_unit(grey), grey)
+        labels = label_values(grey, 255, void, expected=expected)
     if foreground is not None and image.mode != "1" and (labels or labelled):
         return _object_of(values, foreground)
     return _words_on(labels) if labels else mask
@@ -177,27 +181,28 @@ def _words_on(labels: list[int]) -> str:
     )
 
 
-def label_values(values: NDArray[Any], largest: int, void: int | None = None) -> list[int]:
+def label_values(values: NDArray[Any], white: int, void: int | None = None, *, expected: bool = False) -> list[int]:
     """The values of a map of labels; none where they are the shades of a mask.
 
     Labels are few, and leave out numbers or lie side by side in plain areas with a step of more than 1 between them,
     where shades pass through those between. What is all 0 and 1, or nested like that, cannot be told from faint shades.
 
     Args:
-        values: [H, W], whole numbers from 0 to ``largest``.
-        largest: What is white.
+        values: [H, W], whole numbers from 0 to ``white``.
+        white: The largest value.
         void: A value that does not count.
+        expected: Take what cannot be told apart for labels.
     """
     values = values if void is None else np.where(values == void, 0, values)
     found = np.flatnonzero(np.bincount(values.ravel(), minlength=1))
-    shades = found[(found > 0) & (found < _WHITE * largest)]
+    shades = found[(found > 0) & (found < _WHITE * white)]
     if not 0 < shades.size <= _MOST_LABELS:
         return []
-    leaves_out = shades[0] > 1 or bool((np.diff(shades) > 1).any())
-    faint = found[-1] < largest / 2
+    leaves_out = expected or shades[0] > 1 or bool((np.diff(shades) > 1).any())
+    faint = found[-1] < white / 2
     if faint and leaves_out and shades.size <= _FEW_LABELS:
         return found.tolist()
-    return found.tolist() if _has_plain_areas(values.astype(np.int32), _WHITE * largest) else []
+    return found.tolist() if _has_plain_areas(values.astype(np.int32), _WHITE * white) else []
 
 
 def _has_plain_areas(values: NDArray[np.int32], white: float) -> bool:
