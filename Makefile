@@ -31,11 +31,18 @@ types: $(VENV)/.ready-lint ## check the types
 layers: $(VENV)/.ready-lint ## check which room imports which
 	$(BIN)/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
+site: $(VENV)/.ready-site ## make a site of the guides, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -d site
+
+dist: $(VENV)/.ready-dist ## build what is released into dist/, install it elsewhere and try it
+	rm -rf dist
+	$(BIN)/python tools/distribution.py dist
+
 docs: $(VENV)/.ready ## write the pages that are generated
 	$(BIN)/python -m labels4free.cli.help_page > docs/cli-help.txt
 
 clean: ## remove the environment and all caches
-	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -46,4 +53,4 @@ $(VENV)/.ready-%: pyproject.toml constraints.txt
 	$(PYTHON) tools/environment.py $(VENV) $*
 	@touch $@
 
-.PHONY: help demo test lint types layers docs clean
+.PHONY: help demo test lint types layers site dist docs clean

@@ -58,7 +58,7 @@ def main(
     test: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TEST")],
     *,
     out: Path,
-    size: int = 64,
+    size: int = 128,
     steps: int = 4000,
     seed: int = 0,
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),

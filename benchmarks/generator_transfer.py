@@ -64,7 +64,7 @@ def main(  # noqa: PLR0913  flags
     }
     for name, source in sources.items():
         run = out / f"segmenter_{name.split()[-1]}"
-        row = segmenter(source, run, child, 64, segmenter_steps, seed)
+        row = segmenter(source, run, child, 128, segmenter_steps, seed)
         print(f"{name}: mIoU {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})", flush=True)
 
 

@@ -93,5 +93,5 @@ def test_missing_libraries_and_folders_are_named(segmenter, tmp_path, monkeypatc
         export_onnx(segmenter, tmp_path)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
-    with pytest.raises(ConfigError, match=r"needs onnxscript: pip install 'labels4free\[export\]'"):
+    with pytest.raises(ConfigError, match=r"needs onnxscript: pip install onnxscript"):
         export_onnx(segmenter, tmp_path / "s.onnx")

@@ -26,13 +26,20 @@ PATH_FILES, PATH_LINES = 6, 1300  # the main path, which tools/house.py lists
 README_LINES = 150
 
 PUBLIC_NAMES = [
+    "GeneratorConfig",
+    "Labels4FreeError",
     "LayeredGenerator",
     "Segmenter",
+    "SegmenterConfig",
+    "TrainConfig",
     "__version__",
     "load_alpha_network",
     "load_generator",
+    "open_pairs",
     "sample_dataset",
     "train_alpha_network",
+    "train_generator",
+    "train_segmenter",
 ]
 
 

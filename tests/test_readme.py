@@ -8,11 +8,13 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import labels4free
 from labels4free import cli
+from labels4free.networks.merge_network import MergeNetwork
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,6 +87,18 @@ def test_python_compiles_and_imports_public_names():
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module == "labels4free":
             assert {name.name for name in node.names} <= set(labels4free.__all__)
+
+
+def test_python_runs(monkeypatch, tiny_generator):
+    alpha = MergeNetwork(tiny_generator.feature_specs, tiny_generator.resolution)
+    monkeypatch.setattr(labels4free, "load_generator", lambda name: tiny_generator, raising=False)
+    monkeypatch.setattr(labels4free, "load_alpha_network", lambda name: alpha, raising=False)
+    for code in blocks("python"):
+        found: dict[str, Any] = {}
+        exec(compile(code, "README.md", "exec"), found)
+        side = tiny_generator.resolution
+        assert found["foreground"].shape == found["background"].shape == (1, 3, side, side)
+        assert found["alpha"].shape == (1, 1, side, side)
 
 
 def test_linked_files_exist():

@@ -10,8 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from labels4free.checkpoints.loading import SHIPPED_SEGMENTER, load_segmenter, segmenter_file
+from labels4free.checkpoints.loading import load_segmenter
 from labels4free.checkpoints.native import read_native_header, write_native
+from labels4free.checkpoints.places import SHIPPED_SEGMENTER, segmenter_file
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "labels4free" / "weights"
 

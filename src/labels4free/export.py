@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from labels4free.checkpoints.contents import NATIVE
-from labels4free.checkpoints.loading import alpha_network_file, checkpoint_file, read_checkpoint, segmenter_file
+from labels4free.checkpoints.loading import read_checkpoint
 from labels4free.checkpoints.native import NativeHeader, header_metadata, is_native, read_native_header
+from labels4free.checkpoints.places import alpha_network_file, checkpoint_file, segmenter_file
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.files import write_atomically, write_failure
 
@@ -249,7 +250,7 @@ def _require_libraries() -> None:
 
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"Exporting needs {', '.join(missing)}: pip install 'labels4free[export]'.")
+        raise ConfigError(f"Exporting needs {', '.join(missing)}: pip install {' '.join(missing)}.")
 
 
 @contextlib.contextmanager

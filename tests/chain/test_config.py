@@ -20,7 +20,7 @@ def test_every_seed_follows_from_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resolution", "alpha", "segmenter"), [(16, 16, 32), (32, 32, 32), (64, 32, 64), (128, 32, 128), (1024, 32, 256)]
+    ("resolution", "alpha", "segmenter"), [(16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 64, 256), (1024, 64, 256)]
 )
 def test_the_other_trainings_suit_the_generators_resolution(resolution: int, alpha: int, segmenter: int) -> None:
     config = chain_config(resolution=resolution)

@@ -11,10 +11,8 @@ from tests.checkpoints.refusals import says
 from tests.small_segmenters import tiny_segmenter
 from tests.tiny import tiny_generator as build_tiny_generator
 
-from labels4free.checkpoints import loading, model_zoo
+from labels4free.checkpoints import loading, model_zoo, places
 from labels4free.checkpoints.loading import (
-    alpha_network_file,
-    beside,
     generator_name_of,
     load_alpha_network,
     load_discriminator,
@@ -24,6 +22,7 @@ from labels4free.checkpoints.loading import (
     resolve_device,
 )
 from labels4free.checkpoints.native import read_tensors, write_native
+from labels4free.checkpoints.places import alpha_network_file, beside
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.networks.discriminator import Discriminator
@@ -223,7 +222,7 @@ def test_the_folder_of_a_finished_run_serves(write, networks, tmp_path, kind):
 
 def test_what_ships_goes_by_its_name(write, networks, tmp_path, monkeypatch):
     monkeypatch.setattr(model_zoo, "MODELS", {"tiny-faces-64": None})
-    monkeypatch.setattr(loading, "__file__", str(tmp_path / "checkpoints" / "loading.py"))
+    monkeypatch.setattr(places, "__file__", str(tmp_path / "checkpoints" / "places.py"))
     monkeypatch.chdir(tmp_path)
     with says("No alpha network ships for tiny-faces-64; train one: labels4free train tiny-faces-64 --out RUN"):
         alpha_network_file("tiny-faces-64")
@@ -244,7 +243,7 @@ ZOO = "mobilestylegan-ffhq-1024"
         ("generator", "nothing.safetensors", "nothing.safetensors is neither a file nor a model"),
         ("generator", ".", "is a folder of nothing, without an OpenVINO IR"),
         ("alpha_network", "x", f"x is no alpha network file, no training run and no name of the zoo ({ZOO})."),
-        ("alpha_network", ".", "holds no alpha.safetensors: it is no finished training run."),
+        ("alpha_network", ".", "holds no alpha.safetensors: it is no training run."),
         ("segmenter", "nothing", "There is no segmenter at nothing"),
         ("segmenter", ".", "holds no segmenter.safetensors"),
     ],
@@ -257,7 +256,7 @@ def test_sources_that_are_nothing(kind, source, text, tmp_path, monkeypatch):
 
 def test_the_folder_of_an_unfinished_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with says("its run is not finished; go on with --resume."):
+    with says("its run has no good check yet; go on with --resume."):
         load_alpha_network(tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_without_the_library_smooth_still_serves(composite, monkeypatch):
     monkeypatch.setitem(sys.modules, "patchmatch", None)
     code, _, err = composite(*MASKS)
     assert code == cli.FAILURE
-    assert "pip install 'labels4free[inpainting]', or fill smooth" in err[0]
+    assert "pip install PyPatchMatch, or fill smooth" in err[0]
     assert composite(*MASKS, "--fill", "smooth")[0] == 0
 
 

@@ -20,13 +20,9 @@ from labels4free import cli
 from labels4free.checkpoints import native, self_check
 from labels4free.checkpoints.foreign.formats import read_foreign
 from labels4free.checkpoints.foreign.rosinality import write_rosinality
-from labels4free.checkpoints.loading import (
-    beside,
-    load_alpha_network,
-    load_discriminator,
-    load_generator,
-)
+from labels4free.checkpoints.loading import load_alpha_network, load_discriminator, load_generator
 from labels4free.checkpoints.native import read_native_header, write_native
+from labels4free.checkpoints.places import beside
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import CheckpointError
 

@@ -198,7 +198,7 @@ def test_what_is_refused(shared, tmp_path, refused, generator_file, monkeypatch)
     assert "is neither a file nor a model of the zoo" in refused(["inspect", "nothing"])
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "config.json").write_text("{}")
-    assert "its run is not finished; go on with --resume" in refused(["inspect", str(tmp_path / "unfinished")])
+    assert "its run has no good check yet; go on with --resume" in refused(["inspect", str(tmp_path / "unfinished")])
     assert "without an OpenVINO IR" in refused(["inspect", str(tmp_path)])
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 from tests.refusals import refuses
 
@@ -16,6 +19,17 @@ def test_last_state_is_shown_on_stderr(capsys):
     assert line.startswith("Counting ")
     assert " 4/5 " in line
     assert "red 0.13 fg ratio 0.50" in line
+
+
+def test_a_log_gets_a_line_a_minute(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with progress_bar("Counting") as update:
+        for done in range(1, 11):
+            now[0] += 25.0
+            update(done, 10)
+    said = [re.search(r"(\d+)/10", line)[1] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["3", "6", "9", "10"]
 
 
 def test_too_many_numbers_leave_the_rest_readable(capsys, monkeypatch):

@@ -13,8 +13,8 @@ from tests.tiny import tiny_stylegan2
 from tests.tiny_run import write_generator
 
 from labels4free import cli
-from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
+from labels4free.checkpoints.places import beside
 from labels4free.evaluation.generators import feature_nets
 from labels4free.generating.latent_files import read_latents, write_latents
 from labels4free.networks.discriminator import Discriminator

@@ -16,7 +16,7 @@ def steps_shown(run):
 
 
 def test_a_tracker_follows_and_changes_nothing(words, whole, tmp_path):
-    pytest.importorskip("tensorboard", reason="needs the extra: pip install 'labels4free[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="needs the extra: pip install tensorboard")
     assert cli.main(words("--track", "tensorboard")) == cli.SUCCESS
     assert steps_shown(tmp_path / "run") == list(range(1, TOTAL + 1))
     left = outcome(tmp_path / "run")
@@ -24,7 +24,7 @@ def test_a_tracker_follows_and_changes_nothing(words, whole, tmp_path):
     assert left == {name: value for name, value in whole.items() if name != "files"}
 
 
-@pytest.mark.parametrize(("name", "said"), [("abacus", "Unknown tracker"), ("wandb", "labels4free[wandb]")])
+@pytest.mark.parametrize(("name", "said"), [("abacus", "Unknown tracker"), ("wandb", "pip install wandb")])
 def test_an_unknown_or_missing_tracker_is_said_before_anything_begins(words, capsys, tmp_path, monkeypatch, name, said):
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert cli.main(words("--track", name)) == cli.FAILURE

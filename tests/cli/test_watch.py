@@ -150,7 +150,7 @@ def test_several_runs_in_a_terminal(run, capsys, tmp_path, terminal):
         (["run", "--interval", "nan"], "--interval must be above 0 seconds, got nan."),
         (["run", "--track", "tensorboard"], "--track needs --into DIR"),
         (["run", "--track", "abacus", "--into", "x"], "Unknown tracker 'abacus'"),
-        (["run", "--track", "wandb", "--into", "x"], "pip install 'labels4free[wandb]'"),
+        (["run", "--track", "wandb", "--into", "x"], "pip install wandb"),
         (["no_config"], "no_config/config.json"),
         (["no_log"], "no_log/log.jsonl"),
     ],
@@ -171,7 +171,7 @@ def test_bad_input(run, capsys, tmp_path, monkeypatch, words, said):
 
 @pytest.mark.slow
 def test_a_tracker_follows(run, capsys, tmp_path):
-    pytest.importorskip("tensorboard", reason="needs the extra: pip install 'labels4free[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="needs the extra: pip install tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log(run, entries(60))
@@ -183,7 +183,7 @@ def test_a_tracker_follows(run, capsys, tmp_path):
 
 
 def test_trackers_of_several_runs_have_a_folder_each(run, capsys, tmp_path):
-    pytest.importorskip("tensorboard", reason="needs the extra: pip install 'labels4free[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="needs the extra: pip install tensorboard")
     for one in (run, new_run(tmp_path / "other", SETTINGS)):
         log(one, entries(3))
     into = tmp_path / "into"

@@ -149,4 +149,4 @@ def test_bad_input_is_one_sentence(layered, latents, monkeypatch):
     refuses(ConfigError, "patches or smooth; got 'generator'", edit_latents, layered, ws, edited, fill="generator")
     refuses(ConfigError, "0 pixels or more, got -1", edit_latents, layered, ws, edited, margin=-1)
     monkeypatch.setitem(sys.modules, "patchmatch", None)
-    refuses(ConfigError, r"labels4free\[inpainting\]", edit_latents, layered, ws, edited)
+    refuses(ConfigError, r"pip install PyPatchMatch", edit_latents, layered, ws, edited)

@@ -79,7 +79,7 @@ def test_no_hole_needs_no_library(monkeypatch, marked):
     monkeypatch.setitem(sys.modules, "patchmatch", None)
     picture, hole = marked
     np.testing.assert_array_equal(inpaint(picture, np.zeros_like(hole)), picture)
-    with pytest.raises(ConfigError, match=r"pip install 'labels4free\[inpainting\]', or fill smooth"):
+    with pytest.raises(ConfigError, match=r"pip install PyPatchMatch, or fill smooth"):
         inpaint(picture, hole)
     monkeypatch.setitem(sys.modules, "patchmatch", SimpleNamespace(patchmatch_available=False))
     with pytest.raises(ConfigError, match="the compiled part of PyPatchMatch, which cannot be loaded"):

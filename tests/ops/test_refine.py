@@ -140,7 +140,7 @@ def test_the_library_is_announced_and_asked_for(monkeypatch, caplog):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"labels4free\[matting\]"):
+    with pytest.raises(ConfigError, match=r"pip install pymatting"):
         refine_alpha(_picture(16, 8), _step(16, 8), "closed-form")
     assert "compiles" in caplog.text
 

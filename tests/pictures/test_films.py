@@ -172,7 +172,7 @@ def test_films_that_cannot_be(tmp_path, monkeypatch, name, changes, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("film.mp4", r"PyAV, which is not installed: .*labels4free\[video\].*\.webp, \.apng"),
+        ("film.mp4", r"PyAV, which is not installed: .*pip install av.*\.webp, \.apng"),
         ("film.webp", r"built without WebP: choose \.apng or \.gif"),
         ("folder.gif", "is a folder, a film is one file"),
     ],

@@ -16,8 +16,9 @@ from tests.tiny_paper import CHANNELS, PAPER, paper_config, small_discriminator
 from tests.tiny_run import Killed, any_masks_serve, assert_same, killing, outcome, signalling, write_generator
 
 from labels4free import cli
-from labels4free.checkpoints.loading import beside, load_alpha_network
+from labels4free.checkpoints.loading import load_alpha_network
 from labels4free.checkpoints.native import read_native_header, write_native
+from labels4free.checkpoints.places import beside
 from labels4free.errors import CheckpointError, ConfigError, DataError, RunError
 from labels4free.networks.merge_network import MergeNetwork
 from labels4free.networks.paper_network import PaperNetwork

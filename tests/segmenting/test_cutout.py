@@ -107,7 +107,7 @@ def test_each_picture_is_written_as_it_is(cutout, tmp_path, what, mode, values):
         assert picture.info.get("icc_profile") == (b"profile" if values is None else None)
         assert values is None or set(np.unique(np.asarray(picture))) == values
     buffer = io.BytesIO()
-    cutout.write_png(cutout.picture(what), what, buffer)
+    cutout.write(cutout.picture(what), what, buffer)
     assert buffer.getvalue() == path.read_bytes()
     assert [p.name for p in path.parent.iterdir()] == ["a.png"]
 
@@ -135,6 +135,8 @@ def test_transparency_is_multiplied_into_alpha_and_keeps_its_colours(cutout):
     assert (found.alpha[opacity == 255] == cutout.alpha[opacity == 255]).all()
     assert (found.alpha[35:40, 20:60] == 100).all()
     assert (found.alpha[35:40, 60:64] == 50).all()
+    hidden = np.where(opacity == 0, 0, cutout.alpha)
+    assert found.certainty == pytest.approx(Cutout(cutout.photo, hidden).certainty, abs=1e-3)
     cut_out = np.asarray(found.rgba())
     np.testing.assert_array_equal(cut_out[..., 3], found.alpha)
     assert (cut_out[35:40, 20:60, :3] == RED).all()
@@ -150,3 +152,12 @@ def test_a_background_is_read_by_the_rule_of_photos(cutout):
     assert np.asarray(cutout.over(grey))[0, 0].tolist() == [128] * 3
     assert np.asarray(cutout.over(Image.new("RGBA", (80, 60), (0, 0, 0, 0))))[0, 0].tolist() == [255] * 3
     assert np.asarray(cutout.over(Image.new("F", (80, 60), 0.5)))[0, 0].tolist() == [128] * 3
+
+
+def test_a_notebook_shows_the_cut_out(cutout):
+    large = Cutout(np.repeat(cutout.photo, 200, axis=1), np.repeat(cutout.alpha, 200, axis=1))
+    shown = Image.open(io.BytesIO(large._repr_png_()))
+    assert shown.mode == "RGBA"
+    assert max(shown.size) == 512
+    small = Image.open(io.BytesIO(cutout._repr_png_()))
+    assert small.tobytes() == cutout.rgba().tobytes()

@@ -35,6 +35,7 @@ class LineConfig:
     """Settings of a recipe that fits a line."""
 
     recipe: ClassVar[str] = "line"
+    length: ClassVar[str | None] = "steps"
 
     steps: int = 3
     """Steps."""
@@ -117,6 +118,9 @@ class LineRecipe:
     def __init__(self, config):
         self.config = config
 
+    def finished(self, trainer):
+        return trainer.kept
+
     def picture(self, trainer):
         return np.zeros((4, 4, 3), np.uint8)
 
@@ -134,7 +138,7 @@ def train_line(out, config=None, *, resume=False, progress=None):
                 loop.record(trainer.step())
             except FloatingPointError as error:
                 loop.lost(str(error))
-        loop.finish(lambda trainer: trainer.kept)
+        loop.finish()
     return loop.result
 
 

@@ -46,6 +46,7 @@ def test_published_settings(name):
         config.accumulation,
     ) == PAPER[name]
     assert (config.batch_size, config.faithful, preset.recipe) == (2, False, "paper")
+    assert config.checkpoint_interval == {"car-paper": 25, "car-single-gpu": 50}.get(name, 100)
     assert config.discriminator.pretrained == ("generator" if name == "car-paper" else None)
 
 

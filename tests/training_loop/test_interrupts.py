@@ -9,11 +9,12 @@ from labels4free.training_loop.interrupts import Interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_sets_a_flag_and_restores_the_handler(number):
+def test_sets_a_flag_and_restores_the_handler(number, caplog):
     old = signal.getsignal(number)
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, caplog.at_level("INFO", "labels4free"):
         assert interrupts.requested is None
         signal.raise_signal(number)
+        assert caplog.messages == [f"{number.name}: what is being done now is finished and kept first."]
         assert interrupts.requested == number.name
     assert signal.getsignal(number) is old
     assert interrupts.requested == number.name  # still known behind the context

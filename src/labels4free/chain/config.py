@@ -17,7 +17,8 @@ from labels4free.training_loop.precision import cpu_has_bfloat16
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ALPHA_RESOLUTION, _LARGEST_SIZE = 32, 256  # where both trainings are by default
+_ALPHA_RESOLUTION = 64  # at 32 the outlines of 64x64 pixels were coarser (docs/experiments.md)
+_LARGEST_SIZE = 256  # as the segmenter's own default
 _SEEDS = 1 << 31
 _NOTHING_OF_PEOPLE = PairAugmentationConfig(body_completion=0.0, garments=0.0, arms=0.0, occluders=0.0)
 
@@ -45,9 +46,9 @@ def chain_config(
 ) -> ChainConfig:
     """The settings of a chain, before a budget decides how long each training is.
 
-    The alpha network's recipe has its defaults, which take any generator. Photos are segmented at the generator's own
-    resolution (up to 256 pixels), since nothing finer was learned; and what the segmenter's augmentation knows of
-    people (bodies, clothes, arms, hats) is off.
+    The alpha network's recipe has its defaults, which take any generator. Photos are segmented at twice the generator's
+    resolution (up to 256 pixels), since the segmenter's finest maps are half as fine as its images. What its
+    augmentation knows of people (bodies, clothes, arms, hats) is off.
 
     Args:
         resolution: Side of the generator's images in pixels, a power of two of at least 8.
@@ -61,7 +62,7 @@ def chain_config(
         ConfigError: If a setting is unknown or out of range, or two do not fit each other.
     """
     of_generator = CONFIGS["tiny"][0] if narrow else GeneratorConfig()
-    side = max(SIZE_MULTIPLE, min(resolution, _LARGEST_SIZE) // SIZE_MULTIPLE * SIZE_MULTIPLE)
+    side = max(SIZE_MULTIPLE, min(2 * resolution, _LARGEST_SIZE) // SIZE_MULTIPLE * SIZE_MULTIPLE)
     config = ChainConfig(
         replace(
             of_generator,

@@ -13,6 +13,7 @@ from labels4free.checkpoints import model_zoo
 from labels4free.checkpoints.contents import NATIVE, Checkpoint
 from labels4free.checkpoints.foreign.formats import read_foreign
 from labels4free.checkpoints.native import FORMAT, is_native, read_native_header, read_tensors
+from labels4free.checkpoints.places import SHIPPED_SEGMENTER, beside, file_of
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.generators import FAMILIES
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
     from labels4free.networks.segmenter import SegmenterNetwork
 
 _log = logging.getLogger(__name__)
-
-SHIPPED_SEGMENTER = "faces"
-"""Name of the segmenter that ships with the package."""
-_OF_GENERATOR_RUNS = ("generator.safetensors", "snapshot.safetensors")
-
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -76,7 +72,7 @@ def read_checkpoint(source: str | Path, part: str | None = None) -> Checkpoint:
         CheckpointError: If the source is none of these, does not hold the part, is damaged or of an unknown family.
         ModelZooError: If a named model cannot be fetched.
     """
-    path = _file_of(source, part)
+    path = file_of(source, part)
     if part == "segmenter" or is_native(path):
         return _read_native(path, part)
     found = read_foreign(path)
@@ -114,7 +110,7 @@ def load_alpha_network(source: str | Path, device: str | torch.device = "cpu") -
     """Load a trained alpha network, in evaluation mode; its weights take no gradient.
 
     Args:
-        source: As for :func:`alpha_network_file`; the file may be native or one of the original Labels4Free.
+        source: As for :func:`labels4free.checkpoints.places.alpha_network_file`; native or of the original.
         device: Where to put it.
 
     Raises:
@@ -127,7 +123,7 @@ def load_segmenter(source: str | Path = SHIPPED_SEGMENTER, device: str | torch.d
     """Load a segmenter of photos, in evaluation mode; its weights take no gradient.
 
     Args:
-        source: As for :func:`segmenter_file`; a native file.
+        source: As for :func:`labels4free.checkpoints.places.segmenter_file`; a native file.
         device: Where to put it.
 
     Raises:
@@ -188,106 +184,6 @@ def generator_name_of(alpha: Checkpoint) -> str | None:
         return None
     near = alpha.path.parent / Path(name).name
     return next((str(place) for place in (name, near) if place in model_zoo.MODELS or Path(place).exists()), None)
-
-
-# Where a checkpoint is
-
-
-def beside(path: str | Path, part: str) -> Path:
-    """The file that a conversion writes beside the generator's: ``g.safetensors`` -> ``g.<part>.safetensors``."""
-    return Path(path).with_suffix(f".{part}.safetensors")
-
-
-def checkpoint_file(source: str | Path) -> Path:
-    """The file or folder that a zoo name, a path or the run of a generator means; a model of the zoo is fetched.
-
-    Raises:
-        CheckpointError: If there is no such file, and no model of that name.
-        ModelZooError: If a named model cannot be fetched.
-    """
-    if isinstance(source, str) and source in model_zoo.MODELS:
-        if not model_zoo.is_fetched(source):
-            _log.info("%s is not in the cache yet: fetching it", source)
-        return model_zoo.fetch(source)
-    path = Path(source)
-    trained = [path / name for name in _OF_GENERATOR_RUNS if (path / name).is_file()]
-    if trained:
-        return trained[0]
-    if not path.exists():
-        raise CheckpointError(
-            f"{source} is neither a file nor a model of the zoo; the models are {model_zoo.generator_names()}."
-        )
-    return path
-
-
-def alpha_network_file(source: str | Path) -> Path:
-    """Find the file of an alpha network.
-
-    Args:
-        source: A file, the folder of a finished training run, or the zoo name of a generator that a trained alpha
-            network ships for with this package.
-
-    Raises:
-        CheckpointError: If the source is none of these.
-    """
-    shipped = Path(__file__).parent.parent / "weights" / f"{source}.alpha.safetensors"
-    if str(source) in model_zoo.MODELS:
-        if not shipped.exists():
-            raise CheckpointError(
-                f"No alpha network ships for {source}; train one: labels4free train {source} --out RUN"
-            )
-        return shipped
-    path = Path(source)
-    if path.is_dir():
-        found = path / "alpha.safetensors"
-        if not found.exists():
-            unfinished = (path / "config.json").exists()
-            hint = "its run is not finished; go on with --resume" if unfinished else "it is no finished training run"
-            raise CheckpointError(f"{path} holds no alpha.safetensors: {hint}.")
-        return found
-    if not path.exists():
-        names = model_zoo.generator_names()
-        raise CheckpointError(f"{source} is no alpha network file, no training run and no name of the zoo ({names}).")
-    return path
-
-
-def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
-    """Find the file of a segmenter.
-
-    Args:
-        source: A file, the folder of a finished run of ``distill``, or ``faces``, which ships with this package.
-
-    Raises:
-        CheckpointError: If the source is none of these.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = path / "segmenter.safetensors"
-        if not found.exists():
-            raise CheckpointError(f"{path} holds no segmenter.safetensors: it is no finished run of a segmenter.")
-        return found
-    if str(source) == SHIPPED_SEGMENTER and not path.exists():
-        return Path(__file__).parent.parent / "weights" / f"{source}.segmenter.safetensors"
-    if not path.exists():
-        raise CheckpointError(
-            f"There is no segmenter at {source}: give a file, the folder of a finished run, or {SHIPPED_SEGMENTER}."
-        )
-    return path
-
-
-def _file_of(source: str | Path, part: str | None) -> Path:
-    """The file or folder of a source."""
-    if part == "segmenter":
-        return segmenter_file(source)
-    if part == "alpha_network":
-        return alpha_network_file(source)
-    path = checkpoint_file(source)
-    if part is None and path.is_dir():
-        if (path / "segmenter.safetensors").exists():
-            return segmenter_file(path)
-        if any((path / name).exists() for name in ("alpha.safetensors", "config.json")):
-            return alpha_network_file(path)
-    return path
 
 
 # Native files

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the metadata that this package writes; it reads every version up to this one."""
 
+SNAPSHOT = "snapshot.safetensors"
+"""File in the folder of a run that is not finished: the network as it was when a check last found it good."""
+
 _METADATA_KEY = "labels4free"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _LEFTOVER_SECONDS = 3600

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
@@ -88,6 +89,9 @@ RENAMED_FLAGS = {
 """Verb -> flags that had another name before -> what they are called now."""
 
 
+_LOCAL_RANK = re.compile("--local[-_]rank=[0-9]+")  # torch.distributed.launch says so beside the environment
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -145,11 +149,20 @@ options:
 def _call(verb: str, arguments: list[str]) -> int | None:
     import tyro
 
-    for word in arguments:
-        flag = word.partition("=")[0].replace("_", "-")
-        if now := RENAMED_FLAGS.get(verb, {}).get(flag):
-            raise ConfigError(f"{flag} is called {now} now.")
-    return tyro.cli(VERBS[verb].function(), prog=f"labels4free {verb}", args=arguments)
+    from labels4free.cli.original_flags import ORIGINAL_FLAGS
+
+    words = [word for word in arguments if not _LOCAL_RANK.fullmatch(word)]
+    renamed = {flag: f"is called {now} now" for flag, now in RENAMED_FLAGS.get(verb, {}).items()}
+    originals = {_dashed(flag): f"of the original code {now}" for flag, now in ORIGINAL_FLAGS.get(verb, {}).items()}
+    for word in words:
+        flag = word.partition("=")[0]
+        if now := renamed.get(_dashed(flag), originals.get(_dashed(flag))):
+            raise ConfigError(f"{flag} {now}.")
+    return tyro.cli(VERBS[verb].function(), prog=f"labels4free {verb}", args=words)
+
+
+def _dashed(flag: str) -> str:
+    return "--" + flag[2:].replace("_", "-") if flag.startswith("--") else flag
 
 
 def _fail(message: str) -> int:

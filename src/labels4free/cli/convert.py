@@ -69,7 +69,7 @@ def run(
 
 def _planned_files(destination: Path, to: str) -> dict[str, Path]:
     """Every file that a conversion to this destination may write, by what is in it."""
-    from labels4free.checkpoints.loading import beside
+    from labels4free.checkpoints.places import beside
 
     picture = {"picture": destination.with_suffix(".check.png")}
     if to != "native":

@@ -44,9 +44,9 @@ def run(
     """Train a small segmenter that finds in photos what the alpha network finds in its generator's images.
 
     Pairs of images and masks are rendered into RUN/pairs, or taken from a data set; the segmenter learns from them on
-    other backgrounds and in other light. RUN then holds config.json, log.jsonl, pictures/, checkpoints/ and, in the
-    end, segmenter.safetensors. Ctrl-C writes a checkpoint; --resume goes on from the last one and ends in the same
-    network, bit for bit.
+    other backgrounds and in other light. RUN then holds config.json, log.jsonl, pictures/, checkpoints/, while it
+    goes on snapshot.safetensors and in the end segmenter.safetensors. Ctrl-C writes a checkpoint; --resume goes on
+    from the last one and ends in the same network, bit for bit.
 
     Args:
         source: Folder of a training run, file of an alpha network, or name of a generator that one ships for. Not

@@ -73,7 +73,7 @@ def segmented(
 
 
 def _identify(choice: Choice) -> Predictor:
-    from labels4free.checkpoints.loading import segmenter_file
+    from labels4free.checkpoints.places import segmenter_file
     from labels4free.evaluation.predictor import Predictor
     from labels4free.segmenting.runtimes import ONNX_SUFFIX
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+
+_LINE_SECONDS = 60.0
 
 
 class Update(Protocol):
@@ -21,7 +25,7 @@ class Update(Protocol):
 def progress_bar(
     label: str, before: str | None = None, *, stopped: Callable[[int, int], str] | None = None
 ) -> Iterator[Update]:
-    """Show a bar on stderr from the first update until the context closes; where that is no terminal, its last state.
+    """Show a bar on stderr from the first update until the context closes; where that is no terminal, a line a minute.
 
     Args:
         label: What is being done, one word.
@@ -52,15 +56,18 @@ def progress_bar(
         TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, ratio=1)),
     )
     bar = Progress(*columns, console=Console(stderr=True), expand=True)  # the numbers take the width that is left
-    task, state = bar.add_task(label, total=None, numbers=""), (0, 0)
+    task, state, said = bar.add_task(label, total=None, numbers=""), (0, 0), time.monotonic()
 
     def update(done: int, total: int, numbers: Mapping[str, float] | None = None) -> None:
-        nonlocal state
+        nonlocal state, said
         state = (done, total)
         shown = "  ".join(f"{_short(name)} {value:.2f}" for name, value in (numbers or {}).items())
         word = before if before and numbers is None else label
         bar.update(task, description=word, completed=done, total=total, numbers=shown)
         bar.start()  # not earlier: an error in what comes before the first step stands alone
+        if not bar.console.is_terminal and time.monotonic() - said >= _LINE_SECONDS and done < total:
+            bar.console.print(bar.get_renderable())
+            said = time.monotonic()
 
     try:
         try:

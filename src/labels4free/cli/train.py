@@ -38,9 +38,10 @@ def run(
 ) -> int | None:
     """Train an alpha network on a generator. Neither labels nor images are needed.
 
-    RUN then holds config.json, log.jsonl, pictures/, checkpoints/ and, in the end, alpha.safetensors, which
-    "labels4free sample RUN" takes. Ctrl-C writes a checkpoint; --resume goes on from the last one and ends in the same
-    network, bit for bit. Started by torchrun, several processes share the work.
+    RUN then holds config.json, log.jsonl, pictures/, checkpoints/, while it goes on snapshot.safetensors (the network
+    of the last good check) and in the end alpha.safetensors. "labels4free sample RUN" takes either. Ctrl-C writes a
+    checkpoint; --resume goes on from the last one and ends in the same network, bit for bit. Started by torchrun,
+    several processes share the work.
 
     Args:
         generator: A generator of the model zoo (see "labels4free models list"), or a file: native, of rosinality or
@@ -51,7 +52,8 @@ def run(
             below count more, and --set most.
         data: Real images for the discriminator: a folder, zip file, LMDB or WebDataset shards. Without
             them the generator's own samples are the real ones.
-        steps: Steps of the alpha network.
+        steps: Steps of each alpha network. By default four are trained (three members, and a trial of other bounds),
+            each behind 600 steps of the discriminator alone: 6,400 steps in all.
         batch_size: Images a step.
         resolution: Side in pixels of the composites that are judged; masks come at full size all the same.
         seed: Decides the latents, the first weights and every draw.
@@ -62,7 +64,8 @@ def run(
         settings: Any other setting, for example loss.binarization=0.5; may be given several times. An unknown name
             lists the valid ones.
         resume: Go on with the run in RUN; settings need not be repeated. With "auto" go on if there is one, and start
-            it otherwise: one command for jobs that are requeued.
+            it otherwise: one command for jobs that are requeued. With more
+            --steps a run of the paper's recipe is lengthened, finished or not.
         device: cpu, cuda, cuda:N or mps. With several processes cuda gives each its own.
         track: Show log and pictures to a tracker as well: tensorboard (RUN/tensorboard) or wandb (RUN/wandb). May be
             given twice. "labels4free watch RUN --track" does the same afterwards.

@@ -58,7 +58,8 @@ def run(
         settings: Any other setting, for example discriminator.r1_gamma=1; may be given several times. An unknown name
             lists the valid ones.
         resume: Go on with the run in RUN; settings need not be repeated. With "auto" go on if there is one, and start
-            it otherwise: one command for jobs that are requeued.
+            it otherwise: one command for jobs that are requeued. With a
+            larger --kimg a run is lengthened, finished or not.
         device: cpu, cuda, cuda:N or mps. With several processes cuda gives each its own.
         track: Show log and pictures to a tracker as well: tensorboard (RUN/tensorboard) or wandb (RUN/wandb). May be
             given twice. "labels4free watch RUN --track" does the same afterwards.

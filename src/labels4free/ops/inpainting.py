@@ -109,7 +109,7 @@ def _patches(picture: NDArray[np.uint8], hole: NDArray[np.bool_], source: NDArra
         import patchmatch
     except ImportError as error:
         raise ConfigError(
-            "Filling by patches needs PyPatchMatch: pip install 'labels4free[inpainting]', or fill smooth, which does "
+            "Filling by patches needs PyPatchMatch: pip install PyPatchMatch, or fill smooth, which does "
             "for plain backgrounds."
         ) from error
     if not patchmatch.patchmatch_available:

@@ -156,7 +156,7 @@ def _closed_form_solver() -> Callable[..., Any]:
         from pymatting import estimate_alpha_cf
     except ImportError as error:
         raise ConfigError(
-            "Closed-form matting needs the library pymatting: pip install 'labels4free[matting]', or refine by guided."
+            "Closed-form matting needs the library pymatting: pip install pymatting, or refine by guided."
         ) from error
     solver: Callable[..., Any] = estimate_alpha_cf
     return solver

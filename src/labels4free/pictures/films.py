@@ -185,7 +185,7 @@ def check_film(path: str | Path, layout: FilmLayout) -> None:
         raise ConfigError(f"{path} is a folder, a film is one file: give its name, such as {path / 'film.gif'}.")
     if ending == ".mp4" and find_spec("av") is None:
         raise ConfigError(
-            "An .mp4 needs PyAV, which is not installed: pip install 'labels4free[video]', or choose .webp, .apng or "
+            "An .mp4 needs PyAV, which is not installed: pip install av, or choose .webp, .apng or "
             ".gif, which need nothing."
         )
     if ending == ".webp" and not features.check("webp"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +34,17 @@ BLUR = "blur"
 KEPT = "kept its transparency"
 """The note of a photo with transparency."""
 
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+"""Endings of files that are written as JPEG."""
+
+SURE = 0.95
+"""Certainty below which a mask should be looked at: of 47 portraits four of the five worst are below it, and three of
+the others (docs/segmenting.md)."""
+
 _SMALLEST_FRACTION = 0.001  # of the pixels: less is a speck, no object
 _BLUR_PART = 40  # the blur's standard deviation as a part of the longer side
+_SHOWN_SIDE = 512  # of the picture that a notebook shows
+_JPEG_QUALITY = 95
 _COMPRESSION = 2  # of PNG: four times as fast as the default, for 6 % more bytes
 
 
@@ -67,6 +77,14 @@ class Cutout:
             both[top:bottom] = (product + 127) // 255
         return cls(photo.pixels, both, (*photo.notes, KEPT), photo.icc_profile, photo.opacity)
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the object alone, small."""
+        shown = self.rgba()
+        shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        buffer = io.BytesIO()
+        shown.save(buffer, "PNG")
+        return buffer.getvalue()
+
     @property
     def found(self) -> bool:
         """Whether there is an object at all: alpha is above 0.5 in a thousandth of the pixels or more."""
@@ -89,7 +107,7 @@ class Cutout:
         full = 255 * self.alpha.size
         inside = outside = pixels = 0  # alpha of the mask's pixels and of all others, in 255ths; the mask's pixels
         for top, bottom in self._strips():
-            rows = self.alpha[top:bottom]
+            rows = self._object[top:bottom]  # what is half transparent in the photo is no doubt
             mask = rows > 127
             inside += int(rows.sum(where=mask, dtype=np.int64))
             outside += int(rows.sum(where=~mask, dtype=np.int64))
@@ -172,25 +190,33 @@ class Cutout:
         return Image.frombuffer("L", grey.shape[::-1], np.ascontiguousarray(grey), "raw", "L", 0, 1)
 
     def save(self, path: Path, what: Output = "cutout", background: Image.Image | str = BLUR) -> None:
-        """Write a PNG that appears complete or not at all; missing folders are made.
+        """Write a PNG or JPEG that appears complete or not at all; missing folders are made.
 
         Args:
-            path: The file; an older one is replaced.
+            path: The file; an older one is replaced. One whose name ends in .jpg or .jpeg is a JPEG, all others PNG.
             what: As for :meth:`picture`.
             background: As for :meth:`picture`.
 
         Raises:
-            ConfigError: As :meth:`picture`.
+            ConfigError: As :meth:`picture`; for a JPEG of a cut-out.
             DataError: If it cannot be written.
         """
+        jpeg = path.suffix.lower() in JPEG_SUFFIXES
+        if jpeg and what == "cutout":
+            raise ConfigError(
+                f"{path} would be a JPEG, which has no transparency: name a .png, or choose a background or a mask."
+            )
         picture = self.picture(what, background)
         with failing_as(DataError, path), opened_atomically(path, sync=False) as file:
-            self.write_png(picture, what, file)
+            self.write(picture, what, file, jpeg=jpeg)
 
-    def write_png(self, picture: Image.Image, what: Output, file: BinaryIO) -> None:
+    def write(self, picture: Image.Image, what: Output, file: BinaryIO, *, jpeg: bool = False) -> None:
         """Write what :meth:`picture` made into an open file, with the photo's colour profile where it shows colours."""
         profile = self.icc_profile if what in ("cutout", "composite") else None
-        picture.save(file, format="PNG", compress_level=_COMPRESSION, icc_profile=profile)
+        if jpeg:
+            picture.save(file, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, icc_profile=profile)
+        else:
+            picture.save(file, format="PNG", compress_level=_COMPRESSION, icc_profile=profile)
 
     @cached_property
     def _layers(self) -> Layers:

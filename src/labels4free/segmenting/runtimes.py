@@ -90,9 +90,7 @@ class OnnxRuntime:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ConfigError(
-                f"{path} needs onnxruntime: pip install 'labels4free[export]', or onnxruntime alone."
-            ) from error
+            raise ConfigError(f"{path} needs onnxruntime: pip install onnxruntime.") from error
         try:
             content = path.read_bytes()
         except OSError as error:

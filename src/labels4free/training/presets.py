@@ -7,6 +7,7 @@ in that they do what the code meant to do; ``--set faithful=true`` does what it 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from labels4free.errors import ConfigError
@@ -98,6 +99,7 @@ def _paper(
         steps=steps,
         batch_size=2,
         accumulation=gpus,
+        checkpoint_interval=100,
         samples=SamplesConfig(truncation_psi=psi),
         alpha=PaperAlphaConfig(learning_rate=learning_rate),
         discriminator=PaperDiscriminatorConfig(learning_rate=learning_rate, pretrained=pretrained),
@@ -122,13 +124,18 @@ _ALL = (
     Preset("cat-single-gpu", _paper(2000, 3.0, psi=0.5, background=(4.0, 0.35)), 256, _OWN.format("LSUN-Cat")),
     Preset(
         "car-paper",
-        _paper(50, 10.0, psi=0.3, learning_rate=2e-3, pretrained=GENERATORS_DISCRIMINATOR),
+        replace(
+            _paper(50, 10.0, psi=0.3, learning_rate=2e-3, pretrained=GENERATORS_DISCRIMINATOR), checkpoint_interval=25
+        ),
         512,
         _PAPER.format("LSUN-Car", "1 process of 2 images, begun with the generator's discriminator"),
     ),
     Preset(
         "car-single-gpu",
-        _paper(750, 20.0, psi=0.3, learning_rate=8e-4, adversarial=0.1, background=(40.0, 0.75)),
+        replace(
+            _paper(750, 20.0, psi=0.3, learning_rate=8e-4, adversarial=0.1, background=(40.0, 0.75)),
+            checkpoint_interval=50,
+        ),
         512,
         _OWN.format("LSUN-Car"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -165,7 +165,14 @@ class LoopMonitor(Protocol):
 
 
 class LoopConfig(Protocol):
-    """The configuration that the training loop itself reads."""
+    """The configuration that the training loop itself reads.
+
+    Attributes:
+        length: Field that says how long a training is and that nothing else depends on, so that a run may be
+            lengthened; None where the learning rate falls over the steps.
+    """
+
+    length: ClassVar[str | None]
 
     @property
     def recipe(self) -> str:
@@ -219,6 +226,9 @@ class Recipe(Protocol[_T_contra]):
     @property
     def config(self) -> LoopConfig:
         """Its settings."""
+
+    def finished(self, trainer: _T_contra) -> FinishedNetwork:
+        """The network that would be kept now, as its file holds it."""
 
     def picture(self, trainer: _T_contra) -> NDArray[np.uint8]:
         """Show what the network that would be kept does, [H, W, 3]."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
+
+_log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SIGNALS = tuple(number.name for number in _SIGNALS)
@@ -69,4 +72,6 @@ class Interrupts:
         if number == signal.SIGINT and self._interrupted and not self._patient:
             raise KeyboardInterrupt
         self._interrupted = self._interrupted or number == signal.SIGINT
+        if self.requested is None:
+            _log.info("%s: what is being done now is finished and kept first.", signal.Signals(number).name)
         self.requested = self.requested or signal.Signals(number).name

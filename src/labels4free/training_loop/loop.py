@@ -22,11 +22,11 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self
 
-from labels4free.checkpoints.native import read_native_header, write_native
+from labels4free.checkpoints.native import SNAPSHOT, read_native_header, write_native
 from labels4free.errors import RunError
 from labels4free.pictures.pixels import write_png
 from labels4free.training_loop.best import Best
-from labels4free.training_loop.contracts import Check, FinishedNetwork, Product, Recipe, T, TrainProgress, TrainResult
+from labels4free.training_loop.contracts import Check, LoopConfig, Product, Recipe, T, TrainProgress, TrainResult
 from labels4free.training_loop.distributed import process_group
 from labels4free.training_loop.interrupts import SIGNALS, Interrupts, Stopped
 from labels4free.training_loop.run_dir import Place
@@ -46,12 +46,14 @@ _LONGEST_WITHOUT_PICTURE = 600.0  # seconds: whoever looks wants to see somethin
 _SHOWN = ("foreground_ratio", "accuracy", "loss_discriminator", "loss_adversarial", "loss")
 
 
-def finished_run(run: RunDir, product: Product) -> TrainResult | None:
-    """Result of a run that has ended; None where there is something left to do."""
+def finished_run(run: RunDir, product: Product, config: LoopConfig) -> TrainResult | None:
+    """Result of a run that has ended; None where there is something left to do, as where it was lengthened."""
     path = run.path / product.file
     if not path.exists():
         return None
     info = read_native_header(path, product.kind).info
+    if config.length and info["train"][config.length] < getattr(config, config.length):
+        return None
     check = Check(info["health"], info["problem"]) if "health" in info else None
     _drop_scratch(run)  # of a run that was killed while it did
     return TrainResult(path, None, info["steps"], info["steps"], info["restarts"], check, info.get("kept_step"))
@@ -197,7 +199,10 @@ class Loop(Generic[T]):
                 entry["problem"] = check.problem
                 self._judge(check, step)
             if not self._problem:
-                self.best.offer(trainer.kept, step, check)
+                better = self.best.offer(trainer.kept, step, check)
+                first = not (self.stage.member or (self.config.keeps_best and self.best.step is not None))
+                if check.problem is None and (better or first):
+                    process_group().on_main(lambda: self._write(SNAPSHOT, {"kept_step": step}))
                 last = last or self.best.exhausted
                 entry |= self._verdict(step) if last else {}
         if process_group().is_main:
@@ -240,23 +245,20 @@ class Loop(Generic[T]):
         """Go on with another member."""
         self.stage, self.check, self.best, self.given_up = stage, None, Best(self.config.monitor), None
 
-    def finish(
-        self, network: Callable[[T], FinishedNetwork], noted: Callable[[], dict[str, Any]] | None = None
-    ) -> None:
-        """Write the finished network; the main process does it alone.
-
-        Args:
-            network: Makes it of the trainer that has the one to keep.
-            noted: Has the trainer keep it, and the loop its check; returns what to note with it. None for the network
-                that :meth:`keep` finds.
-        """
-        self.result = process_group().on_main(lambda: self._finished(network, noted or self._kept))
-
-    def _kept(self) -> dict[str, Any]:
+    def noted(self) -> dict[str, Any]:
+        """Have the trainer keep the network that :meth:`keep` finds, and the loop its check; what to note with it."""
         kept_step, self.check = self.keep()
         return {"kept_step": kept_step}
 
-    def _finished(self, network: Callable[[T], FinishedNetwork], noted: Callable[[], dict[str, Any]]) -> TrainResult:
+    def finish(self, noted: Callable[[], dict[str, Any]] | None = None) -> None:
+        """Write the finished network; the main process does it alone.
+
+        Args:
+            noted: Does what :meth:`noted` does, which None stands for.
+        """
+        self.result = process_group().on_main(lambda: self._finished(noted or self.noted))
+
+    def _finished(self, noted: Callable[[], dict[str, Any]]) -> TrainResult:
         """Write the network to keep, and drop the scratch folder.
 
         Its file comes last: where it is, nothing is left to do. Killed before that, the run goes on from the checkpoint
@@ -264,14 +266,26 @@ class Loop(Generic[T]):
         """
         self._save()
         steps, _, restarts = self._so_far(self.trainer.iteration, self.trainer.restart)
-        info = {**self.info, "restarts": restarts, "steps": steps, **noted()}
-        assert self.check is not None  # noted() keeps a network that was checked
-        info |= {"health": self.check.numbers, "problem": self.check.problem}
-        made, product = network(self.trainer), self.recipe.product
-        path, state = self.run.path / product.file, made.state_dict()
-        write_native(path, kind=product.kind, family=made.family, config=made.config(), state=state, info=info)
+        (self.run.path / SNAPSHOT).unlink(missing_ok=True)  # first: where the network is, nothing is left to do
+        info = {"restarts": restarts, "steps": steps, **noted()}
+        path = self._write(self.recipe.product.file, info)
         _drop_scratch(self.run)
         return TrainResult(path, None, steps, steps, restarts, self.check, info["kept_step"])
+
+    def _write(self, file: str, noted: Mapping[str, Any]) -> Path:
+        """Write the network that would be kept now into the run's folder."""
+        assert self.check is not None  # only a network that was checked is kept
+        health = {"health": self.check.numbers, "problem": self.check.problem}
+        path, made = self.run.path / file, self.recipe.finished(self.trainer)
+        write_native(
+            path,
+            kind=self.recipe.product.kind,
+            family=made.family,
+            config=made.config(),
+            state=made.state_dict(),
+            info={**self.info, **noted, **health},
+        )
+        return path
 
     def _verdict(self, step: int) -> dict[str, Any]:
         """What to log at the end of a training that went well: which network is kept, and whether it ends early."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from labels4free.errors import ConfigError, RunError
@@ -53,7 +54,8 @@ def begin(out: str | Path, resume: Resume, asked: Any, recipes: Mapping[str, Rec
     Args:
         out: Its folder.
         resume: Whether to go on.
-        asked: Settings that the user wants; None: those that the run has, or the defaults of the first recipe.
+        asked: Settings that the user wants; None: those that the run has, or the defaults of the first recipe. With
+            a greater length than the run's, where the recipe allows it, the run is lengthened.
         recipes: Those that may be followed.
         source: The part of config.json that says what it was started on.
 
@@ -69,8 +71,11 @@ def begin(out: str | Path, resume: Resume, asked: Any, recipes: Mapping[str, Rec
         started_on = {name: stored[source][name] for name in ("name", "state_hash")}
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.path / 'config.json'} lacks {error}; restore it, or start a new run.") from error
+    if _only_longer(own, asked):
+        own, stored = asked, {**stored, **to_run_json(asked)}
+        run.write_config(stored)
     _check_same_settings(run.path, own, asked)
-    return Begun(run, own, stored, started_on, finished_run(run, recipes[own.recipe].product))
+    return Begun(run, own, stored, started_on, finished_run(run, recipes[own.recipe].product, own))
 
 
 def own_settings(run: RunDir, recipes: Mapping[str, RecipeEntry]) -> Any:
@@ -92,6 +97,14 @@ def own_settings(run: RunDir, recipes: Mapping[str, RecipeEntry]) -> Any:
     if name not in recipes:
         raise ConfigError(f"{run.path}: recipe must be one of {', '.join(recipes)}, got {name!r}.")
     return build(recipes[name].config, values)
+
+
+def _only_longer(own: Any, asked: Any) -> bool:
+    """Whether the settings that are asked for are a run's own, but for a greater length."""
+    name = own.length
+    if asked is None or name is None or own.recipe != asked.recipe or getattr(asked, name) <= getattr(own, name):
+        return False
+    return dataclasses.replace(asked, **{name: getattr(own, name)}) == own  # type: ignore[no-any-return]
 
 
 def _check_same_settings(run: Path, own: Any, asked: Any) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/config.json                     how the run was started; written once
+    RUN/config.json                     how the run was started, or lengthened
     RUN/log.jsonl                       one JSON object a line
     RUN/pictures/
     RUN/checkpoints/member_0/restart_0/step_000123.pt    after 123 steps; torch.load(weights_only=True) reads it
@@ -122,7 +122,7 @@ class RunDir:
         Raises:
             RunError: If the folder holds another run or anything else, or cannot be written.
         """
-        text = json.dumps({"format": FORMAT, **config}, indent=2, allow_nan=False) + "\n"
+        _config_bytes(config)  # what is no JSON makes no folder
         run = cls(Path(path), keep)
         _check_unused(run.path)
         try:
@@ -130,9 +130,9 @@ class RunDir:
             run._remove_leftovers()
             for folder in (run.pictures, run.checkpoints):
                 folder.mkdir(exist_ok=True)
-            write_atomically(run.path / _CONFIG, text.encode())  # last: its presence says that the folder is a run
         except OSError as error:
             raise RunError(write_failure(run.path, error)) from error
+        run.write_config(config)  # last: its presence says that the folder is a run
         return run
 
     @classmethod
@@ -183,16 +183,25 @@ class RunDir:
         path = self.path / _CONFIG
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(config, dict):
+                raise ValueError("it holds no JSON object")
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path} is damaged ({error}); restore it, or start a new run in another folder.") from error
-        if not isinstance(config, dict):
-            raise RunError(
-                f"{path} is damaged: it holds no JSON object; restore it, or start a new run in another folder."
-            )
         version = config.pop("format", 1)
         if version != FORMAT:
             raise RunError(_BEFORE.format(self.path) if version == 1 else _later(path, version))
         return config
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.json, JSON values: of a new run, or of one that is lengthened.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        try:
+            write_atomically(self.path / _CONFIG, _config_bytes(config))
+        except OSError as error:
+            raise RunError(write_failure(self.path, error)) from error
 
     def append_log(self, entry: Mapping[str, Any]) -> None:
         """Add one line to the log; it is in the file when this returns.
@@ -303,6 +312,10 @@ class RunDir:
         for folder in (self.path, self.pictures, *self.checkpoints.glob("*/*/")):
             for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 path.unlink(missing_ok=True)
+
+
+def _config_bytes(config: Mapping[str, Any]) -> bytes:
+    return (json.dumps({"format": FORMAT, **config}, indent=2, allow_nan=False) + "\n").encode()
 
 
 def state_digest(state: object) -> str:

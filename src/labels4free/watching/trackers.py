@@ -214,9 +214,7 @@ def _imported(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ConfigError(
-            f"--track {extra} needs a package that is missing ({error}): pip install 'labels4free[{extra}]'."
-        ) from error
+        raise ConfigError(f"--track {extra} needs a package that is missing ({error}): pip install {extra}.") from error
 
 
 def _name(entry: LogEntry) -> str:

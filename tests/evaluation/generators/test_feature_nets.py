@@ -7,9 +7,9 @@ import torch
 from tests.networks.seeded_weights import fill
 from torch.nn import functional as F
 
-from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.model_zoo import model_path
 from labels4free.checkpoints.native import write_native
+from labels4free.checkpoints.places import beside
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.evaluation.generators.feature_nets import (
     DiscriminatorFeatures,

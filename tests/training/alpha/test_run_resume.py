@@ -22,8 +22,10 @@ from tests.tiny_run import (
     tiny_config,
 )
 
-from labels4free.checkpoints.native import read_native_header
-from labels4free.errors import RunError
+from labels4free.checkpoints.loading import load_alpha_network
+from labels4free.checkpoints.native import SNAPSHOT, read_native_header
+from labels4free.checkpoints.state_hash import state_hash
+from labels4free.errors import CheckpointError, RunError
 from labels4free.training.alpha import feature_cache as cache_module
 from labels4free.training.alpha import monitor
 from labels4free.training.alpha.trainer import AlphaTrainer
@@ -57,6 +59,29 @@ def test_stopped_while_training_and_resumed(train, whole, tmp_path, number, iter
     assert result.interrupted is None
     assert result.check == whole["result"].check
     assert_same(tmp_path / "run", whole)
+
+
+def test_while_it_goes_on_the_network_of_the_last_good_check_serves(train, tmp_path, caplog):
+    run = tmp_path / "run"
+    train(progress=signalling(signal.SIGTERM, iteration=WARMUP + 1))
+    with pytest.raises(CheckpointError, match=r"holds no alpha\.safetensors: its run has no good check yet"):
+        load_alpha_network(run)
+    train(config=None, resume=True, progress=signalling(signal.SIGTERM, iteration=TOTAL - 1))
+    with caplog.at_level("INFO", "labels4free"):
+        early = load_alpha_network(run)
+    assert f"{run} is not finished: its network of the last good check is taken" in caplog.text
+    noted = read_native_header(run / SNAPSHOT, "alpha_network").info
+    assert noted["kept_step"] == SETTINGS.monitor.interval  # the next one is the last step's
+    assert noted["problem"] is None
+    train(config=None, resume=True)
+    assert not (run / SNAPSHOT).exists()
+    assert state_hash(early) != state_hash(load_alpha_network(run))
+
+
+def test_a_check_that_finds_something_wrong_leaves_no_network(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "find_problem", lambda **numbers: "all wrong")
+    train(config=tiny_config(monitor={"grace_steps": 100}), progress=signalling(signal.SIGTERM, iteration=TOTAL - 1))
+    assert not (tmp_path / "run" / SNAPSHOT).exists()
 
 
 @pytest.mark.parametrize("rendered", [1, RENDERED - 4, RENDERED])

@@ -6,8 +6,9 @@ from tests.tiny import tiny_generator, tiny_stylegan2
 from tests.tiny_generator_run import changed
 from tests.tiny_run import write_generator
 
-from labels4free.checkpoints.loading import beside, read_checkpoint
+from labels4free.checkpoints.loading import read_checkpoint
 from labels4free.checkpoints.native import write_native
+from labels4free.checkpoints.places import beside
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import CheckpointError, ConfigError
 from labels4free.networks.discriminator import Discriminator

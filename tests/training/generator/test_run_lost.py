@@ -79,7 +79,7 @@ def test_the_snapshot_is_not_that_of_a_collapse(train, tmp_path, monkeypatch):
     collapse_at(monkeypatch, (0, 6))
     with pytest.raises(RunError, match="the generator has collapsed"):
         train(changed(images=32, checks={"grace": 0}))
-    assert read_native_header(tmp_path / "run" / SNAPSHOT).info["images"] == 12  # that of the check before
+    assert read_native_header(tmp_path / "run" / SNAPSHOT).info["kept_step"] == 3  # that of the check before
 
 
 def test_within_the_grace_a_collapse_is_warned_of(train, monkeypatch, caplog):

@@ -13,6 +13,7 @@ from tests.tiny_run import Killed, killing, signalling
 
 from labels4free.checkpoints.loading import load_generator
 from labels4free.checkpoints.native import read_native_header
+from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
 from labels4free.training.alpha.config import TrainConfig
 from labels4free.training.generator.run import train_generator
@@ -34,7 +35,7 @@ def test_a_snapshot_of_the_average_while_it_goes_on(train, tmp_path):
     assert not (run / SNAPSHOT).exists()  # no check yet
     train(None, resume=True, progress=signalling(signal.SIGTERM, iteration=4))
     info = read_native_header(run / SNAPSHOT, "generator").info
-    assert (info["images"], info["source"]["count"]) == (12, COUNT)
+    assert (info["kept_step"], info["source"]["count"]) == (3, COUNT)
     generator = load_generator(run / SNAPSHOT)
     assert generator.resolution == SIDE
     assert list(generator.parameters()) == []
@@ -92,6 +93,24 @@ def test_killed_at_every_write_and_resumed(train, whole, tmp_path, monkeypatch):
         assert_same(tmp_path / out, whole)
 
 
+@pytest.mark.parametrize("iteration", [None, 3, STEPS + 1])
+def test_lengthened_it_is_the_longer_run(train, tmp_path, iteration):
+    longer = changed(images=SETTINGS.images + 8)
+    train(longer, out="longer")
+    train(progress=signalling(signal.SIGTERM, iteration=iteration) if iteration == 3 else None)
+    if iteration == STEPS + 1:  # interrupted after it was lengthened
+        stopped = train(longer, resume=True, progress=signalling(signal.SIGTERM, iteration=iteration))
+        assert (stopped.steps, stopped.total) == (STEPS + 1, STEPS + 2)
+        assert load_generator(tmp_path / "run").resolution == SIDE  # the shorter run's is there until then
+        train(None, resume=True)
+    else:
+        train(longer, resume=True)
+    assert state_hash(load_generator(tmp_path / "run")) == state_hash(load_generator(tmp_path / "longer"))
+    assert RunDir(tmp_path / "run").config()["train"]["images"] == longer.images
+    with pytest.raises(ConfigError, match=r"has images=.* \(asked for: .*\)\. Start a new run"):
+        train(resume=True)  # no run is shortened
+
+
 def test_killed_before_the_snapshot_is_dropped(train, whole, tmp_path, monkeypatch):
     unlink = Path.unlink
 
@@ -125,8 +144,8 @@ def test_a_finished_run_is_left_alone(train, tmp_path, whole, monkeypatch, caplo
 def test_a_resumed_run_keeps_its_settings(train, tmp_path):
     train(progress=signalling(signal.SIGTERM, iteration=3))
     before = content(tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"has images=24 \(asked for: 28\)"):
-        train(changed(images=28), resume=True)
+    with pytest.raises(ConfigError, match=r"has images=24 \(asked for: 20\)"):
+        train(changed(images=20), resume=True)
     assert content(tmp_path / "run") == before
 
 

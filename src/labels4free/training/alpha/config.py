@@ -237,6 +237,7 @@ class TrainConfig:
     """Everything that decides a run, but the generator."""
 
     recipe: ClassVar[str] = "replay"
+    length: ClassVar[str | None] = None
 
     steps: int = 1000
     """Steps of the alpha network; the discriminator's warm-up comes before them."""

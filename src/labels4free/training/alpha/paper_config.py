@@ -154,6 +154,7 @@ class PaperConfig:
     """Everything that decides a run of the paper's recipe, but the generator."""
 
     recipe: ClassVar[str] = "paper"
+    length: ClassVar[str | None] = "steps"
 
     steps: int = 1001
     """Steps; each moves the discriminator and then the alpha network [iter]."""

@@ -118,7 +118,11 @@ class PaperRecipe:
 
     def finish(self, loop: Loop[PaperTrainer]) -> None:
         """Write the network to keep."""
-        loop.finish(lambda trainer: trainer.kept)
+        loop.finish()
+
+    def finished(self, trainer: PaperTrainer) -> AlphaNetwork:
+        """The network to keep."""
+        return trainer.kept
 
     def trainer(self, restart: int = 0) -> PaperTrainer:
         """Begin to train."""

@@ -204,7 +204,7 @@ class CachedRecipe:
 
     def finish(self, loop: Loop[AlphaTrainer]) -> None:
         """Write the network of the one member, or the consensus of several."""
-        loop.finish(self.finished, self.members.joined if self.config.trainings > 1 else None)
+        loop.finish(self.members.joined if self.config.trainings > 1 else None)
 
     def _build_augmented(self, folder: Path, rendered: Callable[[int, int], None]) -> dict[str, list[Tensor]]:
         """Render samples that are only checked on again, by the process that checks."""

@@ -193,6 +193,7 @@ class GeneratorConfig:
     """Everything that decides a run, but the images."""
 
     recipe: ClassVar[str] = "stylegan2"
+    length: ClassVar[str | None] = "images"
 
     images: int = 5_000_000
     """Images seen in all. (ADA's authors: good at 5 million, better until 25; a fine-tuning is often done after 1.)"""

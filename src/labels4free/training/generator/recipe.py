@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from labels4free.checkpoints.foreign.conversion import mean_w
-from labels4free.checkpoints.loading import beside
 from labels4free.checkpoints.native import write_native
+from labels4free.checkpoints.places import beside
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.data.images.classes import image_classes
 from labels4free.data.images.dataset import read_image, shorter_sides
@@ -30,7 +30,6 @@ from labels4free.training_loop.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from labels4free.training_loop.loop import Loop
     from labels4free.training_loop.run_dir import RunDir
 
-SNAPSHOT = "snapshot.safetensors"
 """The newest average of a run that goes on, in its folder; every verb that takes a generator takes it."""
 NEIGHBOURS = "neighbours.png"
 """Generated images beside the real ones that are nearest: whether they are copies."""
@@ -108,15 +106,11 @@ class GeneratorRecipe:
         return first_networks(self.config, restart, half=self._half, c_dim=c_dim)
 
     def trainers(self, loop: Loop[GeneratorTrainer]) -> Iterator[GeneratorTrainer]:
-        """The trainer of a run before each of its steps; snapshots are written on the way."""
+        """The trainer of a run before each of its steps."""
         if loop.saved is None:
             for note in self._notes:
                 _log.info(note)
-        for trainer in loop.trainers(self.trainer):
-            yield trainer
-            sound = loop.check and not loop.check.problem  # a collapse must not take the place of what was before it
-            if sound and trainer.iteration % self.config.monitor.interval == 0 and process_group().is_main:
-                self.write_snapshot(trainer, loop.run.path / SNAPSHOT, loop.info)
+        yield from loop.trainers(self.trainer)
 
     def trainer(self, restart: int = 0) -> GeneratorTrainer:
         """Begin to train."""
@@ -127,11 +121,11 @@ class GeneratorRecipe:
 
     def finish(self, loop: Loop[GeneratorTrainer]) -> None:
         """Write the discriminator, the neighbours' sheet and the film, then the generator."""
-        (loop.run.path / SNAPSHOT).unlink(missing_ok=True)  # first: where the generator is, nothing is left to do
-        loop.finish(lambda trainer: self._with_company(trainer, loop))
+        loop.finish(lambda: self._with_company(loop))
 
-    def _with_company(self, trainer: GeneratorTrainer, loop: Loop[GeneratorTrainer]) -> StyleGAN2:
-        """The generator to keep; what belongs to it is written."""
+    def _with_company(self, loop: Loop[GeneratorTrainer]) -> dict[str, Any]:
+        """What to note with the generator; what belongs to it is written."""
+        noted, trainer = loop.noted(), loop.trainer
         generator, judge = self.finished(trainer), trainer.discriminator
         own = {"generator": {"name": GENERATOR.file, "family": "stylegan2", "state_hash": state_hash(generator)}}
         write_native(
@@ -144,20 +138,13 @@ class GeneratorRecipe:
         )
         write_png(loop.run.path / NEIGHBOURS, self.neighbours(trainer))
         _write_film(loop.run, trainer.restart)
-        return generator
+        return noted
 
     def finished(self, trainer: GeneratorTrainer) -> StyleGAN2:
         """The average, as a frozen generator with its mean latent."""
         generator = copy.deepcopy(trainer.kept).float().cpu().freeze()
         generator.w_avg.copy_(mean_w(generator))
         return generator
-
-    def write_snapshot(self, trainer: GeneratorTrainer, path: Path, info: Any) -> None:
-        """Write the average as it is now, as a generator."""
-        made = self.finished(trainer)
-        noted = {**info, "images": trainer.images_seen}
-        state = made.state_dict()
-        write_native(path, kind=GENERATOR.kind, family=made.family, config=made.config(), state=state, info=noted)
 
     @torch.no_grad()
     def picture(self, trainer: GeneratorTrainer) -> NDArray[np.uint8]:

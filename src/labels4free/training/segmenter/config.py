@@ -183,6 +183,7 @@ class SegmenterConfig:
     """Everything that decides a run, but the pairs."""
 
     recipe: ClassVar[str] = "segmenter"
+    length: ClassVar[str | None] = None
 
     steps: int = 6000
     """Steps of the optimiser."""

@@ -96,6 +96,10 @@ class SegmenterRecipe:
             self.data, self.config, self._stream, restart=restart, pretrained=self._pretrained, device=self.device
         )
 
+    def finished(self, trainer: SegmenterTrainer) -> SegmenterNetwork:
+        """The network to keep."""
+        return trainer.kept
+
     def close(self) -> None:
         """End what prepares the examples."""
         if self._stream is not None:

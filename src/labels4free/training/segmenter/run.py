@@ -98,7 +98,7 @@ def train_segmenter(
                     loop.record(trainer.step())
                 except FloatingPointError as error:
                     loop.lost(str(error))
-            loop.finish(lambda trainer: trainer.kept)
+            loop.finish()
     finally:
         recipe.close()
     return loop.result
