@@ -135,8 +135,9 @@ class Stage:
 
 
 def prepare(work: Work) -> Ended:
-    """Crop the photos to squares at the generator's resolution, in a store that reads fast."""
-    config = PrepareConfig(sizes=(work.config.generator.resolution,), encoding="png")
+    """Crop the photos to squares of the generator's and the segmenter's pixels, in a store that reads fast."""
+    sizes = {work.config.generator.resolution, work.config.segmenter.size}
+    config = PrepareConfig(sizes=tuple(sizes), encoding="png")
     with work.watch.bar("Preparing") as update:
         made = prepare_images(work.photos, work.folder / "images", config, progress=update)
     if made.skipped:
@@ -144,7 +145,7 @@ def prepare(work: Work) -> Ended:
         more = f", and {len(made.skipped) - 1} more" if len(made.skipped) > 1 else ""
         work.watch.say(f"Skipped: {first}{more}; {work.folder / 'images' / MANIFEST} lists all.")
     if made.enlarged:
-        work.watch.say(f"{made.enlarged} of {made.images} photos were smaller than {config.sizes[0]} pixels: enlarged.")
+        work.watch.say(f"{made.enlarged} of {made.images} photos were smaller than {config.sizes[-1]} pixels: enlarged.")
     return Ended()
 
 
@@ -219,12 +220,13 @@ def pairs(work: Work) -> Ended:
 
 
 def segmenter(work: Work) -> Ended:
-    """Train a segmenter for photos on the pairs, and put it where it is looked for."""
-    device, run = str(resolve_device(work.device)), work.folder / "segmenter"
+    """Train a segmenter on the pairs, then on its own masks of the photos too, and put it where it is looked for."""
+    device, run, config = str(resolve_device(work.device)), work.folder / "segmenter", work.config.segmenter
+    if config.self_training.unlabelled is None:
+        own = str((work.folder / "images").resolve())
+        config = replace(config, self_training=replace(config.self_training, unlabelled=own))
     with work.watch.bar("Training", "Reading") as update:
-        result = train_segmenter(
-            run, work.folder / "pairs", work.config.segmenter, resume="auto", device=device, progress=update
-        )
+        result = train_segmenter(run, work.folder / "pairs", config, resume="auto", device=device, progress=update)
     if result.file:
         target = work.folder / SEGMENTER.file
         with failing_as(RunError, target):
