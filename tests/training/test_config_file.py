@@ -133,5 +133,5 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         read_config_file(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b"data = '\xe4'")
-    with pytest.raises(ConfigError, match=r"latin\.toml is no TOML file: 'utf-8' codec"):
+    with pytest.raises(ConfigError, match=r"latin\.toml is no TOML file: its encoding is not UTF-8 "):
         read_config_file(tmp_path / "latin.toml")

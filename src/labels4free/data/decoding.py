@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import re
 import warnings
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,17 @@ if TYPE_CHECKING:
 LARGEST_FILE = 2**30
 """Bytes of the largest image file that is read: more than any image within Pillow's limit of pixels needs."""
 
-_REFUSED_FORMATS = frozenset({"EPS"})  # reading one would run another program on it
+REFUSED_FORMATS = frozenset({"EPS"})
+"""Formats of Pillow's that are not read: reading one would run another program on it."""
+
+
+@functools.cache
+def register_formats() -> None:
+    """Have Pillow read HEIC, where pillow-heif is installed (the extra ``heic``)."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 @contextlib.contextmanager
@@ -47,6 +56,7 @@ def opened_image(
         DataError: Whatever goes wrong until the context closes, as a sentence that names the file.
     """
     name = name or str(source)
+    register_formats()
     pillows_limit = Image.MAX_IMAGE_PIXELS
     try:
         Image.MAX_IMAGE_PIXELS = max_pixels or pillows_limit
@@ -54,7 +64,7 @@ def opened_image(
             warnings.simplefilter("ignore")  # oddities that Pillow puts up with, such as a damaged EXIF block
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                if image.format in _REFUSED_FORMATS:
+                if image.format in REFUSED_FORMATS:
                     raise ValueError(f"its format, {image.format}, is not read")
                 yield image
     except FileNotFoundError as error:
@@ -121,27 +131,6 @@ def central_square(image: Image.Image, resolution: int, resample: Image.Resampli
     if resample is None:
         resample = Image.Resampling.BOX if side >= resolution else Image.Resampling.LANCZOS
     return image.resize((resolution, resolution), resample, box=(left, top, left + side, top + side))
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name holds an image, to go by its ending; hidden files and Mac archives' twins do not."""
-    *folders, file = name.split("/")
-    if any(part.startswith((".", "__MACOSX")) for part in (*folders, file)):
-        return False
-    return f".{file.rpartition('.')[2].lower()}" in _endings() and "." in file
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    Image.init()
-    readable = Image.OPEN.keys() - _REFUSED_FORMATS
-    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in readable)
-
-
-def natural_key(name: str) -> tuple[list[list[str | int]], str]:
-    """Sorting key of a relative path: numbers compare as numbers, letters without regard to case."""
-    parts = name.split("/")
-    return [[int(s) if s.isdecimal() else s.casefold() for s in re.split(r"(\d+)", part)] for part in parts], name
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from labels4free.data.decoding import natural_key
 from labels4free.data.images.folder import FolderSource
+from labels4free.data.walk import listed, natural_key
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+_log = logging.getLogger(__name__)
 
 Order = Literal["name", "natural"]
 
@@ -57,17 +60,22 @@ def pair_files(
         In the true masks' natural order.
 
     Raises:
-        DataError: If a folder is empty or unreadable, or a file has no partner: the sentence names it.
+        DataError: If a folder is empty or unreadable, or a file has no partner: the sentence names it. What cannot be
+            read inside is left out with its partners, and a warning.
     """
-    found = _files(truth)
+    unread: dict[str, str] = {}
+    found = _files(truth, unread)
+    folders = [folder if folder is None else (str(folder), _files(folder, unread)) for folder in (prediction, images)]
+    if unread:
+        if order == "natural":
+            raise DataError(f"Sorted order would pair the wrong files while some are not read. {listed(_each(unread))}")
+        _log.warning("Left out: %s", listed(_each(unread)))
+        found = {name: path for name, path in found.items() if not _is_unread(name, unread)}
     partners: list[dict[str, Path]] = []
-    for folder in (prediction, images):
-        if folder is None:
-            partners.append({})
-            continue
-        others = _files(folder)
+    for named in folders:
         match = _by_name if order == "name" else _by_natural_order
-        partners.append(match(found, others, (str(truth), str(folder))))
+        others = {name: path for name, path in named[1].items() if not _is_unread(name, unread)} if named else {}
+        partners.append(match(found, others, (str(truth), named[0])) if named else {})
     return [
         MaskPair(_group(name), name, path, *(files.get(name) for files in partners)) for name, path in found.items()
     ]
@@ -84,11 +92,25 @@ def with_predictions(pairs: Iterable[MaskPair], folder: Path) -> list[MaskPair]:
     return [replace(pair, prediction=folder / f"{pair.name}.png") for pair in pairs]
 
 
-def _files(folder: str | Path) -> dict[str, Path]:
-    """Name without ending -> file, in natural order."""
+def _each(unread: Mapping[str, str]) -> Iterable[str]:
+    """The sentences, each once: a file is there with its ending and without."""
+    return dict.fromkeys(unread.values())
+
+
+def _is_unread(name: str, unread: Mapping[str, str]) -> bool:
+    """Whether a file of this name, or a folder that it lies in, is not read."""
+    return any(str(part) in unread for part in (Path(name), *Path(name).parents))
+
+
+def _files(folder: str | Path, unread: dict[str, str]) -> dict[str, Path]:
+    """Name without ending -> file, in natural order; ``unread`` takes a sentence on each that cannot be read."""
     files: dict[str, Path] = {}
     for root, prefix in _roots(Path(folder)):
-        for name in FolderSource(root).names:
+        source = FolderSource(root)
+        for label, reason in source.skipped.items():
+            left_out = Path(label).relative_to(root)
+            unread |= {prefix + path.as_posix(): reason for path in (left_out, left_out.with_suffix(""))}
+        for name in source.names:
             stem = prefix + str(Path(name).with_suffix("").as_posix())
             if stem in files:
                 raise DataError(

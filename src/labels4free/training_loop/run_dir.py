@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from labels4free.errors import RunError
-from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
+from labels4free.files import TEMPORARY_SUFFIX, utf8_path, write_atomically, write_failure
 from labels4free.training_loop.log import read_log
 
 FORMAT = 2
@@ -382,7 +382,8 @@ def _check_unused(path: Path) -> None:
 def _read_checkpoint(path: Path) -> Checkpoint | None:
     """Read and verify one file; None, with a warning, if it is damaged."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with utf8_path(path) as name:
+            content = torch.load(name, map_location="cpu", weights_only=True)
         version = content["format"]
         if version <= FORMAT:
             found = Place(content["member"], content["restart"], content["step"])
