@@ -122,7 +122,8 @@ def folder(tmp_path, no_heic):
     (top / "to_outside").symlink_to(tmp_path / "outside")
     (top / "deep" / "to_top").symlink_to(top)
     (top / "nothing.jpg").symlink_to("nowhere")
-    (top / "no_image").symlink_to("nowhere")
+    (top / "disk").symlink_to("/nowhere")
+    (top / "latest.log").symlink_to("nowhere")
     (top / "loop.jpg").symlink_to("loop.jpg")
     os.mkfifo(top / "pipe.jpg")
     (top / "IMG_3").write_bytes(jpeg(0))
@@ -136,7 +137,7 @@ def folder(tmp_path, no_heic):
 def test_links_are_followed_and_nothing_is_lost_in_silence(folder):
     found = find_images(folder)
     assert found.names == ("a.jpg", "deep/b.png", "to_outside/c.jpg")
-    assert list(found.left_out) == ["deep/d.HEIC", "IMG_3", "loop.jpg", "nothing.jpg", "pipe.jpg"]
+    assert list(found.left_out) == ["deep/d.HEIC", "disk", "IMG_3", "loop.jpg", "nothing.jpg", "pipe.jpg"]
     assert found.left_out["nothing.jpg"] == f"{folder / 'nothing.jpg'} is a link to nothing."
     assert found.left_out["pipe.jpg"] == f"{folder / 'pipe.jpg'} is no file but a pipe."
     assert "cannot be read: Too many levels of symbolic links" in found.left_out["loop.jpg"]

@@ -47,6 +47,9 @@ _BEGINNINGS = (  # of image files, by the formats' specifications
 )
 
 
+_FILE_ENDING = re.compile(r"\.[a-z]\w{0,5}")
+
+
 class FoundFiles(NamedTuple):
     """What a walk has found.
 
@@ -104,12 +107,12 @@ def find_files(
             if is_folder:
                 if depth is None or name.count("/") + 1 < depth:
                     waiting.append(name)
-            elif wanted(name):
-                if problem is None:
-                    found.append(name)
-                else:
+            elif problem is not None:
+                if wanted(name) or not _FILE_ENDING.fullmatch(_ending(name)):  # then it may have been a folder
                     left_out[name] = problem
-            elif images and problem is None:
+            elif wanted(name):
+                found.append(name)
+            elif images:
                 if name.lower().endswith(_ARCHIVES):
                     archives.append(name)
                 elif problem := why_unread(name, entry.path, functools.partial(_head, entry.path)):
@@ -179,7 +182,9 @@ def why_unread(name: str, where: str, head: Callable[[], bytes]) -> str | None:
     ending = _ending(name)
     if ending in _TEXTS:
         return None
-    kind = "HEIC" if _HEIF.fullmatch(ending) else "raw" if _RAW.fullmatch(ending) else ""
+    kind = "raw" if _RAW.fullmatch(ending) else ""
+    if _HEIF.fullmatch(ending):
+        kind = image_kind(head()) or "HEIC"  # JPEGs of that name are common
     if not kind and not _OTHERS.fullmatch(ending):
         kind = image_kind(head())
         if not kind:
