@@ -11,7 +11,7 @@ from PIL import Image, features
 from tests.data.picture_files import jpeg, save
 from tests.refusals import refuses
 
-from labels4free.data import decoding, walk
+from labels4free.data import walk
 from labels4free.data.decoding import decode_image
 from labels4free.data.walk import find_files, find_images, image_kind, is_image_name, natural_key, why_unread
 from labels4free.errors import DataError
@@ -23,12 +23,12 @@ HEIC = b"\0\0\0\x18ftypheic" + bytes(64)
 def fresh_formats():
     """Formats looked up anew, before and afterwards."""
     kept = dict(Image.EXTENSION)
-    decoding.register_formats.cache_clear()
+    walk.register_formats.cache_clear()
     walk._endings.cache_clear()
     yield
     Image.EXTENSION.clear()
     Image.EXTENSION.update(kept)
-    decoding.register_formats.cache_clear()
+    walk.register_formats.cache_clear()
     walk._endings.cache_clear()
 
 

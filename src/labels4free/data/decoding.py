@@ -7,7 +7,6 @@ everything else (grey, palette, CMYK, ...) converted to RGB, colour profiles not
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import warnings
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from labels4free.data.walk import register_formats
 from labels4free.errors import DataError
 from labels4free.pictures.pixels import uint16_to_uint8
 
@@ -27,17 +27,7 @@ if TYPE_CHECKING:
 LARGEST_FILE = 2**30
 """Bytes of the largest image file that is read: more than any image within Pillow's limit of pixels needs."""
 
-REFUSED_FORMATS = frozenset({"EPS"})
-"""Formats of Pillow's that are not read: reading one would run another program on it."""
-
-
-@functools.cache
-def register_formats() -> None:
-    """Have Pillow read HEIC, where pillow-heif is installed (the extra ``heic``)."""
-    with contextlib.suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+_REFUSED_FORMATS = frozenset({"EPS"})  # reading one would run another program on it
 
 
 @contextlib.contextmanager
@@ -64,7 +54,7 @@ def opened_image(
             warnings.simplefilter("ignore")  # oddities that Pillow puts up with, such as a damaged EXIF block
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                if image.format in REFUSED_FORMATS:
+                if image.format in _REFUSED_FORMATS:
                     raise ValueError(f"its format, {image.format}, is not read")
                 yield image
     except FileNotFoundError as error:

@@ -6,6 +6,7 @@ used. Hidden files and folders are left alone, and so are other kinds of files.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
-from labels4free.data.decoding import REFUSED_FORMATS, register_formats
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HEAD = 16
 """Bytes from the beginning of a file by which :func:`why_unread` knows images."""
 
-_NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})  # formats whose files Pillow knows and cannot decode
+_NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG"})  # Pillow knows them and cannot decode them itself
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".7z", ".rar", "data.mdb", ".lmdb")
 _TEXTS = frozenset({".txt", ".json", ".jsonl", ".xml", ".csv", ".md", ".cls", ".npy", ".npz"})  # come once an image
 _HEIF = re.compile(r"\.(heic|heif)s?|\.hif")
@@ -226,10 +226,19 @@ def _ending(name: str) -> str:
 
 
 @functools.cache
+def register_formats() -> None:
+    """Have Pillow read HEIC, where pillow-heif is installed (the extra ``heic``)."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+@functools.cache
 def _endings() -> frozenset[str]:
     register_formats()
     Image.init()
-    readable = Image.OPEN.keys() - REFUSED_FORMATS - _NO_PICTURES
+    readable = Image.OPEN.keys() - _NO_PICTURES
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in readable)
 
 

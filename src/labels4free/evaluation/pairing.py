@@ -60,22 +60,15 @@ def pair_files(
         In the true masks' natural order.
 
     Raises:
-        DataError: If a folder is empty or unreadable, or a file has no partner: the sentence names it. What cannot be
-            read inside is left out with its partners, and a warning.
+        DataError: If a folder is empty or unreadable, or a file has no partner: the sentence names it.
     """
-    unread: dict[str, str] = {}
-    found = _files(truth, unread)
-    folders = [folder if folder is None else (str(folder), _files(folder, unread)) for folder in (prediction, images)]
-    if unread:
-        if order == "natural":
-            raise DataError(f"Sorted order would pair the wrong files while some are not read. {listed(_each(unread))}")
-        _log.warning("Left out: %s", listed(_each(unread)))
-        found = {name: path for name, path in found.items() if not _is_unread(name, unread)}
-    partners: list[dict[str, Path]] = []
-    for named in folders:
-        match = _by_name if order == "name" else _by_natural_order
-        others = {name: path for name, path in named[1].items() if not _is_unread(name, unread)} if named else {}
-        partners.append(match(found, others, (str(truth), named[0])) if named else {})
+    left_out: list[str] = []
+    found = _files(truth, left_out)
+    named = [folder if folder is None else (str(folder), _files(folder, left_out)) for folder in (prediction, images)]
+    if left_out:
+        _log.warning("Left out: %s", listed(left_out))
+    match = _by_name if order == "name" else _by_natural_order
+    partners = [{} if other is None else match(found, other[1], (str(truth), other[0])) for other in named]
     return [
         MaskPair(_group(name), name, path, *(files.get(name) for files in partners)) for name, path in found.items()
     ]
@@ -92,24 +85,23 @@ def with_predictions(pairs: Iterable[MaskPair], folder: Path) -> list[MaskPair]:
     return [replace(pair, prediction=folder / f"{pair.name}.png") for pair in pairs]
 
 
-def _each(unread: Mapping[str, str]) -> Iterable[str]:
-    """The sentences, each once: a file is there with its ending and without."""
-    return dict.fromkeys(unread.values())
+def _files(folder: str | Path, left_out: list[str]) -> dict[str, Path]:
+    """Name without ending -> file, in natural order.
 
+    Args:
+        folder: The folder, or a pattern of them.
+        left_out: Takes a sentence on each file that looks like an image and is not read.
 
-def _is_unread(name: str, unread: Mapping[str, str]) -> bool:
-    """Whether a file of this name, or a folder that it lies in, is not read."""
-    return any(str(part) in unread for part in (Path(name), *Path(name).parents))
-
-
-def _files(folder: str | Path, unread: dict[str, str]) -> dict[str, Path]:
-    """Name without ending -> file, in natural order; ``unread`` takes a sentence on each that cannot be read."""
+    Raises:
+        DataError: If something in it cannot be read: a figure of part of a set is none.
+    """
     files: dict[str, Path] = {}
     for root, prefix in _roots(Path(folder)):
         source = FolderSource(root)
-        for label, reason in source.skipped.items():
-            left_out = Path(label).relative_to(root)
-            unread |= {prefix + path.as_posix(): reason for path in (left_out, left_out.with_suffix(""))}
+        lost = [reason for label, reason in source.skipped.items() if not Path(label).is_file()]
+        if lost:
+            raise DataError(f"{root} can only be scored as a whole. {listed(lost)}")
+        left_out += source.skipped.values()
         for name in source.names:
             stem = prefix + str(Path(name).with_suffix("").as_posix())
             if stem in files:

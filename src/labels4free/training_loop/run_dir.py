@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from labels4free.errors import RunError
-from labels4free.files import TEMPORARY_SUFFIX, utf8_path, write_atomically, write_failure
+from labels4free.files import TEMPORARY_SUFFIX, failing_as, utf8_path, write_atomically, write_failure
 from labels4free.training_loop.log import read_log
 
 FORMAT = 2
@@ -301,11 +301,8 @@ class RunDir:
                 _logger.warning(
                     "%s is shorter than it was at the checkpoint: earlier entries are missing.", self.log_path
                 )
-            try:
-                with self.log_path.open("r+b") as file:
-                    file.truncate(min(size, length))
-            except OSError as error:
-                raise RunError(write_failure(self.log_path, error)) from error
+            with failing_as(RunError, self.log_path), self.log_path.open("r+b") as file:
+                file.truncate(min(size, length))
         return checkpoint
 
     def _remove_leftovers(self) -> None:
