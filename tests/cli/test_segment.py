@@ -211,7 +211,6 @@ def test_what_is_left_out_of_a_folder_is_listed(segment, tmp_path):
     (tmp_path / "in").mkdir()
     picture().save("in/a.JPG")
     picture().save("in/IMG_3", "JPEG")
-    picture().save("in/b.heic", "JPEG")
     (tmp_path / "in" / "d.CR2").write_bytes(b"II*\0")
     (tmp_path / "in" / "c.jpg").symlink_to("nowhere")
     (tmp_path / "in" / "Thumbs.db").write_bytes(b"x")
@@ -223,7 +222,7 @@ def test_what_is_left_out_of_a_folder_is_listed(segment, tmp_path):
     ]
     code, out, err = segment("in", "--out", "out")
     assert (code, out) == (cli.FAILURE, ["1 picture in out"])
-    assert [line for line in err if "b.heic" not in line] == [*said, "4 of 5 failed."]
+    assert err == [*said, "3 of 4 failed."]
     code, out, err = segment("in/c*", "in/a*", "--out", "out")
     assert (code, out) == (cli.FAILURE, ["0 pictures in out; 1 from before kept (--overwrite replaces them)"])
     assert err == [said[0], "1 of 2 failed."]

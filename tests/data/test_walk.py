@@ -80,6 +80,7 @@ def test_natural_order():
         ("scan", b"II*\0" + bytes(12), "begins as TIFF does"),
         ("c.HEIC", b"", "is a HEIC picture: install pillow-heif"),
         ("c.hif", b"", "is a HEIC picture"),
+        ("c.heic", jpeg(0), "begins as JPEG does"),
         ("c", HEIC, "is a HEIC picture"),
         ("d.CR2", b"", "is a camera's raw file, which is not read"),
         ("d", b"\0\0\0\x18ftypcrx ", "is a camera's raw file"),
