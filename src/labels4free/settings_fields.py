@@ -255,10 +255,10 @@ def _checked(value: Any, wanted: Any, path: str, *, finite: bool = True) -> Any:
         if type(value) is not str or value not in words:
             raise ConfigError(f"{path} must be {none}one of {', '.join(words)}, got {value!r}.")
         return value
-    if typing.get_origin(wanted) is tuple:
+    if entries := [typing.get_args(one)[0] for one in options if typing.get_origin(one) is tuple]:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{path} must be a list, got {value!r}.")
-        return tuple(_checked(item, typing.get_args(wanted)[0], f"an entry of {path}", finite=finite) for item in value)
+            raise ConfigError(f"{path} must be {none}a list, got {value!r}.")
+        return tuple(_checked(item, entries[0], f"an entry of {path}", finite=finite) for item in value)
     if float in options and type(value) is int:
         value = float(value)
     number = isinstance(value, float)

@@ -10,6 +10,8 @@ from PIL import Image
 from tests.data.picture_files import cut, noise_png
 
 from labels4free import cli
+from labels4free.cli import segment as cli_segment
+from labels4free.segmenting.cutout import Cutout
 from labels4free.segmenting.segmenter import Segmenter
 
 GREEN, RED = (10, 160, 40), (230, 30, 20)
@@ -83,10 +85,43 @@ def test_pictures_that_are_there_stay_unless_they_are_to_be_replaced(segment):
     segment("a.png", "--out", "out", "--what", "mask")
     before = read("out/a.png")
     said = segment("[ab].png", "--out", "out")
-    assert said == (0, ["1 picture in out; 1 from before kept (--overwrite replaces them)"], [])
+    assert said == (
+        0,
+        ["1 picture in out"],
+        ["1 from before kept; --overwrite replaces them."],
+    )
     assert read("out/a.png")[0] == before[0] == "L"
     assert segment("a.png", "--out", "out", "--overwrite") == (0, ["1 picture in out"], [])
     assert read("out/a.png")[0] == "RGBA"
+
+
+def test_one_photo_into_one_file(segment):
+    picture().save("a.png")
+    for words in (["a.png", "b.png"], ["a.png", "--out", "b.png"], ["a.png", "--out", "b.png"]):
+        assert segment(*words) == (0, ["1 picture in b.png"], [])
+        assert read("b.png")[0] == "RGBA"
+    segment("a.png", "new/c.jpg", "--background", "white")
+    with Image.open("new/c.jpg") as image:
+        assert (image.format, image.size) == ("JPEG", picture().size)
+    assert segment("a.png", "--out", "b.png", "--what", "mask")[0] == 0  # the file that is named is replaced
+    assert read("b.png")[0] == "L"
+
+
+def test_masks_that_may_be_wrong_are_named_the_least_sure_first(segment, monkeypatch):
+    certain = {"a.png": (40, 0.93), "b.png": (41, 0.96), "c.png": (42, 0.5)}
+    for name, (width, _) in certain.items():
+        picture((width, 30)).save(name)
+    by_width = dict(certain.values())
+    monkeypatch.setattr(Cutout, "certainty", property(lambda cutout: by_width[cutout.photo.shape[1]]))
+    said = segment(*certain, "--out", "out")
+    assert said[2] == [
+        "c.png: the mask may be wrong (certainty 0.50).",
+        "a.png: the mask may be wrong (certainty 0.93).",
+    ]
+    few = [(0.5 + k / 1000, f"{k}.png") for k in range(25)]
+    lines = cli_segment._to_look_at(few)
+    assert lines[0] == "0.png: the mask may be wrong (certainty 0.50)."
+    assert lines[20:] == ["5 more masks may be wrong; --sheet shows them first."]
 
 
 def test_a_sheet_of_the_photos(segment, tmp_path):
@@ -100,9 +135,7 @@ def test_a_sheet_of_the_photos(segment, tmp_path):
     assert first.tolist() == list(GREEN)  # nobody there
     assert second.tolist() == list(RED)
     # Nothing new, nothing to look at.
-    assert segment("a.png", "--out", "out", "--sheet", "other.png")[1] == [
-        "0 pictures in out; 1 from before kept (--overwrite replaces them)"
-    ]
+    assert segment("a.png", "--out", "out", "--sheet", "other.png")[1] == ["0 pictures in out"]
     assert not (tmp_path / "other.png").exists()
 
 
@@ -174,7 +207,11 @@ def test_a_pipe(red_file, monkeypatch, capsysbinary):
         (["a.png"], "Say where the pictures go: --out DIR"),
         (["-", "a.png", "--out", "out"], "- stands for standard input and goes alone"),
         (["-", "--out", "out"], "leave out --out"),
-        (["a.png", "--out", "a.png"], "--out names the file a.png"),
+        (["a.png", "--out", "a.png"], "--out names the photo itself, a.png"),
+        (["a.png", "a.png"], "Say where the pictures go"),
+        (["a.png", "--out", "text.jpg"], "text.jpg would be a JPEG, which has no transparency"),
+        (["a.png", "text.jpg", "--out", "cut.png"], "--out names one file, cut.png, for 2 photos; give a folder."),
+        (["a.png", "--out", "text.txt"], "--out names the file text.txt; give a folder, or the name of a .png or .jpg"),
         (["a.png", "--out", "."], "a.png would replace a photo"),
         (["a.png", "--out", "out", "--what", "mask", "--background", "white"], "--what asks for mask"),
         (["a.png", "--out", "out", "--background", "greenish"], "'greenish' is no background"),
@@ -191,6 +228,7 @@ def test_a_pipe(red_file, monkeypatch, capsysbinary):
 def test_bad_input_is_one_sentence(segment, words, message, tmp_path):
     picture().save("a.png")
     (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "text.txt").write_text("no image")
     (tmp_path / "folder.jpg").mkdir()
     code, out, err = segment(*words)
     assert (code, out, len(err)) == (cli.FAILURE, [], 1)

@@ -40,15 +40,21 @@ def cut(path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
 
 
+def png_chunk(kind, data) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_rows(width, rows, depth, colour_type, beside=b"") -> bytes:
+    """A PNG of packed rows, of depths that Pillow does not write; ``beside`` are chunks before the pixels."""
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = png_chunk(b"IHDR", header) + beside + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
 def png16(path, colour_type, values) -> Path:
-    """A PNG of one pixel with 16 bits a value, which Pillow does not write."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 1, 1, 16, colour_type, 0, 0, 0)
-    row = zlib.compress(b"\0" + struct.pack(f">{len(values)}H", *values))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) + chunk(b"IEND", b""))
+    """A PNG of one pixel with 16 bits a value."""
+    path.write_bytes(png_of_rows(1, [struct.pack(f">{len(values)}H", *values)], 16, colour_type))
     return path
 
 

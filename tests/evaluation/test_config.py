@@ -14,6 +14,8 @@ from labels4free.evaluation.config import EvaluationConfig
         ({"threshold": float("nan")}, "threshold must be"),
         ({"void": 256}, r"void must lie in \[0, 255\], got 256"),
         ({"void": -1}, "void must lie"),
+        ({"foreground": 3}, "foreground must be none or a list, got 3"),
+        ({"foreground": (1, "a")}, "an entry of foreground must be int, got 'a'"),
         ({"bootstrap": -1}, r"bootstrap must lie in \[0, 100000\], got -1"),
         ({"bootstrap": 100_001}, "bootstrap must lie"),
         ({"seed": -1}, "seed must be at least 0, got -1"),

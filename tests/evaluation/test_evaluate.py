@@ -98,8 +98,9 @@ def test_void(tmp_path):
     write(tmp_path / "gt" / "a.png", truth)
     pred = write(tmp_path / "pred" / "a.png", disc()).parent
     assert miou(evaluate_masks(pred, tmp_path / "gt", config=EvaluationConfig(void=77, bootstrap=0))) == 1
-    assert miou(evaluate_masks(pred, tmp_path / "gt", config=QUICK)) < 1
-    assert miou(evaluate_masks(pred, tmp_path / "gt", config=EvaluationConfig(void=78, bootstrap=0))) < 1
+    for void in (None, 78):
+        with pytest.raises(DataError, match="map of labels, with the values 0, 77, 255"):
+            evaluate_masks(pred, tmp_path / "gt", config=EvaluationConfig(void=void, bootstrap=0))
 
 
 def test_void_labels(tmp_path):
@@ -121,7 +122,30 @@ def test_maps_of_labels_0_and_1_are_refused(tmp_path, which, words):
     pred, gt = folders(tmp_path, 2)
     for number in range(2):
         write(tmp_path / which / f"{number}.png", disc() // 255)
-    with pytest.raises(DataError, match=f"The {words} masks hold no value above 1 of 255, as maps of labels do: scale"):
+    with pytest.raises(DataError, match=f"The {words} masks hold no value above 1 of 255, as maps of labels do: say"):
+        evaluate_masks(pred, gt, config=QUICK)
+
+
+@pytest.mark.parametrize("values", [(2, 3, 15), (1, 1, 1), (1, 2, 1)])
+def test_maps_of_labels_are_read_where_their_values_are_given(tmp_path, values):
+    pred, gt = folders(tmp_path, 3)
+    for number, value in enumerate(values):
+        for folder in (gt, pred) if number else (gt,):  # predictions may be either
+            write(folder / f"{number}.png", disc() // 255 * value)
+    with pytest.raises(DataError, match=r"maps? of labels"):
+        evaluate_masks(pred, gt, config=QUICK)
+    assert miou(evaluate_masks(pred, gt, config=EvaluationConfig(bootstrap=0, foreground=()))) == 1
+    named = EvaluationConfig(bootstrap=0, foreground=(1, 2, 3, 15))
+    assert miou(evaluate_masks(pred, gt, config=named)) == 1
+    other = evaluate_masks(pred, gt, config=EvaluationConfig(bootstrap=0, foreground=(77,)))
+    assert other.images.scores["miou"][1] == 1  # there is no 77 in either
+    assert other.images.scores["miou"][0] < 1  # the prediction is a mask, and has an object
+
+
+def test_true_masks_that_are_all_grey_are_refused(tmp_path):
+    pred, gt = folders(tmp_path, 1)
+    write(gt / "0.png", np.add.outer(np.arange(24), np.arange(24)).astype(np.uint8))  # shades up to 46
+    with pytest.raises(DataError, match="The true masks hold no value above 46 of 255"):
         evaluate_masks(pred, gt, config=QUICK)
 
 

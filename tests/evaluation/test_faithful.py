@@ -56,6 +56,15 @@ def test_greys_are_background_and_transparency_is_ignored(tmp_path):
     assert table == faithful_table(np.array([[1, 1], [1, 1]]))
 
 
+def test_true_masks_without_white_are_refused(tmp_path):
+    pred, gt = folders(tmp_path, 2)
+    for number, value in enumerate((2, 15)):
+        write(gt / f"{number}.png", disc() // 255 * value)
+    refuses(
+        DataError, "hold no value above 15 of 255, and by the original's rule", faithful_tables, pair_files(gt, pred)
+    )
+
+
 def test_groups(tmp_path):
     for group in ("b", "a"):
         pred, gt = folders(tmp_path, 2, group)

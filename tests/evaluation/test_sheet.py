@@ -102,7 +102,8 @@ def test_images_of_other_sizes_than_their_masks(tmp_path):
 
 
 def test_the_sheet_shows_what_the_threshold_makes_of_soft_masks(tmp_path):
-    gt, pred = write(tmp_path / "gt" / "0.png", disc()), write(tmp_path / "pred" / "0.png", disc() // 2 + 20)
+    gt = write(tmp_path / "gt" / "0.png", disc())
+    pred = write(tmp_path / "pred" / "0.png", np.tile(np.arange(20, 140, 5, np.uint8), (24, 1)))
     write(tmp_path / "images" / "0.png", np.full((24, 24, 3), PHOTO, np.uint8))
     pairs = pair_files(gt.parent, pred.parent, tmp_path / "images")
     for threshold, found in ((0.9, 0), (0.01, 1)):

@@ -11,6 +11,7 @@ from tests.refusals import refuses
 from labels4free.errors import ConfigError, DataError
 from labels4free.metrics.masks import soft_agreement
 from labels4free.segmenting.cutout import Cutout, parse_colour
+from labels4free.segmenting.photo import Photo
 
 RED, GREEN = (220, 40, 30), (20, 180, 60)
 
@@ -106,7 +107,7 @@ def test_each_picture_is_written_as_it_is(cutout, tmp_path, what, mode, values):
         assert picture.info.get("icc_profile") == (b"profile" if values is None else None)
         assert values is None or set(np.unique(np.asarray(picture))) == values
     buffer = io.BytesIO()
-    cutout.write_png(cutout.picture(what), what, buffer)
+    cutout.write(cutout.picture(what), what, buffer)
     assert buffer.getvalue() == path.read_bytes()
     assert [p.name for p in path.parent.iterdir()] == ["a.png"]
 
@@ -121,6 +122,36 @@ def test_what_cannot_be_made_or_written_is_said(cutout, tmp_path):
 def test_colours_go_by_name_and_number():
     assert parse_colour("white") == (255, 255, 255)
     assert parse_colour("#00b140") == (0, 177, 64)
+
+
+def test_transparency_is_multiplied_into_alpha_and_keeps_its_colours(cutout):
+    """A hole, and a half transparent band, in the square and outside of it."""
+    opacity = np.full(cutout.alpha.shape, 255, np.uint8)
+    opacity[20:30, 5:50] = 0
+    opacity[35:40, 5:70] = 100
+    found = Cutout.of(Photo(cutout.photo, ("a note",), b"profile", opacity), cutout.alpha)
+    assert found.notes == ("a note", "kept its transparency")
+    assert (found.alpha[opacity == 0] == 0).all()
+    assert (found.alpha[opacity == 255] == cutout.alpha[opacity == 255]).all()
+    assert (found.alpha[35:40, 20:60] == 100).all()
+    assert (found.alpha[35:40, 60:64] == 50).all()
+    hidden = np.where(opacity == 0, 0, cutout.alpha)
+    assert found.certainty == pytest.approx(Cutout(cutout.photo, hidden).certainty, abs=1e-3)
+    cut_out = np.asarray(found.rgba())
+    np.testing.assert_array_equal(cut_out[..., 3], found.alpha)
+    assert (cut_out[35:40, 20:60, :3] == RED).all()
+    assert np.abs(cut_out[35:40, 60:64, :3].astype(int) - RED).max() <= 12  # without the green behind
+    over = np.asarray(found.over("white"))
+    expected = np.round(np.array(RED) * 100 / 255 + 155)
+    assert np.abs(over[35:40, 20:60] - expected).max() <= 1
+    assert (over[opacity == 0] == 255).all()
+
+
+def test_a_background_is_read_by_the_rule_of_photos(cutout):
+    grey = Image.fromarray(np.full((60, 80), 0x8080, np.uint16))
+    assert np.asarray(cutout.over(grey))[0, 0].tolist() == [128] * 3
+    assert np.asarray(cutout.over(Image.new("RGBA", (80, 60), (0, 0, 0, 0))))[0, 0].tolist() == [255] * 3
+    assert np.asarray(cutout.over(Image.new("F", (80, 60), 0.5)))[0, 0].tolist() == [128] * 3
 
 
 def test_a_notebook_shows_the_cut_out(cutout):

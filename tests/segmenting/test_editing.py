@@ -12,6 +12,7 @@ from labels4free.errors import ConfigError, DataError
 from labels4free.ops.inpainting import widened
 from labels4free.segmenting.cutout import Cutout
 from labels4free.segmenting.editing import keep_background, recompose
+from labels4free.segmenting.photo import Photo
 from labels4free.segmenting.segmenter import NOTHING_FOUND, Segmenter
 
 RED, BLUE = (230, 30, 20), (20, 30, 220)
@@ -208,3 +209,16 @@ def test_real_photos_leave_no_ghost(shared):
     assert np.abs(filled.mean(axis=0) - background.mean(axis=0)).max() < 30
     assert np.abs(filled.mean(axis=0) - skin).max() > 60
     assert filled.std(axis=0).min() > background.std(axis=0).min() / 2  # textured, not smooth
+
+
+@pytest.mark.slow
+def test_an_original_with_transparency_is_laid_on_white(front, back):
+    opacity = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    opacity[:10] = 0
+    opacity[10:15] = 128
+    pixels = np.where(opacity[..., None] == 0, 255, back.photo)
+    clear = Cutout.of(Photo(pixels, (), None, opacity), back.alpha)
+    made = recompose(front, clear, fill="smooth")
+    assert made.notes == ("the original: laid its transparency on white",)
+    assert (made.pixels[:10] == 255).all()
+    np.testing.assert_allclose(made.pixels[10:15, :15], (back.photo[10:15, :15].astype(int) + 255) / 2, atol=1)

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.picture_files import RED, WHITE, cut, noise_png, png16, save
+from tests.data.picture_files import RED, WHITE, cut, noise_png, png16, png_chunk, save
 from tests.refusals import refuses
 
 from labels4free.errors import DataError
 from labels4free.segmenting import photo
+from labels4free.segmenting.cutout import Cutout
 from labels4free.segmenting.photo import read_photo
 
 TURNED = 6  # EXIF: to be turned by a quarter
@@ -40,11 +42,23 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     np.testing.assert_allclose(read_photo(path).pixels, 255, atol=1)
 
 
-def test_transparency_is_laid_on_white_with_a_word(tmp_path):
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "a.png")
+def test_transparency_is_kept_beside_the_colours(tmp_path):
+    pixels = np.array([[[255, 0, 0, 255], [9, 9, 9, 0], [0, 0, 0, 128]]], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
     found = read_photo(tmp_path / "a.png")
-    assert (found.pixels == 255).all()
-    assert found.notes == ("laid its transparency on white",)
+    assert found.pixels.tolist() == [[[255, 0, 0], [255, 255, 255], [0, 0, 0]]]  # what is hidden stays so
+    assert found.opacity is not None
+    assert found.opacity.tolist() == [[255, 0, 128]]
+    assert found.on_white().tolist() == [[[255, 0, 0], [255, 255, 255], [127, 127, 127]]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGB"])
+def test_an_opaque_alpha_channel_is_not_mentioned(tmp_path, mode):
+    save(tmp_path / "a.tif", mode=mode)
+    found = read_photo(tmp_path / "a.tif")
+    assert found.opacity is None
+    assert found.notes == ()
+    assert found.on_white() is found.pixels
 
 
 def test_sixteen_bits_become_eight(tmp_path):
@@ -103,5 +117,41 @@ def test_what_cannot_be_read_is_said(tmp_path):
         refuses(DataError, message, read_photo, tmp_path / name)
     refuses(DataError, "standard input is empty", read_photo, b"", "standard input")
     refuses(DataError, r"uint8 pixels .*, got float64 \[4, 4, 3\]", read_photo, np.zeros((4, 4, 3)))
-    half = Image.open(io.BytesIO((tmp_path / "cut.png").read_bytes()))
-    refuses(DataError, "The picture cannot be read", read_photo, half)
+
+
+def damaged(tmp_path):
+    """What callers hand over: contents and opened pictures, whose headers are fine."""
+    noise_png(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        closed = picture.copy()
+    closed.close()
+    text = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000)))
+    sources = {
+        "cut": data[: len(data) // 2],
+        "a chunk of no name": data[:41].replace(b"IDAT", b"\xff\xfe\xfd\xfc") + data[41:],
+        "a wrong checksum": data[:-20] + bytes(8) + data[-12:],
+        "a text behind the pixels": data[:-12] + text + data[-12:],
+        "no image": bytes(range(256)) * 40,
+    }
+    opened = {}
+    for what in ("cut", "a wrong checksum", "a text behind the pixels"):
+        opened[f"opened, {what}"] = Image.open(io.BytesIO(sources[what]))
+    del sources["a text behind the pixels"]  # can be read
+    return sources | opened | {"closed": closed, "nothing": None, "a list": [1, 2], "a colour": np.zeros((2, 2, 4))}
+
+
+def test_what_python_callers_give_is_refused_in_one_short_sentence(tmp_path):
+    for what, source in damaged(tmp_path).items():
+        with pytest.raises(DataError) as caught:
+            read_photo(source)
+        assert len(str(caught.value)) < 200, what
+        assert "\n" not in str(caught.value), what
+
+
+def test_a_damaged_background_is_refused(tmp_path):
+    noise_png(tmp_path / "a.png")
+    cut(tmp_path / "a.png")
+    shown = Cutout(np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 255, np.uint8))
+    with Image.open(tmp_path / "a.png") as half:
+        refuses(DataError, "The background cannot be read as an image", shown.over, half)

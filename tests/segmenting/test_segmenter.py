@@ -53,6 +53,19 @@ def test_refinement_follows_the_photos_edge(method, tmp_path):
     assert refined < 0.8 * smooth
 
 
+def test_holes_of_a_photo_stay_holes(red):
+    layer = np.dstack((photo(), np.full((90, 120), 255, np.uint8)))
+    layer[40:50, 50:70, 3] = 0
+    layer[60:64, 40:80, 3] = 128
+    cutout = red.segment(Image.fromarray(layer))
+    assert not cutout.alpha[40:50, 50:70].any()
+    assert np.abs(cutout.alpha[60:64, 45:75].astype(int) - 128).max() <= 2
+    assert cutout.alpha[30:38, 50:70].min() > 250
+    assert cutout.notes == ("kept its transparency",)
+    layer[..., 3] = 255
+    assert red.segment(Image.fromarray(layer)).notes == ()
+
+
 def test_both_runtimes_give_the_same(red, red_onnx):
     other = Segmenter.load(red_onnx)
     for size in ((90, 120), (33, 7), (1, 1)):

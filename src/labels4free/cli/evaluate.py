@@ -37,6 +37,7 @@ def run(
     device: str = "cpu",
     order: Annotated[Literal["name", "natural"] | None, arg(help_behavior_hint="")] = None,
     threshold: float = 0.5,
+    foreground: Annotated[tuple[int, ...] | None, arg(metavar="[VALUE ...]", help_behavior_hint="")] = None,
     void: Annotated[int | None, arg(metavar="VALUE", help_behavior_hint="")] = None,
     resize: Annotated[bool, FlagCreatePairsOff] = False,
     bootstrap: Annotated[int, arg(metavar="N")] = 2000,
@@ -67,6 +68,8 @@ def run(
             order, and so on. By default name; with --faithful natural, as the original does.
         threshold: A predicted pixel is foreground where its grey value, from 0 to 1, exceeds this; a true one above
             0.5.
+        foreground: The true masks are maps of labels, in which these values are the object, or, if none is given, all
+            but 0; so are predicted masks that hold others than 0 and 255.
         void: Grey value from 0 to 255 of true pixels that do not count.
         resize: Resize predicted masks of another size than the true ones, by nearest pixel or, soft ones, bilinearly.
         bootstrap: Resamplings of the images for the intervals, 0 for none.
@@ -77,14 +80,16 @@ def run(
     from labels4free.evaluation.evaluate import check_sizes
     from labels4free.evaluation.pairing import pair_files
 
-    config = EvaluationConfig(threshold=threshold, void=void, resize=resize, bootstrap=bootstrap, seed=seed)
+    config = EvaluationConfig(
+        threshold=threshold, void=void, foreground=foreground, resize=resize, bootstrap=bootstrap, seed=seed
+    )
     files = _Files(json_file, html, sheet)
     _check_source(pred, model, images, used_alone=bool(keep or mirrored or not refine or device != "cpu"))
     _check_files(files, images, keep)
     if faithful and (config != EvaluationConfig() or html or sheet or (images and not model)):
         raise ConfigError(
-            "--faithful has rules of its own: leave out --threshold, --void, --resize, --bootstrap, --seed, --html, "
-            "--sheet and, without --model, --images."
+            "--faithful has rules of its own: leave out --threshold, --foreground, --void, --resize, --bootstrap, "
+            "--seed, --html, --sheet and, without --model, --images."
         )
     pairs = pair_files(gt, pred, images, order or ("natural" if faithful else "name"))
     predictions: Any = nullcontext((pairs, None))

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 PIPE = "-"
 """Instead of photos: read one from standard input, write its picture to standard output."""
 
+_MOST_UNSURE = 20  # lines
+
 
 def run(
     photos: Annotated[Positional[tuple[str, ...]], arg(metavar="PHOTO ...", help_behavior_hint="")],
     *,
-    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None,
+    out: Annotated[Path | None, arg(metavar="DIR|FILE", help_behavior_hint="")] = None,
     what: Annotated[
         Literal["mask", "alpha", "cutout", "composite"] | None,
         arg(metavar="{mask,alpha,cutout,composite}", help_behavior_hint=""),
@@ -45,12 +47,13 @@ def run(
 
     Photos of any size, format and orientation; for each a PNG of the photo's size and name in DIR. Pictures that are
     there already stay, so that the same command goes on where it was interrupted. What cannot be read is listed, the
-    other photos are done, and the exit code is 2. A photo with nothing to cut out gets an empty mask, and a word.
+    other photos are done, and the exit code is 2. A photo with nothing to cut out gets an empty mask, and a word; so
+    does one of whose mask the network is not sure. For one photo "segment in.jpg out.png" will do.
 
     Args:
         photos: Files, folders (every image below), patterns in quotes such as 'holiday/**/*.jpg', or - alone: read
             standard input, write standard output.
-        out: Folder for the pictures.
+        out: Folder for the pictures; or, of one photo, the file: .png, or .jpg where nothing is transparent.
         what: mask, black and white; alpha, grey; cutout, the person with transparency around; composite, the person
             over the background. By default cutout, or composite if a background is given.
         background: For a composite: an image file, which is cropped to the photo; a colour such as white or '#00b140';
@@ -70,6 +73,7 @@ def run(
     from labels4free.segmenting.segmenter import Segmenter
 
     method: Refinement | None = ("closed-form" if closed_form else "guided") if refine else None
+    photos, out = _with_output(photos, out)
     _check(photos, out, what, background, refine=refine, closed_form=closed_form)
     _check_sheet(photos, sheet)
     output: Output = what or ("composite" if background is not None else "cutout")
@@ -81,9 +85,11 @@ def run(
 
     assert out is not None
     found = find_photos(photos, out)
+    if one := _names_a_picture(out) and not out.is_dir():
+        found = _into_one(found, out)
     _check_replaces_nothing(sheet, found)
     work = _Work(Segmenter.load(model, device), output, behind, method, mirrored) if found.photos else None
-    return _batch(work, found, out, sheet, overwrite=overwrite)
+    return _batch(work, found, out, sheet, overwrite=overwrite or one)
 
 
 class _Work(NamedTuple):
@@ -113,12 +119,34 @@ def _check(
         raise ConfigError("The picture of a photo from standard input goes to standard output; leave out --out.")
     if PIPE not in photos and out is None:
         raise ConfigError("Say where the pictures go: --out DIR.")
-    if out is not None and out.exists() and not out.is_dir():
-        raise ConfigError(f"--out names the file {out}; give a folder.")
+    if out is not None and out.exists() and not out.is_dir() and not _names_a_picture(out):
+        raise ConfigError(f"--out names the file {out}; give a folder, or the name of a .png or .jpg.")
     if background is not None and what not in (None, "composite"):
         raise ConfigError(f"--background is for a composite, and --what asks for {what}; leave one of them out.")
     if closed_form and not refine:
         raise ConfigError("--closed-form is a way to refine; leave out --no-refine.")
+
+
+def _with_output(photos: tuple[str, ...], out: Path | None) -> tuple[tuple[str, ...], Path | None]:
+    """Photos and output of ``segment in.jpg out.png``: the second is no photo, as there is none of that name."""
+    if out is None and len(photos) == 2:
+        photo, name = photos
+        if _names_a_picture(Path(name)) and not Path(name).exists():
+            return (photo,), Path(name)
+    return photos, out
+
+
+def _into_one(found: Found, out: Path) -> Found:
+    """The one photo that was found, its picture to be that file."""
+    if len(found.photos) > 1:
+        raise ConfigError(f"--out names one file, {out}, for {len(found.photos)} photos; give a folder.")
+    if any(photo.path.resolve() == out.resolve() for photo in found.photos):
+        raise ConfigError(f"--out names the photo itself, {out}; give another name, or a folder.")
+    return found._replace(photos=[photo._replace(target=out) for photo in found.photos])
+
+
+def _names_a_picture(path: Path) -> bool:
+    return path.suffix.lower() in (".png", ".jpg", ".jpeg")
 
 
 def _check_sheet(photos: tuple[str, ...], sheet: Path | None) -> None:
@@ -145,7 +173,7 @@ def _pipe(work: _Work) -> None:
     for note in cutout.notes:
         print(f"labels4free: {name}: {note}.", file=sys.stderr)
     buffer = io.BytesIO()
-    cutout.write_png(cutout.picture(work.output, work.background), work.output, buffer)
+    cutout.write(cutout.picture(work.output, work.background), work.output, buffer)
     sys.stdout.buffer.write(buffer.getbuffer())
     sys.stdout.buffer.flush()
 
@@ -154,9 +182,10 @@ def _batch(work: _Work | None, found: Found, out: Path, sheet: Path | None, *, o
     """Segment photos one after the other; a word on stderr for each that fails or needs one."""
     from labels4free.cli import FAILURE, SUCCESS
     from labels4free.pictures.contact_sheet import save_sheet
+    from labels4free.segmenting.cutout import SURE
     from labels4free.segmenting.sheet import LeastCertain
 
-    problems, notes, done, there = list(found.problems), list[str](), 0, 0
+    problems, notes, unsure, done, there = list(found.problems), list[str](), list[tuple[float, str]](), 0, 0
     seen = LeastCertain()
     try:
         with progress_bar("Segmenting") as update:
@@ -171,6 +200,8 @@ def _batch(work: _Work | None, found: Found, out: Path, sheet: Path | None, *, o
                         if sheet is not None:
                             seen.add(str(path), cutout)
                         notes += [f"{path}: {note}." for note in cutout.notes]
+                        if cutout.found and cutout.certainty < SURE:
+                            unsure.append((cutout.certainty, str(path)))
                         done += 1
                 except (DataError, MemoryError) as error:
                     problems.append(str(error) or f"{path} does not fit into memory; make it smaller.")
@@ -178,12 +209,20 @@ def _batch(work: _Work | None, found: Found, out: Path, sheet: Path | None, *, o
                     problems.append(write_failure(target, error))
                 update(count, len(found.photos))
     finally:
-        for line in (*notes, *problems):
+        for line in (*notes, *_to_look_at(unsure), *problems):
             print(f"labels4free: {line}", file=sys.stderr)
         if sheet is not None and len(seen):
             save_sheet(sheet, seen.draw())
-    before = f"; {there} from before kept (--overwrite replaces them)" if there else ""
-    print(f"{done} picture{'' if done == 1 else 's'} in {out}{before}{f'; to look at: {sheet}' if len(seen) else ''}")
+    if there:
+        print(f"labels4free: {there} from before kept; --overwrite replaces them.", file=sys.stderr)
+    print(f"{done} picture{'' if done == 1 else 's'} in {out}{f'; to look at: {sheet}' if len(seen) else ''}")
     if problems:
         print(f"labels4free: {len(problems)} of {len(found.photos) + len(found.problems)} failed.", file=sys.stderr)
     return FAILURE if problems else SUCCESS
+
+
+def _to_look_at(unsure: list[tuple[float, str]]) -> list[str]:
+    """A line for each photo of whose mask the network is not sure, the least sure first; not for hundreds."""
+    lines = [f"{name}: the mask may be wrong (certainty {certainty:.2f})." for certainty, name in sorted(unsure)]
+    rest = len(lines) - _MOST_UNSURE
+    return lines if rest <= 0 else [*lines[:_MOST_UNSURE], f"{rest} more masks may be wrong; --sheet shows them first."]

@@ -19,6 +19,8 @@ class EvaluationConfig:
         threshold: A predicted pixel is foreground where its alpha exceeds this; 0 to below 1. The truth's own threshold
             is 0.5.
         void: Grey value 0 .. 255 (or label, in a map of labels) of ground truth pixels that do not count; None: all do.
+        foreground: Labels that are the object, none for all but 0: the true masks are maps of labels, and so are
+            predicted ones that are none of 0 and 255; None: masks are black and white.
         resize: Resize predictions of another size to the truth's: hard ones by the nearest pixel, soft ones bilinearly.
         bootstrap: Resamplings of the images for the 95 % intervals; 0 means no intervals.
         seed: Of the resampling.
@@ -30,6 +32,7 @@ class EvaluationConfig:
 
     threshold: float = 0.5
     void: int | None = None
+    foreground: tuple[int, ...] | None = None
     resize: bool = False
     bootstrap: int = 2000
     seed: int = 0

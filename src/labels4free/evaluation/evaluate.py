@@ -9,7 +9,7 @@ import torch
 from labels4free.data.images.dataset import read_image
 from labels4free.data.mask_files import MaskFile, mask_size, read_mask, resize_mask
 from labels4free.errors import DataError
-from labels4free.evaluation.config import EvaluationConfig
+from labels4free.evaluation.config import TRUTH_THRESHOLD, EvaluationConfig
 from labels4free.evaluation.pairing import MaskPair, Order, pair_files
 from labels4free.evaluation.scorer import MaskScorer
 
@@ -69,12 +69,12 @@ def evaluate_pairs(
 
     def read(pair: MaskPair) -> NDArray[np.float32]:
         nonlocal largest
-        alpha = read_mask(predicted_file(pair)).alpha
+        alpha = read_prediction(pair, config)
         largest = max(largest, float(alpha.max()))
         return alpha
 
     report = _evaluate(pairs, read, config, progress)
-    _refuse_labels("predicted", largest)
+    _refuse_labels("predicted", largest, 1 / 255)
     return report
 
 
@@ -108,8 +108,17 @@ def read_truth(pair: MaskPair, config: EvaluationConfig) -> tuple[MaskFile, NDAr
     Raises:
         DataError: If it cannot be read.
     """
-    mask = read_mask(pair.truth)
+    mask = read_mask(pair.truth, foreground=config.foreground, void=config.void)
     return mask, None if config.void is None else mask.labels != config.void
+
+
+def read_prediction(pair: MaskPair, config: EvaluationConfig) -> NDArray[np.float32]:
+    """Alpha of a pair's predicted mask, [H, W] in [0, 1], as large as it is.
+
+    Raises:
+        DataError: If there is none, or it cannot be read.
+    """
+    return read_mask(predicted_file(pair), foreground=config.foreground, only_labels=True).alpha
 
 
 def fit(
@@ -186,15 +195,16 @@ def _evaluate(
         scorer.add(pair.name, alpha, truth.alpha, group=pair.group, valid=valid)
         if progress is not None:
             progress(done, len(pairs))
-    _refuse_labels("true", largest)
+    _refuse_labels("true", largest, TRUTH_THRESHOLD)
     return scorer.report()
 
 
-def _refuse_labels(which: str, largest: float) -> None:
+def _refuse_labels(which: str, largest: float, limit: float) -> None:
     """A set of files with the values 0 and 1 of 255 is a set of labels: all of it would count as background."""
-    if 0 < largest <= 1 / 255 + 1e-9:
+    if 0 < largest <= limit + 1e-9:
         raise DataError(
-            f"The {which} masks hold no value above 1 of 255, as maps of labels do: scale them to 0 and 255 first."
+            f"The {which} masks hold no value above {largest * 255:.0f} of 255, as maps of labels do: say which values "
+            "are the object (--foreground), or scale them to 0 and 255 first."
         )
 
 

@@ -46,20 +46,28 @@ def faithful_tables(pairs: Sequence[MaskPair], progress: Callable[[int, int], No
         Group -> table.
 
     Raises:
-        DataError: If there is no pair, a file cannot be read, or sizes differ.
+        DataError: If there is no pair, a file cannot be read, sizes differ, or the true masks are all grey.
     """
     if not pairs:
         raise DataError("There is no image to score; give at least one pair of masks.")
     check_sizes(pairs)
     matrices: dict[str, NDArray[np.int64]] = {}
+    largest = 0
     for done, pair in enumerate(pairs, start=1):
-        true, predicted = _white(pair.truth), _white(predicted_file(pair))
+        grey = _grey(pair.truth)
+        largest = max(largest, int(grey.max()))
+        true, predicted = _white(grey), _white(_grey(predicted_file(pair)))
         if true.shape != predicted.shape:  # it turns no image upright, the check of the headers does
             raise DataError(f"{pair.prediction} and {pair.truth} have other sizes when they are not turned upright.")
         cells = np.bincount((2 * true + predicted).ravel(), minlength=4).reshape(2, 2)
         matrices[pair.group] = matrices.get(pair.group, np.zeros((2, 2), np.int64)) + cells
         if progress is not None:
             progress(done, len(pairs))
+    if 0 < largest < 255:
+        raise DataError(
+            f"The true masks hold no value above {largest} of 255, and by the original's rule only 255 is the object: "
+            "scale them to 0 and 255 first."
+        )
     return {group: faithful_table(matrix) for group, matrix in matrices.items()}
 
 
@@ -98,9 +106,12 @@ def format_table(table: Table) -> str:
     return "\n".join("  ".join([name, *cells]) for name, *cells in zip(names, *columns, strict=True))
 
 
-def _white(path: Path) -> NDArray[np.int64]:
-    """[H, W], 1 where the grey value is 255 exactly, else 0."""
+def _grey(path: Path) -> NDArray[np.uint8]:
     with opened_image(path) as image:
-        grey = np.asarray(image.convert("L") if image.mode != "L" else image)
+        return np.asarray(image.convert("L") if image.mode != "L" else image)
+
+
+def _white(grey: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """[H, W], 1 where the grey value is 255 exactly, else 0."""
     white: NDArray[np.int64] = (grey == 255).astype(np.int64)
     return white

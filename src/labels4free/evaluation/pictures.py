@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labels4free.data.mask_files import read_mask
 from labels4free.evaluation.config import TRUTH_THRESHOLD
-from labels4free.evaluation.evaluate import fit, predicted_file, read_truth
+from labels4free.evaluation.evaluate import fit, read_prediction, read_truth
 from labels4free.pictures.pixels import unit_to_uint8
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def compare(pair: MaskPair, config: EvaluationConfig) -> Comparison:
         DataError: If it has no prediction, cannot be read, or differs in size where that is not allowed.
     """
     truth, valid = read_truth(pair, config)
-    alpha = fit(read_mask(predicted_file(pair)).alpha, truth.alpha, pair, config)
+    alpha = fit(read_prediction(pair, config), truth.alpha, pair, config)
     true, predicted = truth.alpha > TRUTH_THRESHOLD, alpha > config.threshold
     errors = np.empty((*true.shape, 3), np.uint8)
     kinds = (predicted & true, predicted & ~true, ~predicted & true, ~(predicted | true))

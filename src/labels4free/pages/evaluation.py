@@ -156,6 +156,9 @@ def _group_sections(title: str, group: GroupReport) -> list[Section]:
 def _footer(report: EvaluationReport) -> str:
     config = report.config
     words = [f"Predicted foreground is above {config.threshold:g}, true above {TRUTH_THRESHOLD:g}."]
+    if config.foreground is not None:
+        values = ", ".join(map(str, config.foreground)) or "all but 0"
+        words.append(f"Maps of labels: the object is {values}.")
     if config.void is not None:
         words.append(f"True pixels of {config.void} do not count.")
     words.append(f"Boundaries agree within {config.boundary_tolerance:.2%} of the diagonal.")

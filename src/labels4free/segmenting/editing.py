@@ -19,8 +19,8 @@ from labels4free.files import failing_as, opened_atomically
 from labels4free.ops.inpainting import inpaint, margin_pixels, widened
 from labels4free.ops.photo_refine import fill_layers, foreground_rows, refine_guided
 from labels4free.ops.photo_scaling import strips, to_bytes
-from labels4free.segmenting.cutout import Cutout
-from labels4free.segmenting.photo import read_photo
+from labels4free.segmenting.cutout import KEPT, Cutout
+from labels4free.segmenting.photo import laid_on_white, read_photo
 
 if TYPE_CHECKING:
     from typing import Any
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
     """A file, its content, an open picture, or pixels [H, W, 3], uint8 RGB."""
 
-    Mask = str | Path | bytes | NDArray[Any]
-    """A mask file, its content, or [H, W]: bool, or uint8 with 255 for the object."""
+    Mask = str | Path | bytes | Image.Image | NDArray[Any]
+    """A mask file, its content, an open picture, or [H, W]: bool, or uint8 with 255 for the object."""
 
 _HAZE = 10  # of 255: so close to 0 and 1 alpha is taken for 0 and 1
 _SAME_COLOUR, _SAME_ALPHA = 3, 13  # of 255: differences that encoding a picture anew makes
@@ -132,7 +132,9 @@ def recompose(front: Cutout, back: Cutout, *, fill: Fill = "patches", margin: in
             "Nothing to put over the background was found in the edited picture; give a mask of it, white where the "
             "object is."
         )
-    notes = [f"the edited picture: {note}" for note in front.notes] + [f"the original: {note}" for note in back.notes]
+    notes = [f"the edited picture: {note}" for note in front.notes]
+    notes += [f"the original: {'laid its transparency on white' if note == KEPT else note}" for note in back.notes]
+    back = replace(back, photo=laid_on_white(back.photo, back.opacity), opacity=None)
     if front.alpha.shape != back.alpha.shape:
         notes.append(f"scaled the edited picture from {_size(front.photo)} to {_size(back.photo)} pixels")
         front = _scaled(front, width, height)
@@ -165,20 +167,20 @@ def _cut(source: Picture, mask: Mask | None, segmenter: Segmenter | None, name: 
     photo = read_photo(source, name)
     alpha = _read_alpha(mask, f"the mask of {name}")
     height, width = photo.pixels.shape[:2]
-    notes = photo.notes
     if alpha.shape != (height, width):
         _check_aspect(alpha.shape, (height, width), "A mask", name)
-        notes = (*notes, f"scaled the mask from {_size(alpha)} to {_size(photo.pixels)} pixels")
+        note = f"scaled the mask from {_size(alpha)} to {_size(photo.pixels)} pixels"
+        photo = replace(photo, notes=(*photo.notes, note))
     values = to_bytes(resize_mask(alpha, height, width))
     if refine and is_hard(alpha):
-        values = refine_guided(photo.pixels, values)
-    return Cutout(photo.pixels, values, notes, photo.icc_profile)
+        values = refine_guided(photo.on_white(), values)
+    return Cutout.of(photo, values)
 
 
 def _read_alpha(mask: Mask, name: str) -> NDArray[np.float32]:
     """[H, W], in [0, 1]."""
     if not isinstance(mask, np.ndarray):
-        return read_mask(mask, name).alpha if isinstance(mask, bytes) else read_mask(Path(mask)).alpha
+        return read_mask(Path(mask)).alpha if isinstance(mask, str | Path) else read_mask(mask, name).alpha
     if mask.ndim != 2 or not mask.size or mask.dtype not in (np.bool_, np.uint8):
         raise DataError(f"{name} must be [H, W], bool or uint8; got {mask.dtype} {list(mask.shape)}.")
     return mask.astype(np.float32) / np.float32(1 if mask.dtype == np.bool_ else 255)
@@ -188,7 +190,7 @@ def _scaled(cutout: Cutout, width: int, height: int) -> Cutout:
     _check_aspect(cutout.alpha.shape, (height, width), "The edited picture", "the original")
     photo = Image.fromarray(cutout.photo).resize((width, height), Image.Resampling.LANCZOS)
     alpha = Image.fromarray(cutout.alpha).resize((width, height), Image.Resampling.BILINEAR)
-    return replace(cutout, photo=np.array(photo), alpha=np.array(alpha))
+    return replace(cutout, photo=np.array(photo), alpha=np.array(alpha), opacity=None)
 
 
 def _check_aspect(got: tuple[int, ...], wanted: tuple[int, int], what: str, whose: str) -> None:

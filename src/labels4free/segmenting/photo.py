@@ -1,7 +1,7 @@
 """Reading photos: the rule of ``data/decoding.py``, for photos of up to half a billion pixels.
 
-Turned upright (EXIF), transparency laid on white, CMYK, palette, grey and 16 bits to 8-bit RGB, the first frame of an
-animation and the first page of a document. Of what was left out the photo's notes say a word.
+Turned upright, CMYK, palette, grey and more bits to 8-bit RGB, the first frame of an animation and the first page of a
+document: of what was left out the photo's notes say a word. Transparency is kept beside the colours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from labels4free.data.decoding import opened_image, upright_rgb
+from labels4free.data.decoding import opened_image, reading_failures, upright_layers
 from labels4free.errors import DataError
 from labels4free.ops.photo_scaling import strips
 
@@ -31,14 +31,20 @@ class Photo:
     """A photo as it was read.
 
     Attributes:
-        pixels: [H, W, 3], uint8 RGB, upright.
+        pixels: [H, W, 3], uint8 RGB, upright; white where nothing shows.
         notes: What a user should know of how it was read; mostly empty.
         icc_profile: Its colour profile, where the pixels are still in it.
+        opacity: [H, W], uint8, 255 where the colours hide what is behind; None where they do so everywhere.
     """
 
     pixels: NDArray[np.uint8]
     notes: tuple[str, ...] = ()
     icc_profile: bytes | None = None
+    opacity: NDArray[np.uint8] | None = None
+
+    def on_white(self) -> NDArray[np.uint8]:
+        """The pixels, [H, W, 3], with what is transparent laid on white."""
+        return laid_on_white(self.pixels, self.opacity)
 
 
 def read_photo(source: str | Path | bytes | Image.Image | NDArray[np.uint8], name: str | None = None) -> Photo:
@@ -62,13 +68,13 @@ def read_photo(source: str | Path | bytes | Image.Image | NDArray[np.uint8], nam
         pixels = np.ascontiguousarray(source if source.ndim == 3 else np.repeat(source[..., None], 3, axis=2))
         return Photo(pixels)
     if isinstance(source, Image.Image):
-        try:
+        with reading_failures(name or "The picture", LARGEST_PHOTO):
             return _decoded(source.copy())  # decoding may turn it in place
-        except OSError as error:
-            raise DataError(f"{name or 'The picture'} cannot be read as an image ({error}).") from error
-    source = Path(source) if isinstance(source, str) else source
     if isinstance(source, bytes) and not source:
         raise DataError(f"{name or 'The photo'} is empty, expected an image.")
+    if not isinstance(source, str | Path | bytes):
+        raise DataError(f"A photo is a file, its content, an open picture or pixels; got {type(source).__name__}.")
+    source = Path(source) if isinstance(source, str) else source
     with opened_image(source, name, max_pixels=LARGEST_PHOTO) as image:
         return _decoded(image)
 
@@ -78,11 +84,23 @@ def _decoded(image: Image.Image) -> Photo:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format not in _STILLS:
         notes.append(f"took the first of {frames} {'pages' if image.format == 'TIFF' else 'frames'}")
-    if image.has_transparency_data:
-        notes.append("laid its transparency on white")
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P", "PA") else None
-    rgb = upright_rgb(image)
+    rgb, layer = upright_layers(image)
     pixels = np.empty((rgb.height, rgb.width, 3), dtype=np.uint8)
+    opacity = None if layer is None else np.asarray(layer)
     for top, bottom in strips(*rgb.size):  # the whole at once would take three times its size
         pixels[top:bottom] = np.asarray(rgb.crop((0, top, rgb.width, bottom)))
-    return Photo(pixels, tuple(notes), profile)
+        if opacity is not None:
+            pixels[top:bottom][opacity[top:bottom] == 0] = 255
+    return Photo(pixels, tuple(notes), profile, opacity)
+
+
+def laid_on_white(pixels: NDArray[np.uint8], opacity: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] with what is transparent, by an opacity [H, W] or None, laid on white."""
+    if opacity is None:
+        return pixels
+    laid = np.empty_like(pixels)
+    for top, bottom in strips(*opacity.shape[::-1]):
+        share = opacity[top:bottom, :, None].astype(np.uint32)
+        laid[top:bottom] = (share * pixels[top:bottom] + (255 - share) * 255 + 127) // 255
+    return laid

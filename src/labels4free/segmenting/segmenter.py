@@ -72,6 +72,7 @@ class Segmenter:
 
         It is scaled so that its longer side is the network's working size, segmented, and the answer scaled back. An
         alpha above 0.5 in less than a thousandth of the pixels counts as nothing: alpha is then 0, and a note says so.
+        What the photo has of transparency the network sees laid on white, and alpha is multiplied by it.
 
         Args:
             image: A file, its content, a picture, or pixels [H, W, 3], uint8 RGB. ``segmenting/photo.py`` says how
@@ -89,15 +90,16 @@ class Segmenter:
         if refine is not None and refine not in get_args(Refinement):
             raise ConfigError(f"Alpha can be refined by {', '.join(get_args(Refinement))}; got {refine!r}.")
         photo = read_photo(image, name)
-        logits = self._logits(photo.pixels, mirrored)
-        height, width = photo.pixels.shape[:2]
+        seen = photo.on_white()
+        logits = self._logits(seen, mirrored)
+        height, width = seen.shape[:2]
         alpha = alpha_from_logits(logits if refine is None else decided(logits), width, height)
         if refine is not None:
-            alpha = refine_guided(photo.pixels, alpha) if refine == "guided" else _closed_form(photo.pixels, alpha)
-        cutout = Cutout(photo.pixels, alpha, photo.notes, photo.icc_profile)
+            alpha = refine_guided(seen, alpha) if refine == "guided" else _closed_form(seen, alpha)
+        cutout = Cutout.of(photo, alpha)
         if cutout.found:
             return cutout
-        return replace(cutout, alpha=np.zeros_like(alpha), notes=(*photo.notes, NOTHING_FOUND))
+        return replace(cutout, alpha=np.zeros_like(alpha), notes=(*cutout.notes, NOTHING_FOUND))
 
     def _logits(self, photo: NDArray[np.uint8], mirrored: bool) -> NDArray[np.float32]:
         """[H, W, 3] to [h, w] at the network's working size."""

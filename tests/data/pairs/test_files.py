@@ -11,6 +11,7 @@ from tests.data.pair_sets import layout, pair
 
 from labels4free.data.names import PARTS
 from labels4free.data.pairs.files import decode_latents, decode_part, encode_part, suffix_of
+from labels4free.data.pairs.formats import open_pairs
 from labels4free.data.pairs.record import Pair
 from labels4free.errors import DataError
 
@@ -144,3 +145,30 @@ def test_png_takes_the_run_length_strategy():
     Image.fromarray(mask).save(buffer, format="PNG", compress_level=1)
     assert len(data) < len(buffer.getvalue())
     assert decode_part("mask", data, "x").shape == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.pad(np.full((6, 6), 15, np.uint8), 3), "map of labels, with the values 0, 15"),
+        (np.pad(np.full((6, 6), 300, np.uint16), 3), "map of labels, with the values 0, 300"),
+    ],
+)
+def test_masks_that_are_maps_of_labels(tmp_path, pixels, words):
+    (path := tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (12, 12)).save(path / "a.png")
+    Image.fromarray(pixels).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(DataError, match=rf"holds no readable pair, of 1\. .*{words}"):
+        open_pairs(tmp_path)[0]
+    for foreground, found in (((), pixels > 0), ((15, 300), pixels > 0), ((2,), pixels < 0)):
+        mask = open_pairs(tmp_path, foreground)[0].pictures["mask"]
+        assert mask.tolist() == np.where(found, 255, 0).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_mask_of_0_and_1_is_read_and_a_faint_one_is_not(tmp_path, dtype):
+    Image.fromarray(np.array([[0, 1, 1]], dtype)).save(tmp_path / "a.png")
+    assert decode_part("mask", tmp_path / "a.png", "it").tolist() == [[0, 255, 255]]
+    Image.fromarray(np.array([[0, 1, 2, 3, 4]], dtype)).save(tmp_path / "a.png")
+    assert not decode_part("mask", tmp_path / "a.png", "it").any()

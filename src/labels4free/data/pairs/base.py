@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from labels4free.data.mask_files import Foreground
     from labels4free.data.pairs.record import PairLayout
 
 T = TypeVar("T")
@@ -101,12 +102,14 @@ class PairSet(ABC):
         names: Each pair's name in the data set, in order.
         parts: What every pair holds, of :data:`labels4free.data.names.PARTS`.
         skipped: What a pair is called -> why it cannot be used, as far as is known yet.
+        foreground: Labels that are the object, in masks that are maps of labels; None refuses those.
     """
 
     path: Path
     names: Sequence[str]
     parts: tuple[str, ...]
     skipped: dict[str, str]
+    foreground: Foreground | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -144,7 +147,7 @@ class PairSet(ABC):
 
     def _picture(self, number: int, part: str) -> NDArray[Any]:
         """Decode one picture; DataError if it cannot be."""
-        return decode_part(part, *self._file(number, part))
+        return decode_part(part, *self._file(number, part), self.foreground)
 
     @abstractmethod
     def _values(self, number: int) -> Mapping[str, Any]:
@@ -178,7 +181,8 @@ class PairSet(ABC):
         for step in range(len(self)):
             if (loaded := self._attempt((index + step) % len(self), load)) is not None:
                 return loaded
-        raise DataError(f"{self.path} holds no readable pair: all {len(self)} in it are damaged.")
+        why = self.skipped.get(self.names[index % len(self)], "")
+        raise DataError(f"{self.path} holds no readable pair, of {len(self)}. {why}".rstrip())
 
     def _attempt(self, number: int, load: Callable[[int], T]) -> T | None:
         """What was loaded; None, with a warning the first time, if it is damaged."""

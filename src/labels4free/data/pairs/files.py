@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from labels4free.data.decoding import LARGEST_FILE, decode_image, opened_image, read_bytes
+from labels4free.data.decoding import (
+    LARGEST_FILE,
+    decode_image,
+    deep_grey,
+    opened_image,
+    read_bytes,
+    upright,
+    upright_layers,
+)
 from labels4free.data.mask_files import read_mask
 from labels4free.data.names import COLOUR_PARTS
 from labels4free.errors import DataError
@@ -32,12 +40,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from labels4free.data.mask_files import Foreground
     from labels4free.data.pairs.record import Pair, PairLayout
 
 LATENTS = "latents"
 """The part that is no picture: a NumPy archive of float32 arrays."""
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+_ONE = (np.float32(1) / np.float32(255), np.float32(1) / np.float32(65535))  # alpha of the value 1, of 8 and 16 bits
 _LOSSLESS = 100  # the WebP quality that loses nothing
 
 
@@ -76,13 +86,14 @@ def encode_part(part: str, pair: Pair, layout: PairLayout) -> bytes:
     return buffer.getvalue()
 
 
-def decode_part(part: str, source: Path | bytes, name: str) -> NDArray[Any]:
+def decode_part(part: str, source: Path | bytes, name: str, foreground: Foreground | None = None) -> NDArray[Any]:
     """A picture from its file, whichever format that has; undoes :func:`encode_part` but for what JPEG and WebP lose.
 
     Args:
         part: A part of a pair, but latents.
         source: The file, or its content.
         name: What it is called in messages.
+        foreground: Labels that are the object, in masks that are maps of labels.
 
     Returns:
         As :class:`labels4free.data.pairs.record.Pair` has it. A mask is read by the rule of ``data/mask_files.py`` and
@@ -94,12 +105,18 @@ def decode_part(part: str, source: Path | bytes, name: str) -> NDArray[Any]:
     if part in COLOUR_PARTS:
         return np.array(decode_image(source, name=name))
     if part == "mask":
-        mask = read_mask(source, name)
-        return np.where(mask.labels if mask.labels.max() == 1 else mask.alpha > 0.5, np.uint8(255), np.uint8(0))
+        mask = read_mask(source, name, foreground, only_labels=True)
+        found = mask.alpha > (0 if mask.alpha.max(initial=0) in _ONE else 0.5)
+        return np.where(found, np.uint8(255), np.uint8(0))
     with opened_image(source, name) as image:
         if part == "cutout":
-            return np.array(image.convert("RGBA"))
-        return np.array(image).astype(np.uint16) if image.mode.startswith("I") else np.array(image.convert("L"))
+            colours, opacity = upright_layers(image)
+            colours.putalpha(255 if opacity is None else opacity)
+            return np.array(colours)
+        image = upright(image)
+        if (grey := deep_grey(image)) is not None:
+            return np.rint(grey * 65535).astype(np.uint16)
+        return np.array(image.convert("L"))
 
 
 def decode_latents(source: Path | bytes, name: str) -> dict[str, NDArray[np.float32]]:

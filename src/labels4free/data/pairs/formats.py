@@ -14,6 +14,7 @@ from labels4free.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from labels4free.data.mask_files import Foreground
     from labels4free.data.pairs.base import PairFormat, PairSet
     from labels4free.data.pairs.record import Pair
 
@@ -26,13 +27,15 @@ PAIR_FORMATS: dict[str, type[PairFormat]] = {
 """Name -> format, in the order in which they are looked for."""
 
 
-def open_pairs(path: str | Path) -> PairSet:
+def open_pairs(path: str | Path, foreground: Foreground | None = None) -> PairSet:
     """Open a data set of image/mask pairs, whichever format it has.
 
     Args:
         path: What ``sample`` wrote, in any version and format; a folder with ``images/`` and ``masks/`` whose files
             share their names but for the ending; tar shards (a folder, a file, or a pattern such as
             ``shard-{000000..000009}.tar``); a COCO file whose masks are run lengths; a folder with ``metadata.jsonl``.
+        foreground: Labels that are the object, in masks that are maps of labels (empty: all but 0); without them such
+            masks are refused.
 
     Raises:
         DataError: If there is nothing of the kind, nothing that can be read, or nothing finished.
@@ -43,7 +46,9 @@ def open_pairs(path: str | Path) -> PairSet:
     try:
         found = next((kind for kind in PAIR_FORMATS.values() if kind.matches(path)), None)
         if found is not None:
-            return found.open(path)
+            pairs = found.open(path)
+            pairs.foreground = foreground
+            return pairs
     except OSError as error:
         raise DataError(
             f"{error.filename or path} cannot be read: {error.strerror}; change its permissions or move it away."
