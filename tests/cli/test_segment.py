@@ -262,8 +262,8 @@ def test_what_is_left_out_of_a_folder_is_listed(segment, tmp_path):
     assert (code, out) == (cli.FAILURE, ["1 picture in out"])
     assert err == [*said, "3 of 4 failed."]
     code, out, err = segment("in/c*", "in/a*", "--out", "out")
-    assert (code, out) == (cli.FAILURE, ["0 pictures in out; 1 from before kept (--overwrite replaces them)"])
-    assert err == [said[0], "1 of 2 failed."]
+    assert (code, out) == (cli.FAILURE, ["0 pictures in out"])
+    assert err == [said[0], "1 from before kept; --overwrite replaces them.", "1 of 2 failed."]
 
 
 def test_names_as_file_systems_allow_them(segment, tmp_path):
