@@ -4,15 +4,19 @@ import errno
 import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 
 from labels4free.files import (
     in_full,
     opened_atomically,
+    read_text,
     remove_leftovers,
     temporary_path,
+    temporary_pattern,
     unreadable,
+    utf8_path,
     write_atomically,
     write_failure,
 )
@@ -132,3 +136,51 @@ def test_a_file_in_full_and_any_other_word_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     assert [in_full(word) for word in ("here", "nowhere", "")] == [str(tmp_path.resolve() / "here"), "nowhere", ""]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "a.png", "n" * 143, "n" * 251 + ".png", "\u590f" * 84 + ".ng", "\udce9" * 255, "e\u0301" * 85],
+)
+def test_a_temporary_name_is_no_longer_than_a_long_name(tmp_path, name):
+    path = tmp_path / name
+    temporary = temporary_path(path)
+    assert len(os.fsencode(temporary.name)) <= max(100, len(os.fsencode(name)))
+    temporary.name.encode()  # no half a character
+    temporary.touch()
+    assert list(tmp_path.glob(temporary_pattern(path))) == [temporary]
+    assert not list(tmp_path.glob(temporary_pattern(tmp_path / f"x{name[1:]}"))) or len(name) == 1
+    temporary.unlink()
+    write_atomically(path, b"x")
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_texts_as_editors_write_them(tmp_path, encoding):
+    (tmp_path / "a.txt").write_text("caf\u00e9 = 3\n", encoding=encoding)
+    assert read_text(tmp_path / "a.txt") == "caf\u00e9 = 3\n"
+    (tmp_path / "a.txt").write_bytes("\ufeff\u590f".encode("utf-16-be"))
+    assert read_text(tmp_path / "a.txt") == "\u590f"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"caf\xe9", "its encoding is not UTF-8 .*: save it as UTF-8"),
+        ("seed = 3".encode("utf-16-le"), "it holds null characters, as UTF-16 without its mark does"),
+        (b"\xff\xfea", "its encoding is not UTF-16"),
+    ],
+)
+def test_texts_in_other_encodings(tmp_path, data, said):
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(ValueError, match=said):
+        read_text(tmp_path / "a.txt")
+
+
+def test_a_name_in_utf_8_for_every_file(tmp_path):
+    for name in ("\u590f.bin", "caf\udce9.bin"):
+        (tmp_path / name).write_bytes(name.encode(errors="surrogateescape"))
+        with utf8_path(tmp_path / name) as path:
+            assert Path(path.encode().decode()).read_bytes() == os.fsencode(name)
+    with pytest.raises(FileNotFoundError), utf8_path(tmp_path / "\udce9"):
+        pass

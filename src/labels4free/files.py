@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import glob
 import os
 import platform
 import re
@@ -22,7 +24,16 @@ TEMPORARY_SUFFIX = ".tmp"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _WRITER = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]+" + re.escape(TEMPORARY_SUFFIX) + "$")
+_WRITER_BYTES = 36  # of a temporary name's two dots and what is between the second and the end, at most
 _DAY = 86400.0
+_SHORT = 100  # bytes of a name that every file system takes
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @contextlib.contextmanager
@@ -81,10 +92,22 @@ def write_atomically(path: str | Path, data: bytes | memoryview, *, sync: bool =
 def temporary_path(path: Path) -> Path:
     """A name beside a file to write it under until it is whole; says which process of which machine writes.
 
+    A long name is cut, so that the temporary one is no longer: wherever the file may lie, that may too.
     Our own names rather than tempfile's: that module makes files only their owner can read. Two writers never collide.
     """
     writer = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
-    return path.with_name(f".{path.name}.{writer}{TEMPORARY_SUFFIX}")
+    return path.with_name(f"{_temporary_start(path.name)}.{writer}{TEMPORARY_SUFFIX}")
+
+
+def temporary_pattern(path: Path) -> str:
+    """The pattern of all names that :func:`temporary_path` gives for a file, to look them up in its folder."""
+    return f"{glob.escape(_temporary_start(path.name))}.*{TEMPORARY_SUFFIX}"
+
+
+def _temporary_start(name: str) -> str:
+    encoded = os.fsencode(name)
+    # Cut between characters, and without bytes that are none: not every file system takes them.
+    return "." + encoded[: max(len(encoded), _SHORT) - _WRITER_BYTES].decode(errors="ignore")
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -149,6 +172,41 @@ def unreadable(path: str | Path, error: OSError) -> str:
     if isinstance(error, IsADirectoryError):
         return f"{path} is a folder, expected a checkpoint file."
     return f"{path} cannot be read: {error.strerror or error}."
+
+
+def read_text(path: str | Path) -> str:
+    """A text file as editors and shells write it: UTF-8, or what its byte-order mark says (PowerShell, Notepad).
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is in another encoding; the error says so.
+    """
+    data = Path(path).read_bytes()
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its encoding is not {encoding.upper()} ({error.reason}): save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError("it holds null characters, as UTF-16 without its mark does: save it as UTF-8")
+    return text
+
+
+@contextlib.contextmanager
+def utf8_path(path: str | Path) -> Iterator[str]:
+    """A name for a file that is UTF-8, while the context lasts, for libraries that take no other.
+
+    Yields:
+        The path itself where it is; else that of the opened file.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    if not any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # what Python makes of other bytes
+        yield str(path)
+        return
+    with Path(path).open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def in_full(source: str) -> str:

@@ -300,3 +300,12 @@ def test_a_file_where_a_folder_should_be_and_the_other_way_round(path):
     with pytest.raises(CheckpointError, match="cannot be written"):
         write(path)
     assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.safetensors", "n" * 243 + ".safetensors"])
+def test_names_as_file_systems_allow_them(tmp_path, name):
+    """safetensors itself takes only UTF-8."""
+    write(tmp_path / name)
+    assert read_native_header(tmp_path / name).kind
+    assert read_tensors(tmp_path / name).keys() == {"x", "y"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
+from tests.data.picture_files import save
 from tests.refusals import refuses
 
 import labels4free
@@ -206,3 +208,58 @@ def test_help_page_on_disk_is_what_the_command_prints():
 def words(page):
     """Everything but boxes and line breaks, which differ from one version of the parser to the next."""
     return [word for word in page.split() if not set(word) <= set("╭╮╰╯│─|+-")]
+
+
+# What the command prints to
+
+
+def command(words, **options):
+    program = [sys.executable, "-m", "labels4free", *words]
+    return subprocess.run(program, check=False, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_a_terminal_cannot_show_is_escaped(encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = command(["presets", "\u590f\udce9"], env=environment, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    done = command(["--help"], env=environment, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding).startswith("usage: labels4free VERB")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--help"], ["presets"], ["segment", "--help"]], ids=" ".join)
+def test_a_pipe_that_nobody_reads(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = command(words, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [(1,), (0, 1), (0, 1, 2)], ids=str)
+def test_without_streams(closed, tmp_path):
+    """As behind `>&-`; what the command writes must not end up where they were."""
+    words = ["prepare", "in", "out", "--sizes", "8", "--workers", "1", "--format", "folder"]
+    save(tmp_path / "in" / "a.png")
+    program = "import os, sys\nfor n in map(int, sys.argv[1]): os.close(n)\nos.execv(sys.executable, sys.argv[2:])"
+    inner = [sys.executable, "-m", "labels4free", *words]
+    numbers = "".join(map(str, closed))
+    done = subprocess.run(
+        [sys.executable, "-c", program, numbers, *inner], check=False, cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00000.jpg", "labels4free-images.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_has_no_space():
+    with Path("/dev/full").open("wb") as full:
+        done = command(["presets"], stdout=full)
+    assert done.returncode == 2
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr

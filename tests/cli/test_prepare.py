@@ -134,3 +134,18 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert "Traceback" not in said
     assert cli.main([*words, "--workers", "1"]) == cli.SUCCESS
     assert len(open_images(out, 128)) == 100
+
+
+def test_what_is_left_out_is_said_and_kept_in_the_manifest(tmp_path, capsys):
+    folder = photographs(tmp_path / "in", 2)
+    (folder / "d.CR2").write_bytes(b"II*\0")
+    (folder / "c.jpg").symlink_to("nowhere")
+    words = ["prepare", str(folder), str(tmp_path / "caf\udce9"), "--sizes", "8", "--workers", "1"]
+    for _ in range(2):  # the second time it is complete
+        assert cli.main(words) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[1:] == [
+            f"Skipped: {folder / 'c.jpg'} is a link to nothing.",
+            f"Skipped: {folder / 'd.CR2'} is a camera's raw file, which is not read: develop it to JPEG or PNG.",
+        ]
+    assert len(open_images(tmp_path / "caf\udce9", 8)) == 2

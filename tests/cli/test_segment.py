@@ -243,3 +243,46 @@ def test_an_exported_model_needs_no_pytorch(segment, red_onnx, without_torch):
     segment("a.png", "--out", "out")
     bare, whole = (read(f"{folder}/a.png")[1].astype(int) for folder in ("bare", "out"))
     assert np.abs(bare - whole).max() <= 1
+
+
+def test_what_is_left_out_of_a_folder_is_listed(segment, tmp_path):
+    (tmp_path / "in").mkdir()
+    picture().save("in/a.JPG")
+    picture().save("in/IMG_3", "JPEG")
+    (tmp_path / "in" / "d.CR2").write_bytes(b"II*\0")
+    (tmp_path / "in" / "c.jpg").symlink_to("nowhere")
+    (tmp_path / "in" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "in" / "backup.zip").write_bytes(b"x")
+    said = [
+        "in/c.jpg is a link to nothing.",
+        "in/d.CR2 is a camera's raw file, which is not read: develop it to JPEG or PNG.",
+        "in/IMG_3 begins as JPEG does, but its name has no image's ending: rename it.",
+    ]
+    code, out, err = segment("in", "--out", "out")
+    assert (code, out) == (cli.FAILURE, ["1 picture in out"])
+    assert err == [*said, "3 of 4 failed."]
+    code, out, err = segment("in/c*", "in/a*", "--out", "out")
+    assert (code, out) == (cli.FAILURE, ["0 pictures in out"])
+    assert err == [said[0], "1 from before kept; --overwrite replaces them.", "1 of 2 failed."]
+
+
+def test_names_as_file_systems_allow_them(segment, tmp_path):
+    names = ["n" * 251 + ".jpg", "\u590f" * 83 + ".jpg", "caf\udce9.jpg", "a\nb.jpg", "-x.jpg", "[x]*.jpg"]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        buffer = io.BytesIO()
+        picture().save(buffer, "JPEG")
+        (tmp_path / "in" / name).write_bytes(buffer.getvalue())
+    words = ("--out", "caf\udce9", "--sheet", "\udce9.jpg")
+    assert segment("in", *words)[::2] == (0, [])
+    assert {path.stem + ".jpg" for path in (tmp_path / "caf\udce9").iterdir()} == set(names)
+
+
+def test_a_picture_whose_name_is_too_long_is_listed_and_the_others_done(segment, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("n" * 251 + ".jpg", "n" * 251 + ".png", "a.jpg"):
+        picture().save(f"in/{name}")
+    code, out, err = segment("in", "x" * 300, "--out", "out")
+    assert (code, out) == (cli.FAILURE, ["1 picture in out"])
+    assert err[0] == f"{'x' * 300} cannot be read: File name too long."
+    assert [line.rpartition(" cannot be written: ")[2] for line in err[1:3]] == ["File name too long."] * 2

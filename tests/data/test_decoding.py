@@ -6,26 +6,9 @@ from PIL import Image, PngImagePlugin
 from tests.data.picture_files import BLUE, GREEN, RED, WHITE, png16, save
 
 from labels4free.data import decoding
-from labels4free.data.decoding import central_square, decode_image, is_image_name, natural_key, read_bytes
+from labels4free.data.decoding import central_square, decode_image, read_bytes
 from labels4free.data.images.dataset import read_image
 from labels4free.errors import DataError
-
-
-@pytest.mark.parametrize("name", ["1.png", "a/b/2.JPG", "x.y.webp", "a b/c.tif"])
-def test_names_of_images(name):
-    assert is_image_name(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["png", "1.txt", "1.json", ".hidden.png", "a/.b/1.png", "__MACOSX/1.png", "a/._1.png", "1.eps", "png/1", ""]
-)
-def test_other_names(name):
-    assert not is_image_name(name)
-
-
-def test_natural_order():
-    names = ["10.png", "2.png", "B/1.png", "a/10/1.png", "a/9/1.png", "02.png"]
-    assert sorted(names, key=natural_key) == ["02.png", "2.png", "10.png", "a/9/1.png", "a/10/1.png", "B/1.png"]
 
 
 def test_content_and_file_decode_alike(tmp_path):

@@ -110,3 +110,20 @@ def test_predictions_in_a_folder_to_come(tmp_path):
     for pair in pairs:
         write(pair.prediction, disc(2))
     assert pair_files(tmp_path / "set" / "*" / "gt", tmp_path / "out") == pairs
+
+
+def test_what_is_no_mask_is_listed(tmp_path, caplog):
+    pred, gt = folders(tmp_path, 3)
+    (pred / "d.CR2").touch()
+    assert [pair.name for pair in pair_files(gt, pred)] == ["0", "1", "2"]
+    assert f"Left out: {pred / 'd.CR2'} is a camera's raw file" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["1.png", "v1.0"])
+def test_what_cannot_be_read_stops_the_evaluation(tmp_path, name):
+    """A figure of part of a set is none."""
+    pred, gt = folders(tmp_path, 3)
+    for folder in (pred, gt):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to("nowhere")
+    refuses(DataError, f"gt can only be scored as a whole. .*{name} is a link to nothing", pair_files, gt, pred)

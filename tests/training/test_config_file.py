@@ -133,5 +133,14 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         read_config_file(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b"data = '\xe4'")
-    with pytest.raises(ConfigError, match=r"latin\.toml is no TOML file: 'utf-8' codec"):
+    with pytest.raises(ConfigError, match=r"latin\.toml is no TOML file: its encoding is not UTF-8 "):
         read_config_file(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_preset_comes_back_from_other_shells(tmp_path, encoding, newline):
+    """PowerShell writes UTF-16, Notepad a mark before UTF-8."""
+    config = PRESETS["auto"].config
+    (tmp_path / "my.toml").write_text(as_toml(config), encoding=encoding, newline=newline)
+    assert assemble(None, read_config_file(tmp_path / "my.toml")) == config

@@ -15,9 +15,10 @@ def a_chunk() -> dict[str, torch.Tensor]:
     return {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(4, dtype=torch.float16)}
 
 
-def test_round_trip(tmp_path):
-    write_chunk(tmp_path / "x.safetensors", a_chunk())
-    found = read_chunk(tmp_path / "x.safetensors")
+@pytest.mark.parametrize("name", ["x.safetensors", "caf\udce9.safetensors"])
+def test_round_trip(tmp_path, name):
+    write_chunk(tmp_path / name, a_chunk())
+    found = read_chunk(tmp_path / name)
     assert list(found) == ["a", "b"]
     assert all(
         torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in a_chunk().items()

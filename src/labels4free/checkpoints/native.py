@@ -12,7 +12,6 @@ is filled with them keeps its own types.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labels4free.errors import CheckpointError
-from labels4free.files import TEMPORARY_SUFFIX, unreadable, write_atomically, write_failure
+from labels4free.files import temporary_pattern, unreadable, utf8_path, write_atomically, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,7 +172,8 @@ def read_tensors(path: str | Path, kind: str | None = None) -> dict[str, Tensor]
     from safetensors.torch import load_file
 
     try:
-        return load_file(path, device="cpu")
+        with utf8_path(path) as name:
+            return load_file(name, device="cpu")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; {_AGAIN}") from error
 
@@ -189,7 +189,7 @@ def _in_half(name: str, kernel: Tensor) -> Tensor:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of this file that a killed writer left more than an hour ago."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}"):
+    for leftover in path.parent.glob(temporary_pattern(path)):
         with contextlib.suppress(OSError):  # another writer may have been quicker
             if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
                 leftover.unlink()

@@ -105,30 +105,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: From a verb's own parser, after ``--help`` (code 0) or a usage error (code 2).
     """
-    verb, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    if verb in ("-h", "--help"):
-        print(overview())
-        return SUCCESS
-    if verb == "--version":
-        print(f"labels4free {__version__}")
-        return SUCCESS
-    if verb not in VERBS:
-        return _fail(f"Unknown verb {verb!r}; the verbs are {', '.join(VERBS)}. See labels4free --help.")
-    _log_to_stderr()
+    _open_streams()
     try:
-        code = _call(verb, rest)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has seen enough, as in `labels4free models list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SUCCESS
-    except Labels4FreeError as error:
-        return FAILURE if error.said else _fail(str(error))
-    except OSError as error:  # no space, no permission: the file system's own words serve
-        return _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        _fail("Interrupted.")
-        return INTERRUPTED
-    return SUCCESS if code is None else code
+        code = _answer(list(sys.argv[1:] if argv is None else argv) or ["--help"])
+    except SystemExit:
+        _flush()
+        raise
+    return _flush() or code
 
 
 def overview() -> str:
@@ -144,6 +127,60 @@ verbs:
 options:
   -h, --help   show this help, or with a verb that verb's
   --version    show the version"""
+
+
+def _answer(words: list[str]) -> int:
+    """Do what the command line asks for; returns the exit code."""
+    verb, *rest = words
+    try:
+        if verb in ("-h", "--help"):
+            print(overview())
+            return SUCCESS
+        if verb == "--version":
+            print(f"labels4free {__version__}")
+            return SUCCESS
+        if verb not in VERBS:
+            return _fail(f"Unknown verb {verb!r}; the verbs are {', '.join(VERBS)}. See labels4free --help.")
+        _log_to_stderr()
+        code = _call(verb, rest)
+    except BrokenPipeError:  # whoever read our output has seen enough, as in `labels4free models list | head -1`
+        _drop_output()
+        return SUCCESS
+    except Labels4FreeError as error:
+        return FAILURE if error.said else _fail(str(error))
+    except OSError as error:  # no space, no permission: the file system's own words serve
+        return _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        _fail("Interrupted.")
+        return INTERRUPTED
+    return SUCCESS if code is None else code
+
+
+def _open_streams() -> None:
+    """Let every name be printed, and have streams where there are none (``>&-``): no file may take their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> int:
+    """Print what waits to be printed while there is still an exit code to tell of it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        return _fail(f"The output cannot be printed: {error.strerror}.")
+    return SUCCESS
+
+
+def _drop_output() -> None:
+    """Have nothing more printed: what could not be would be tried again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _call(verb: str, arguments: list[str]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 import sys
 import tempfile
@@ -130,7 +131,7 @@ def _write(
         writers["picture"] = ("samples to look at", lambda path: write_png(path, picture))
     writers |= _native_writers(checkpoint, check, destination) if to == "native" else _rosinality_writer(checkpoint)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as stage:
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".") as stage:
         for key, (_, write) in writers.items():
             write(Path(stage, planned[key].name))
         for key in planned.keys() - writers.keys() - {"picture"}:  # of an earlier conversion: of another generator
@@ -201,7 +202,7 @@ def _digest(path: Path) -> str:
     path = path.parent if path.suffix == ".xml" else path
     for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
         if path.is_dir():
-            digest.update(f"{file.name}\n".encode())
+            digest.update(os.fsencode(file.name) + b"\n")
         with file.open("rb") as stream:
             while block := stream.read(_READ_AT_ONCE):
                 digest.update(block)

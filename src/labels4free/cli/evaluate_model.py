@@ -58,9 +58,7 @@ def segmented(
     with failing_as(RunError, keep or tempfile.gettempdir()):
         if keep is not None:
             keep.parent.mkdir(parents=True, exist_ok=True)
-        stage = tempfile.TemporaryDirectory(
-            dir=None if keep is None else keep.parent, prefix=".labels4free-" if keep is None else f".{keep.name}."
-        )
+        stage = tempfile.TemporaryDirectory(dir=None if keep is None else keep.parent, prefix=".labels4free-")
     with stage as place:
         folder = Path(place, "predictions")  # one of its own, since that one is for the eyes of its owner alone
         _segment(with_predictions(pairs, folder), segmenter, choice, hard=hard)

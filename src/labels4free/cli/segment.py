@@ -11,6 +11,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from labels4free.cli.progress import progress_bar
 from labels4free.errors import ConfigError, DataError
+from labels4free.files import write_failure
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -204,6 +205,8 @@ def _batch(work: _Work | None, found: Found, out: Path, sheet: Path | None, *, o
                         done += 1
                 except (DataError, MemoryError) as error:
                     problems.append(str(error) or f"{path} does not fit into memory; make it smaller.")
+                except OSError as error:  # of looking whether it is there: a name that is too long
+                    problems.append(write_failure(target, error))
                 update(count, len(found.photos))
     finally:
         for line in (*notes, *_to_look_at(unsure), *problems):

@@ -14,9 +14,7 @@ Of colours with 16 bits Pillow reads the upper 8.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
-import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from labels4free.data.png_chunks import pixel_chunks
+from labels4free.data.walk import register_formats
 from labels4free.errors import DataError
 from labels4free.pictures.pixels import unit_to_uint8
 
@@ -69,6 +68,7 @@ def opened_image(
         DataError: Whatever goes wrong until the context closes, as a sentence that names the file.
     """
     name = name or ("The picture" if isinstance(source, bytes) else str(source))
+    register_formats()
     with reading_failures(name, max_pixels), contextlib.ExitStack() as stack:
         file = io.BytesIO(source) if isinstance(source, bytes) else stack.enter_context(source.open("rb"))
         image = stack.enter_context(Image.open(pixel_chunks(file)))
@@ -254,27 +254,6 @@ def central_square(image: Image.Image, resolution: int, resample: Image.Resampli
     if resample is None:
         resample = Image.Resampling.BOX if side >= resolution else Image.Resampling.LANCZOS
     return image.resize((resolution, resolution), resample, box=(left, top, left + side, top + side))
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name holds an image, to go by its ending; hidden files and Mac archives' twins do not."""
-    *folders, file = name.split("/")
-    if any(part.startswith((".", "__MACOSX")) for part in (*folders, file)):
-        return False
-    return f".{file.rpartition('.')[2].lower()}" in _endings() and "." in file
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    Image.init()
-    readable = Image.OPEN.keys() - _REFUSED_FORMATS
-    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in readable)
-
-
-def natural_key(name: str) -> tuple[list[list[str | int]], str]:
-    """Sorting key of a relative path: numbers compare as numbers, letters without regard to case."""
-    parts = name.split("/")
-    return [[int(s) if s.isdecimal() else s.casefold() for s in re.split(r"(\d+)", part)] for part in parts], name
 
 
 def read_bytes(path: Path) -> bytes:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from labels4free.data.decoding import LARGEST_FILE, natural_key, too_large
+from labels4free.data.decoding import LARGEST_FILE, too_large
+from labels4free.data.walk import is_image_name, natural_key
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _SUFFIX = ".tar"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
+_MOST_LINKS = 40  # one behind the other, as Linux has it
 
 
 class Place(NamedTuple):
@@ -67,25 +70,68 @@ def _expand(pattern: str) -> list[str]:
 def scan(shard: Path, damaged: dict[str, str]) -> Iterator[tuple[str, Place]]:
     """Name and place of every file in a shard, in its order, as far as it is whole.
 
+    Names begin without ``./``. Links lead to the place of what they name; of files of one name the last counts, as it
+    does when a tar file is unpacked.
+
     Args:
         shard: The tar file.
-        damaged: Takes a sentence on what is wrong with the shard, under its path.
+        damaged: Takes a sentence on what is wrong with the shard, under its path, and with a member, under its name.
 
     Raises:
         DataError: If it cannot be read, is compressed or no tar file.
     """
+    members: dict[str, Place | str] = {}  # a link is the name that it stands for
     try:
         with tarfile.open(shard, "r:") as tar:
             try:
                 for info in tar:
-                    if info.isreg() and not info.issparse():
-                        yield info.name, Place(shard, info.offset_data, info.size)
+                    name = posixpath.normpath(info.name)
+                    members.pop(name, None)
+                    if info.issparse():
+                        damaged[f"{shard}/{name}"] = f"{shard}/{name} is stored with gaps: pack it without --sparse."
+                    elif info.isreg():
+                        members[name] = Place(shard, info.offset_data, info.size)
+                    elif info.islnk():
+                        members[name] = posixpath.normpath(info.linkname)
+                    elif info.issym():
+                        members[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), info.linkname))
                 _check_end(shard, tar.offset)
             except (tarfile.TarError, EOFError, OSError) as error:
                 damaged[str(shard)] = f"{shard} is damaged ({error}): what comes before that is used."
     except (tarfile.TarError, EOFError, OSError) as error:
         compressed = "; if it is compressed, unpack it to .tar" if isinstance(error, tarfile.TarError) else ""
         raise DataError(f"{shard} cannot be read as a tar file ({error}){compressed}.") from error
+    for name, found in members.items():
+        place = _followed(name, members)
+        if place is not None:
+            yield name, place
+        elif is_image_name(name):
+            damaged[f"{shard}/{name}"] = f"{shard}/{name} is a link to {found}, which is not in the tar file."
+
+
+def scan_shards(path: Path, damaged: dict[str, str]) -> Iterator[tuple[Path, list[tuple[str, Place]]]]:
+    """Each shard of a path, and what :func:`scan` finds in it; one of a folder that cannot be read is noted.
+
+    Raises:
+        DataError: If there is no such shard, or one that is named cannot be read.
+    """
+    for shard in find_shards(path):
+        try:
+            yield shard, list(scan(shard, damaged))
+        except DataError as error:
+            if not path.is_dir():
+                raise
+            damaged[str(shard)] = str(error)
+
+
+def _followed(name: str, members: Mapping[str, Place | str]) -> Place | None:
+    """The place of a member, or of what a link stands for in the end."""
+    for _ in range(_MOST_LINKS):
+        found = members.get(name)
+        if not isinstance(found, str):
+            return found
+        name = found
+    return None
 
 
 def _check_end(shard: Path, offset: int) -> None:

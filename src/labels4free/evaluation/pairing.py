@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from labels4free.data.decoding import natural_key
 from labels4free.data.images.folder import FolderSource
+from labels4free.data.walk import listed, natural_key
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+_log = logging.getLogger(__name__)
 
 Order = Literal["name", "natural"]
 
@@ -59,15 +62,13 @@ def pair_files(
     Raises:
         DataError: If a folder is empty or unreadable, or a file has no partner: the sentence names it.
     """
-    found = _files(truth)
-    partners: list[dict[str, Path]] = []
-    for folder in (prediction, images):
-        if folder is None:
-            partners.append({})
-            continue
-        others = _files(folder)
-        match = _by_name if order == "name" else _by_natural_order
-        partners.append(match(found, others, (str(truth), str(folder))))
+    left_out: list[str] = []
+    found = _files(truth, left_out)
+    named = [folder if folder is None else (str(folder), _files(folder, left_out)) for folder in (prediction, images)]
+    if left_out:
+        _log.warning("Left out: %s", listed(left_out))
+    match = _by_name if order == "name" else _by_natural_order
+    partners = [{} if other is None else match(found, other[1], (str(truth), other[0])) for other in named]
     return [
         MaskPair(_group(name), name, path, *(files.get(name) for files in partners)) for name, path in found.items()
     ]
@@ -84,11 +85,24 @@ def with_predictions(pairs: Iterable[MaskPair], folder: Path) -> list[MaskPair]:
     return [replace(pair, prediction=folder / f"{pair.name}.png") for pair in pairs]
 
 
-def _files(folder: str | Path) -> dict[str, Path]:
-    """Name without ending -> file, in natural order."""
+def _files(folder: str | Path, left_out: list[str]) -> dict[str, Path]:
+    """Name without ending -> file, in natural order.
+
+    Args:
+        folder: The folder, or a pattern of them.
+        left_out: Takes a sentence on each file that looks like an image and is not read.
+
+    Raises:
+        DataError: If something in it cannot be read: a figure of part of a set is none.
+    """
     files: dict[str, Path] = {}
     for root, prefix in _roots(Path(folder)):
-        for name in FolderSource(root).names:
+        source = FolderSource(root)
+        lost = [reason for label, reason in source.skipped.items() if not Path(label).is_file()]
+        if lost:
+            raise DataError(f"{root} can only be scored as a whole. {listed(lost)}")
+        left_out += source.skipped.values()
+        for name in source.names:
             stem = prefix + str(Path(name).with_suffix("").as_posix())
             if stem in files:
                 raise DataError(

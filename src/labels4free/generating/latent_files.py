@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labels4free.checkpoints.untrusted.torch_file import read_torch_file
 from labels4free.errors import DataError, Labels4FreeError
-from labels4free.files import failing_as, opened_atomically
+from labels4free.files import failing_as, opened_atomically, utf8_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,7 +109,8 @@ def _read_npy(path: Path) -> list[Tensor]:
 
 
 def _read_safetensors(path: Path) -> list[Tensor]:
-    tensors = load_file(path)
+    with utf8_path(path) as name:
+        tensors = load_file(name)
     return [tensors[_choose(path, list(tensors))]]
 
 

@@ -125,7 +125,7 @@ def write_report(path: str | Path, report: Report) -> Path:
     path = Path(path)
     page = _page(report)
     try:
-        write_atomically(path, page.encode())
+        write_atomically(path, page.encode(errors="backslashreplace"))
     except OSError as error:
         raise RunError(write_failure(path, error)) from error
     return path

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labels4free.errors import ConfigError
+from labels4free.files import read_text
 from labels4free.settings_fields import change, unknown_names
 from labels4free.training.recipes import DEFAULT_RECIPE, RECIPES, check_verb, recipe_named
 from labels4free.training_loop.resume import own_settings
@@ -47,7 +48,7 @@ def read_config_file(path: str | Path) -> ConfigFile:
     """
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; give a TOML file of settings.") from error
     except (ValueError, RecursionError) as error:  # of the encoding, or of TOML

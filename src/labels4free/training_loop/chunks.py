@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from labels4free.errors import RunError
-from labels4free.files import write_atomically, write_failure
+from labels4free.files import utf8_path, write_atomically, write_failure
 from labels4free.training_loop.run_dir import state_digest
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def read_chunk(path: Path) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(path) as name, safe_open(name, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in sorted(file.keys())}
             digest = (file.metadata() or {}).get(_DIGEST)
         if state_digest(state) != digest:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from labels4free.errors import RunError
-from labels4free.files import TEMPORARY_SUFFIX, write_atomically, write_failure
+from labels4free.files import TEMPORARY_SUFFIX, failing_as, utf8_path, write_atomically, write_failure
 from labels4free.training_loop.log import read_log
 
 FORMAT = 2
@@ -301,11 +301,8 @@ class RunDir:
                 _logger.warning(
                     "%s is shorter than it was at the checkpoint: earlier entries are missing.", self.log_path
                 )
-            try:
-                with self.log_path.open("r+b") as file:
-                    file.truncate(min(size, length))
-            except OSError as error:
-                raise RunError(write_failure(self.log_path, error)) from error
+            with failing_as(RunError, self.log_path), self.log_path.open("r+b") as file:
+                file.truncate(min(size, length))
         return checkpoint
 
     def _remove_leftovers(self) -> None:
@@ -382,7 +379,8 @@ def _check_unused(path: Path) -> None:
 def _read_checkpoint(path: Path) -> Checkpoint | None:
     """Read and verify one file; None, with a warning, if it is damaged."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with utf8_path(path) as name:
+            content = torch.load(name, map_location="cpu", weights_only=True)
         version = content["format"]
         if version <= FORMAT:
             found = Place(content["member"], content["restart"], content["step"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -76,7 +77,7 @@ def test_a_size_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("entries", "what"),
     [
-        ({b"0a1b": b"x", b"9": b"y"}, "the entry `length`"),  # LSUN: hashes of the addresses
+        ({b"0a1b": b"x", b"9": b"y"}, "the entry `length`"),
         ({}, "the entry `length`"),
         ({b"8-00000": b"x"}, "the entry `length`"),  # rosinality's own, killed
         ({b"00000000": b"x", b"length": b"1"}, "a number in `length` and keys such as"),
@@ -86,6 +87,44 @@ def test_a_size_that_is_not_there(tmp_path):
 def test_lmdb_of_another_program(tmp_path, entries, what):
     with pytest.raises(DataError, match=rf"db is an LMDB of another program, or unfinished: {what}"):
         open_images(write(tmp_path / "db", entries), 8)
+
+
+@pytest.mark.parametrize("rest", [{}, {b"length": b"3"}, {b"length": b"\x80\x04K\x03."}])
+def test_an_lmdb_of_image_files_under_any_keys(tmp_path, rest):
+    """LSUN's own: hashes of the addresses. The values tell what it is, and images of any size serve."""
+    entries = {b"%040x" % n: jpeg(n, 16 + n) for n in range(3)} | {b"caf\xe9": jpeg(3)}
+    source = open_images(write(tmp_path / "db", entries | rest), 8).source
+    assert list(source.names) == [*(f"{n:040x}" for n in range(3)), "caf\udce9"]
+    assert [source.read(n) for n in range(4)] == list(entries.values())
+    assert source.names[1:3] == [f"{n:040x}" for n in (1, 2)]
+    assert source.names[-1] == "caf\udce9"
+    again = pickle.loads(pickle.dumps(source))
+    assert again.read(2) == jpeg(2, 18)
+    assert len(source.content_hash()) == 64
+
+
+def test_a_path_that_is_no_text(tmp_path):
+    path = tmp_path / "caf\udce9"
+    writer = LmdbWriter(path, LAYOUT)
+    writer.add([jpeg(0, 8), jpeg(0, 16)])
+    writer.finish(b"{}")
+    writer.close()
+    (path / MANIFEST).unlink()
+    assert LmdbSource(path, 8).read(0) == jpeg(0)
+
+
+def test_one_file_of_that_name_does_not_make_an_lmdb_of_images(tmp_path):
+    (tmp_path / "data.mdb").write_bytes(b"something else" * 1000)
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    source = open_images(tmp_path, 8).source
+    assert source.names == ("a.jpg",)
+    assert list(source.skipped) == [str(tmp_path / "data.mdb")]
+
+
+def test_images_beside_an_lmdb_are_listed(tmp_path):
+    path = rosinality(tmp_path / "db")
+    (path / "preview.jpg").write_bytes(jpeg(0))
+    assert list(LmdbSource(path, 8).skipped) == [str(path / "preview.jpg")]
 
 
 def test_no_lmdb_at_all(tmp_path):

@@ -136,3 +136,86 @@ def test_a_shard_that_was_cut_off(tmp_path, caplog):
     store = open_images(path, 8)
     assert len(store) == 1
     assert f"no header at byte {second - 512:,}" in store.skipped[str(path)]
+
+
+# Names, links and what lies beside
+
+
+def image(side):
+    return jpeg(side, side)
+
+
+@pytest.mark.parametrize(
+    ("members", "names"),
+    [
+        (["./0.png", "./a/1.png"], ["0.png", "a/1.png"]),  # tar -cf x.tar -C folder .
+        (["22.05.0.png", "22.05.1.png"], None),
+        (["cat.0.jpg", "cat.1.jpg", "dog.0.jpg", "dog.1.jpg"], None),
+        (["22.5.png", "22.6.png", "23.5.png"], None),
+        (["22.png", "22.05.0.png", "22.05.1.png"], None),
+        (["mr.smith.jpg", "mr.jones.jpg", "dr.no.jpg"], None),
+        (["1.png", "1.seg.png", "1.json"], ["1.png"]),
+        (["1.left.png", "1.right.png", "2.left.png", "2.right.png"], ["1.left.png", "2.left.png"]),
+        (["1.mask.png", "1.image.png"], ["1.mask.png"]),
+        (["1.4.png", "1.16.png", "2.4.png", "2.16.png"], ["1.16.png", "2.16.png"]),  # they have these sides
+    ],
+)
+def test_dots_in_names(tmp_path, members, names):
+    sides = {name: int(parts[1]) if (parts := name.split("."))[1] in ("4", "16") else 8 for name in members}
+    source = ShardSource(tar_file(tmp_path / "x.tar", {name: image(sides[name]) for name in members}))
+    assert [name.removeprefix("x.tar/") for name in source.names] == (members if names is None else names)
+    assert source.skipped == {}
+
+
+def test_links_in_a_tar_file(tmp_path):
+    links = [
+        ("b.jpg", tarfile.LNKTYPE, "./a.jpg"),
+        ("deep/c.jpg", tarfile.SYMTYPE, "../b.jpg"),
+        ("d.jpg", tarfile.SYMTYPE, "nowhere.jpg"),
+        ("e.jpg", tarfile.SYMTYPE, "e.jpg"),
+        ("folder", tarfile.SYMTYPE, "deep"),
+    ]
+    path = tar_file(tmp_path / "x.tar", {"./a.jpg": jpeg(1), "a2.jpg": jpeg(2)})
+    with tarfile.open(path, "a") as tar:
+        for name, kind, target in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+    source = ShardSource(path)
+    assert [name.removeprefix("x.tar/") for name in source.names] == ["a.jpg", "a2.jpg", "b.jpg", "deep/c.jpg"]
+    assert [source.read(i) for i in (2, 3)] == [jpeg(1), jpeg(1)]
+    assert list(source.skipped) == [f"{path}/d.jpg", f"{path}/e.jpg"]
+    assert "d.jpg is a link to nowhere.jpg, which is not in the tar file" in source.skipped[f"{path}/d.jpg"]
+
+
+def test_of_files_of_one_name_the_last_counts(tmp_path):
+    path = tar_file(tmp_path / "x.tar", {"1.jpg": jpeg(1), "2.jpg": jpeg(2)})
+    source = ShardSource(tar_file(path, {"1.jpg": jpeg(3)}, "a"))
+    assert sorted(source.read(i) for i in range(len(source))) == sorted([jpeg(2), jpeg(3)])
+
+
+def test_what_is_not_read_is_listed(tmp_path):
+    members = {"1.jpg": jpeg(1), "2.CR2": b"", "IMG_3": jpeg(3), "1.cls": b"3", "1.txt": b"a cat"}
+    source = ShardSource(tar_file(tmp_path / "x.tar", members))
+    assert list(source.names) == ["x.tar/1.jpg"]
+    assert [label.rpartition("/")[2] for label in source.skipped] == ["2.CR2", "IMG_3"]
+
+
+def test_more_tar_files_than_images_are_shards(shards):
+    (shards / "preview.jpg").write_bytes(jpeg(0))
+    (shards / "x-000003.tar").write_bytes(b"damaged")
+    source = open_images(shards, 8).source
+    assert type(source) is ShardSource
+    assert len(source) == 22
+    assert [label.rpartition("/")[2] for label in source.skipped] == ["x-000003.tar", "preview.jpg"]
+
+
+def test_images_in_folders_beside_a_tar_file(tmp_path):
+    """One file at the top says nothing of what is below."""
+    tar_file(tmp_path / "backup.tar", {"1.jpg": jpeg(1)})
+    for n in range(3):
+        (tmp_path / str(n)).mkdir()
+        (tmp_path / str(n) / "a.jpg").write_bytes(jpeg(n))
+    source = open_images(tmp_path, 8).source
+    assert source.names == ("0/a.jpg", "1/a.jpg", "2/a.jpg")
+    assert list(source.skipped) == [str(tmp_path / "backup.tar")]

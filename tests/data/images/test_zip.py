@@ -100,3 +100,11 @@ def test_what_earlier_versions_prepared(tmp_path):
         assert source.read(2) == jpeg(2, wanted)
     with pytest.raises(DataError, match=rf"manifest {MANIFEST} of .*b\.zip is damaged"):
         open_images(write(tmp_path / "b.zip", {MANIFEST: b"[]"}), 8)
+
+
+def test_what_is_not_read_is_listed(tmp_path):
+    members = {"./1.jpg": jpeg(1), "IMG_3": jpeg(2), "x.CR2": b"", "dataset.json": b"{}", "a.txt": b""}
+    source = ZipSource(write(tmp_path / "x.zip", members))
+    assert source.names == ("./1.jpg",)
+    assert source.read(0) == jpeg(1)
+    assert [label.rpartition("/")[2] for label in source.skipped] == ["IMG_3", "x.CR2"]

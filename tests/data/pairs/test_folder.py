@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from tests.data.pair_format_contract import PairFormatContract
 from tests.data.pair_sets import INDICES, files, layout, pair, write
 
+from labels4free.data.images.dataset import open_source
 from labels4free.data.pairs.folder import FolderSet, JsonLines, part_path
 from labels4free.data.pairs.formats import open_pairs
 from labels4free.data.pairs.record import measure
@@ -158,3 +160,35 @@ def test_lines_of_json_by_number(tmp_path):
         lines[0]
     with pytest.raises(DataError, match="cannot be read"):
         JsonLines(path)
+
+
+def test_what_stands_in_the_way_is_listed(tmp_path):
+    """Links are followed; what is beside images and masks decides nothing."""
+    for number in range(2):
+        put(tmp_path / "outside" / f"{number}.png", colour(10))
+        put(tmp_path / "set" / "masks" / "linked" / f"{number}.png", square())
+    top = tmp_path / "set"
+    (top / "images").mkdir()
+    (top / "images" / "linked").symlink_to(tmp_path / "outside")
+    (top / "images" / "2.png").symlink_to("nowhere")
+    put(top / "masks" / "2.png", square())
+    put(top / "masks" / "linked" / "1.tif", square())
+    put(top / "preview.jpg", colour(1))
+    (top / "images" / "d.CR2").touch()
+    (top / "instances.json").write_text("{}")
+    (top / "metadata.jsonl").write_text('{"file_name": "images/0.png", "text": "x"}\n')
+    (top / "backup.tar").write_bytes(b"x")
+    (top / "data.mdb").write_bytes(b"x")
+    pairs = open_pairs(top)
+    assert pairs.names == ["linked/0", "linked/1"]
+    assert np.array_equal(pairs[1].pictures["mask"], square())
+    said = [
+        f"{top}/images/2.png is a link to nothing.",
+        f"{top}/images/d.CR2 is a camera's raw file, which is not read: develop it to JPEG or PNG.",
+        f"{top}/masks/linked/1.tif is left out: linked/1.png has its name but for the ending.",
+        f"{top}/masks/2.png has no image.",
+    ]
+    assert pairs.skipped == {sentence.partition(" ")[0]: sentence for sentence in said}
+    source = open_source(top)
+    assert source.names == ("linked/0.png", "linked/1.png")
+    assert [Path(label).name for label in source.skipped] == ["2.png", "d.CR2", "preview.jpg"]

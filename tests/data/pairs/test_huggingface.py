@@ -86,6 +86,8 @@ def test_metadata_of_others(tmp_path):
     assert one.record.foreground_ratio == pair(0).record.foreground_ratio
     assert "names no mask inside the folder for images/00001" in pairs.skipped["images/00001"]
     (tmp_path / "metadata.jsonl").write_text('{"text": "x"}\n')
+    assert len(open_pairs(tmp_path)) == len(INDICES)  # it says nothing, and there are folders of images and masks
+    (tmp_path / "masks").rename(tmp_path / "others")
     with pytest.raises(DataError, match="names no image: every line needs a file_name"):
         open_pairs(tmp_path)
 

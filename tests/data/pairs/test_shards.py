@@ -133,3 +133,19 @@ def test_webdataset_passes_over_a_shard_without_pairs(tmp_path):
     write("webdataset", tmp_path, layout(("image", "mask")), indices=(0, 9))
     samples = read_by_webdataset(f"{tmp_path}/shard-{{000000..000002}}.tar")
     assert [sample["__key__"] for sample in samples] == ["000000000", "000000009"]
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "22.05."])
+def test_names_as_others_pack_them(tmp_path, prefix):
+    picture, mask = pair(0).pictures["image"], pair(0).pictures["mask"]
+    members = {}
+    for number in range(2):
+        name = f"{prefix}{number}"
+        members |= {f"{name}.png": png(picture), f"{name}.mask.png": png(mask), f"{name}.depth.png": png(mask)}
+    path = tar_file(tmp_path / "set" / "x.tar", members)
+    (path.parent / "y.tar").write_bytes(b"damaged")
+    pairs = open_pairs(path.parent)
+    assert pairs.names == [f"x.tar/{prefix.removeprefix('./')}{number}" for number in range(2)]
+    assert all(np.array_equal(one.pictures["mask"], mask) for one in pairs)
+    assert all(np.array_equal(one.pictures["image"], picture) for one in pairs)
+    assert list(pairs.skipped) == [str(path.parent / "y.tar")]

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from labels4free.data.walk import find_images
 from labels4free.errors import DataError
-from labels4free.files import TEMPORARY_SUFFIX, write_atomically
+from labels4free.files import temporary_pattern, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -181,9 +182,20 @@ def write_folder_manifest(folder: Path, manifest: bytes) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    for leftover in folder.glob(f".{MANIFEST}.*{TEMPORARY_SUFFIX}"):  # of a process that was killed at this point
+    for leftover in folder.glob(temporary_pattern(folder / MANIFEST)):  # of a process that was killed at this point
         leftover.unlink(missing_ok=True)
     write_atomically(folder / MANIFEST, manifest)
+
+
+def beside_a_store(path: Path, what: str) -> dict[str, str]:
+    """The images that lie below the folder of a store and are none of it: label -> a sentence.
+
+    Args:
+        path: The store; a single file has none beside it.
+        what: What the store is.
+    """
+    names = find_images(path).names if path.is_dir() else ()
+    return {str(path / name): f"{path / name} lies beside {what} and is left out: give it by itself." for name in names}
 
 
 def size_prefix(manifest: Mapping[str, Any] | None, resolution: int | None) -> str:

@@ -15,6 +15,7 @@ from labels4free.data.images.lmdb import LmdbSource, LmdbWriter
 from labels4free.data.images.shards import ShardSource, ShardWriter
 from labels4free.data.images.zip import ZipSource
 from labels4free.data.names import PARTS, is_data_set
+from labels4free.data.walk import find_files, is_image_name, listed
 from labels4free.errors import DataError
 from labels4free.pictures.pixels import from_uint8
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_NAMED_IN_WARNING = 5
+_BESIDE = "{} lies beside the folder {} and is left out."
 _CACHE_BYTES = 256 * 2**20
 
 IMAGE_FORMATS: dict[str, type[LmdbSource | ZipSource | ShardSource | FolderSource]] = {
@@ -133,10 +134,8 @@ class ImageStore:
         return decode_image(encoded, self.resolution, label)
 
     def _warn(self, labels: Sequence[str]) -> None:
-        reasons = [self.skipped[label] for label in labels]
-        shown = " ".join(reasons[:_NAMED_IN_WARNING])
-        more = f" And {len(reasons) - _NAMED_IN_WARNING} more." if len(reasons) > _NAMED_IN_WARNING else ""
-        _logger.warning("Skipped %d image file(s) in %s: %s%s", len(reasons), self.path, shown, more)
+        reasons = listed(self.skipped[label] for label in labels)
+        _logger.warning("Skipped %d image file(s) in %s: %s", len(labels), self.path, reasons)
 
 
 def open_source(path: str | Path, resolution: int | None = None, *, check_headers: bool = False) -> ImageSource:
@@ -154,7 +153,11 @@ def open_source(path: str | Path, resolution: int | None = None, *, check_header
     """
     path = Path(path)
     check_finished(path)
+    beside: dict[str, str] = {}
     if (path / PARTS["image"]).is_dir() and (is_data_set(path) or (path / PARTS["mask"]).is_dir()):
+        if not is_data_set(path):
+            names = find_files(path, is_image_name, depth=1).names
+            beside = {str(path / name): _BESIDE.format(path / name, PARTS["image"]) for name in names}
         path /= PARTS["image"]
     try:
         found = next((kind for kind in IMAGE_FORMATS.values() if kind.matches(path)), None)
@@ -165,7 +168,9 @@ def open_source(path: str | Path, resolution: int | None = None, *, check_header
     if found is None:
         what = "is a file of another kind" if path.exists() else "does not exist"
         raise DataError(f"{path} {what}: give a folder of images, a zip file, an LMDB or tar shards.")
-    return found(path, resolution, check_headers=check_headers) if found is FolderSource else found(path, resolution)
+    source = found(path, resolution, check_headers=check_headers) if found is FolderSource else found(path, resolution)
+    source.skipped |= beside
+    return source
 
 
 def open_images(path: str | Path, resolution: int, *, cache_bytes: int = _CACHE_BYTES) -> ImageStore:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labels4free.data.decoding import is_image_name, natural_key, opened_image, read_bytes
+from labels4free.data.decoding import opened_image, read_bytes
 from labels4free.data.images.base import ImageSource, ImageWriter, folder_manifest, size_prefix, write_folder_manifest
+from labels4free.data.walk import find_images, listed
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+_ARCHIVE = "{} is an archive or a database, beside images: unpack it, or give it by itself."
 
 
 class FolderSource(ImageSource):
     """Every file below a folder with the ending of a format that Pillow reads, at any depth, in natural order.
 
-    ``2.png`` comes before ``10.png``; hidden files and folders are left out, links followed.
+    ``2.png`` comes before ``10.png``; hidden files and folders are left out, links followed. What else looks like an
+    image, and what cannot be read, is in ``skipped``.
 
     Args:
         path: The folder.
@@ -32,14 +35,16 @@ class FolderSource(ImageSource):
 
     def __init__(self, path: Path, resolution: int | None = None, *, check_headers: bool = False) -> None:
         self.path = path
-        self.skipped = {}
         self._root = path / size_prefix(folder_manifest(path), resolution)
-        names = _find_images(self._root)
-        self.names = tuple(name for name in names if not check_headers or self._has_image_header(name))
+        found = find_images(self._root)
+        self.skipped = {str(self._root / name): reason for name, reason in found.left_out.items()}
+        self.skipped |= {label: _ARCHIVE.format(label) for label in (str(self._root / name) for name in found.archives)}
+        self.names = tuple(name for name in found.names if not check_headers or self._has_image_header(name))
         if not self.names:
-            found = f"the {len(names)} image files in it are damaged" if names else "no image files in it"
+            what = f"the {len(found.names)} image files in it are damaged" if found.names else "no image files in it"
+            rest = f" {listed(self.skipped.values())}" if self.skipped else ""
             raise DataError(
-                f"{path} holds no readable image ({found}): give a folder of PNG, JPEG or other image files."
+                f"{path} holds no readable image ({what}): give a folder of PNG, JPEG or other image files.{rest}"
             )
 
     @staticmethod
@@ -91,34 +96,3 @@ class FolderWriter(ImageWriter):
 
     def close(self) -> None:
         pass
-
-
-def _find_images(folder: Path) -> list[str]:
-    """Paths below the folder of every file that looks like an image, in natural order."""
-    try:
-        if not folder.is_dir():
-            what = "is a file" if folder.exists() else "does not exist"
-            raise DataError(f"{folder} {what}: give a folder of images.")
-        files = [path.relative_to(folder).as_posix() for path in _walk(folder)]
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder} cannot be read: {error.strerror}; change its permissions or move it away."
-        ) from error
-    return sorted(filter(is_image_name, files), key=natural_key)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file at any depth but the hidden ones; links are followed, into every folder once."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        status = Path(root).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in files if not name.startswith("."))

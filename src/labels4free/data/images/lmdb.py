@@ -1,21 +1,33 @@
 """Images in an LMDB as rosinality's StyleGAN2 lays it out: its reader and its writer.
 
 Keys and values: rosinality/stylegan2-pytorch prepare_data.py. ``{size}-{index:05d}`` -> an encoded image of that many
-pixels a side, several sizes in one file; ``length`` -> the number of images, in ASCII digits.
+pixels a side, several sizes in one file; ``length`` -> the number of images, in ASCII digits. Any other LMDB whose
+values are image files is read too, such as LSUN's own (fyu/lsun data.py): hash -> WebP.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import shutil
 import threading
 import weakref
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from labels4free.data.images.base import ImageSource, ImageWriter, StoreLayout, best_size, spoken, write_folder_manifest
+from labels4free.data.images.base import (
+    ImageSource,
+    ImageWriter,
+    StoreLayout,
+    beside_a_store,
+    best_size,
+    spoken,
+    write_folder_manifest,
+)
+from labels4free.data.walk import HEAD, find_images, image_kind
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,6 +39,8 @@ if TYPE_CHECKING:
 _DATA_FILE = "data.mdb"
 _LENGTH = b"length"
 _KEY = re.compile(rb"([1-9]\d{0,5})-\d{5,}")
+_MAGIC = b"\xde\xc0\xef\xbe"  # on the first page of an LMDB, behind its header
+_LOOKED_AT = 10
 _FIRST_MAP_SIZE = 64 * 2**20
 
 
@@ -48,8 +62,26 @@ class _Names(Sequence[str]):
         return image_key(self._size, range(self._length)[index])
 
 
+class _Keys(Sequence[str]):
+    """All keys, as they are sorted. Held in one piece: LSUN has millions."""
+
+    def __init__(self, cursor: lmdb.Cursor) -> None:
+        keys = [bytes(key) for key in cursor.iternext(keys=True, values=False) if key != _LENGTH]
+        self._ends = array("Q", itertools.accumulate(map(len, keys)))
+        self._joined = b"".join(keys)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        number = range(len(self))[index]
+        if isinstance(number, range):
+            return [self[n] for n in number]
+        return os.fsdecode(self._joined[self._ends[number - 1] if number else 0 : self._ends[number]])
+
+
 class LmdbSource(ImageSource):
-    """The images of one size in an LMDB.
+    """The images of one size in an LMDB; of one whose keys tell no sizes, all.
 
     Args:
         path: Its folder, or its file.
@@ -61,16 +93,21 @@ class LmdbSource(ImageSource):
 
     def __init__(self, path: Path, resolution: int | None = None) -> None:
         self.path = path
-        self.skipped = {}
         self._shared: _Environment | None = None
+        self.sizes: tuple[int, ...]
+        self.skipped = beside_a_store(path, "an LMDB")
         with self._environment().begin() as transaction:
             length = transaction.get(_LENGTH)
-            sizes = _sizes(transaction.cursor()) if length is not None else set()
+            sizes = _sizes(transaction.cursor())
+            if not sizes and _holds_images(transaction.cursor()):
+                self.names, self.sizes = _Keys(transaction.cursor()), ()
+                return
         if length is None or not length.isdigit() or (int(length) > 0 and not sizes):
             what = "the entry `length`" if length is None else "a number in `length` and keys such as `256-00000`"
             raise DataError(
                 f"{path} is an LMDB of another program, or unfinished: {what}, as rosinality's prepare_data.py writes "
-                f"it, is missing; make one with `labels4free prepare`."
+                "it, is missing, and its first values are no image files; give the images in another form, such as a "
+                "folder."
             )
         if int(length) == 0:
             raise DataError(f"{path} is an LMDB without images: its `length` is 0.")
@@ -84,8 +121,13 @@ class LmdbSource(ImageSource):
 
     @staticmethod
     def matches(path: Path) -> bool:
-        """Whether it is the folder of an LMDB, or its file by name."""
-        return (path / _DATA_FILE).is_file() or (path.is_file() and path.suffix.lower() in (".mdb", ".lmdb"))
+        """Whether it is the folder of an LMDB, or its file by name; a file that only has the name counts alone."""
+        if path.is_file():
+            return path.suffix.lower() in (".mdb", ".lmdb")
+        if not (path / _DATA_FILE).is_file():
+            return False
+        with (path / _DATA_FILE).open("rb") as file:
+            return _MAGIC in file.read(32) or not find_images(path).names
 
     def read(self, index: int) -> bytes:
         import lmdb
@@ -93,7 +135,7 @@ class LmdbSource(ImageSource):
         key = self.names[index]
         try:
             with self._environment().begin() as transaction:
-                data: bytes | None = transaction.get(key.encode())
+                data: bytes | None = transaction.get(os.fsencode(key))
         except lmdb.Error as error:
             raise DataError(f"{self.label(index)} cannot be read ({error}).") from error
         if data is None:
@@ -126,7 +168,7 @@ class _Environment:
         try:
             # rosinality/stylegan2-pytorch dataset.py opens it so: no lock file, so that read-only disks serve.
             self.environment = lmdb.open(
-                str(path),
+                _lmdb_path(path),
                 subdir=path.is_dir(),
                 max_readers=32,
                 readonly=True,
@@ -176,6 +218,16 @@ def _sizes(cursor: lmdb.Cursor) -> set[int]:
     return sizes
 
 
+def _holds_images(cursor: lmdb.Cursor) -> bool:
+    """Whether there is an image file among the first values."""
+    return any(image_kind(bytes(value[:HEAD])) for _, (_, value) in zip(range(_LOOKED_AT), cursor, strict=False))
+
+
+def _lmdb_path(path: Path) -> str | bytes:
+    """A path as LMDB takes any: as bytes where names are such."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
 class LmdbWriter(ImageWriter):
     """One transaction a commit; the map grows with the data. ``length``, which every reader looks for, comes last."""
 
@@ -188,7 +240,7 @@ class LmdbWriter(ImageWriter):
         size = file.stat().st_size if file.exists() else 0
         self._entries: list[tuple[bytes, bytes]] = []
         try:
-            self._environment = lmdb.open(str(out), map_size=max(_FIRST_MAP_SIZE, size), readahead=False)
+            self._environment = lmdb.open(_lmdb_path(out), map_size=max(_FIRST_MAP_SIZE, size), readahead=False)
         except lmdb.Error as error:
             raise _os_error(error, file) from error
 

@@ -93,7 +93,7 @@ class PrepareSummary:
     Attributes:
         out: The store.
         images: Number of images in it.
-        skipped: Name in the source -> why it could not be read.
+        skipped: Name in the source -> why it could not be read; also of what looks like an image and is not read.
         enlarged: Images whose shorter side is below the largest size.
         new: Whether this call did anything: the store may have been complete.
     """
@@ -156,7 +156,7 @@ def prepare_images(
     except OSError as error:
         raise DataError(_write_error(out, error, state.done, len(images))) from error
     journal_at.unlink()
-    return PrepareSummary(out, state.written, state.skipped, state.enlarged, new=True)
+    return PrepareSummary(out, state.written, images.skipped | state.skipped, state.enlarged, new=True)
 
 
 def _summary(out: Path, manifest: dict[str, Any]) -> PrepareSummary:
@@ -201,7 +201,7 @@ def _write_all(
         if state.written == 0:
             first = "".join(list(state.skipped.values())[:1])
             raise DataError(f"None of the {len(images)} images in {images.path} can be read; the first: {first}")
-        result_of = {"images": state.written, "enlarged": state.enlarged, "skipped": state.skipped}
+        result_of = {"images": state.written, "enlarged": state.enlarged, "skipped": images.skipped | state.skipped}
         manifest = {"kind": KIND, "settings": journal.settings, **result_of}
         writer.finish((json.dumps(manifest, indent=1) + "\n").encode())
 

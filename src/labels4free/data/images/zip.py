@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from labels4free.data.decoding import LARGEST_FILE, is_image_name, natural_key, too_large
+from labels4free.data.decoding import LARGEST_FILE, too_large
 from labels4free.data.images.base import MANIFEST, ImageSource, parse_manifest, size_prefix
+from labels4free.data.walk import HEAD, is_image_name, listed, natural_key, why_unread
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,8 +41,13 @@ class ZipSource(ImageSource):
         prefix = size_prefix(_manifest(self._archive(), path), resolution)
         names = [name for name, info in members.items() if not info.is_dir() and name.startswith(prefix)]
         self.names = tuple(sorted(filter(is_image_name, names), key=natural_key))
+        wanted = set(self.names)
+        for name in names:
+            if name not in wanted and (reason := why_unread(name, f"{path}/{name}", partial(self._head, name))):
+                self.skipped[f"{path}/{name}"] = reason
         if not self.names:
-            raise DataError(f"{path} holds no image: give a zip file with PNG, JPEG or other image files in it.")
+            rest = f" {listed(self.skipped.values())}" if self.skipped else ""
+            raise DataError(f"{path} holds no image: give a zip file with PNG, JPEG or other image files in it.{rest}")
         if members[self.names[0]].flag_bits & 1:
             raise DataError(f"{path} is encrypted: unpack it, and give the folder.")
 
@@ -68,6 +75,13 @@ class ZipSource(ImageSource):
             return None
         except _DAMAGE as error:
             raise DataError(f"{name} in {self.path} cannot be read ({error}).") from error
+
+    def _head(self, name: str) -> bytes:
+        try:
+            with self._archive().open(name) as file:
+                return file.read(HEAD)
+        except _DAMAGE:
+            return b""
 
     def _archive(self) -> zipfile.ZipFile:
         """The open file: processes that shared one would move each other's position in it."""

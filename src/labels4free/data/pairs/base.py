@@ -15,6 +15,7 @@ import numpy as np
 
 from labels4free.data.pairs.files import LATENTS, decode_latents, decode_part
 from labels4free.data.pairs.record import FileEntry, Pair, PairRecord, measure
+from labels4free.data.walk import listed
 from labels4free.errors import ConfigError, DataError
 from labels4free.files import opened_atomically, write_failure
 
@@ -34,7 +35,6 @@ _logger = logging.getLogger(__name__)
 CARD = "README.md"
 """Name of the text about a data set that lies in it."""
 
-_NAMED_IN_WARNING = 5
 _RECORD = {value.name for value in dataclasses.fields(PairRecord)}
 
 
@@ -204,9 +204,7 @@ class PairSet(ABC):
         if not reasons:
             return
         self.skipped |= reasons
-        shown = " ".join(list(reasons.values())[:_NAMED_IN_WARNING])
-        more = f" And {len(reasons) - _NAMED_IN_WARNING} more." if len(reasons) > _NAMED_IN_WARNING else ""
-        _logger.warning("Skipped %d pair(s) in %s: %s%s", len(reasons), self.path, shown, more)
+        _logger.warning("Skipped %d pair(s) in %s: %s", len(reasons), self.path, listed(reasons.values()))
 
 
 class PairFormat(ABC):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labels4free.data.names import PARTS
+from labels4free.data.names import PARTS, is_data_set
 from labels4free.data.pairs import rle
 from labels4free.data.pairs.base import EncodedPair, PairFormat, PairSet, write_card, write_entry
 from labels4free.data.pairs.folder import FileShard, encode_files, files_by_stem, numbered_pictures, part_path
@@ -77,7 +77,9 @@ class CocoSet(PairSet):
             raise DataError(f"{file} holds no image: give a COCO file with images in it.")
         folder = file.parent / PARTS["image"]
         self._folder = folder if folder.is_dir() else file.parent
-        beside = {part: files_by_stem(file.parent, part) for part in PARTS if part not in ("image", "mask")}
+        left_out: dict[str, str] = {}
+        beside = {part: files_by_stem(file.parent, part, left_out) for part in PARTS if part not in ("image", "mask")}
+        self.skip(left_out)
         self._beside = {part: files for part, files in beside.items() if files}
         self.parts = tuple(part for part in PARTS if part in ("image", "mask", *self._beside))
 
@@ -166,7 +168,9 @@ class CocoFormat(PairFormat):
 
     @classmethod
     def matches(cls, path: Path) -> bool:
-        return (path / INSTANCES).is_file() or (path.suffix.lower() == ".json" and path.is_file())
+        if path.is_dir():  # a stray file does not outweigh folders of images and of masks
+            return (path / INSTANCES).is_file() and (is_data_set(path) or not (path / PARTS["mask"]).is_dir())
+        return path.suffix.lower() == ".json" and path.is_file()
 
     @classmethod
     def pictures(cls, out: Path, layout: PairLayout, shard: int, index: int) -> dict[str, NDArray[Any]]:

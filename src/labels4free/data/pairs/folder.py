@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from labels4free.data.decoding import is_image_name, natural_key
 from labels4free.data.names import PARTS
 from labels4free.data.pairs.base import EncodedPair, PairFormat, PairSet, PairShard, json_line, write_card, write_entry
 from labels4free.data.pairs.files import LATENTS, decode_part, encode_part, suffix_of
+from labels4free.data.walk import find_files, find_images, natural_key
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,7 +85,9 @@ class FolderSet(PairSet):
 
     def __init__(self, path: Path) -> None:
         self.path, self.skipped = path, {}
-        self._files = {part: files_by_stem(path, part) for part in PARTS}
+        left_out: dict[str, str] = {}
+        self._files = {part: files_by_stem(path, part, left_out) for part in PARTS}
+        self.skip(left_out)
         self.parts = tuple(part for part in PARTS if self._files[part])
         self._records = JsonLines(path / RECORDS) if (path / RECORDS).is_file() else None
         self._common: dict[str, Any] = {}
@@ -101,6 +102,9 @@ class FolderSet(PairSet):
             self._common = _first_format(path / _MANIFEST)
             bare = sorted(images.keys() - kept, key=natural_key)
             self.skip({stem: f"{path / PARTS['image'] / images[stem]} has no mask." for stem in bare})
+            bare = sorted(masks.keys() - kept, key=natural_key)
+            where = path / PARTS["mask" if self._files["mask"] else "alpha"]
+            self.skip({f"{where / masks[stem]}": f"{where / masks[stem]} has no image." for stem in bare})
         if not self.names:
             raise DataError(
                 f"{path} holds no pair: put images into {path / PARTS['image']} and a mask of the same name for each "
@@ -158,23 +162,29 @@ class FolderFormat(PairFormat):
         return FolderSet(path)
 
 
-def files_by_stem(path: Path, part: str) -> dict[str, str]:
+def files_by_stem(path: Path, part: str, left_out: dict[str, str]) -> dict[str, str]:
     """What a data set's folder for a part holds, at any depth: name without its ending -> name.
+
+    Args:
+        path: The data set's folder.
+        part: The part.
+        left_out: Takes a sentence on every file that is not used, under its path.
 
     Raises:
         DataError: If the folder is there and cannot be read.
     """
-    wanted = _is_archive if part == LATENTS else is_image_name
     root = path / PARTS[part]
+    if not root.is_dir():
+        return {}
+    walked = find_files(root, _is_archive) if part == LATENTS else find_images(root)
+    left_out |= {str(root / name): reason for name, reason in walked.left_out.items()}
     found: dict[str, str] = {}
-
-    def fail(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}; change its permissions.") from error
-
-    for folder, _, files in os.walk(root, onerror=fail if root.exists() else None):
-        prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
-        names = (prefix.removeprefix("./") + name for name in files)
-        found |= {name.rpartition(".")[0]: name for name in names if wanted(name)}
+    for name in walked.names:
+        stem = name.rpartition(".")[0]
+        if stem in found:
+            left_out[str(root / name)] = f"{root / name} is left out: {found[stem]} has its name but for the ending."
+        else:
+            found[stem] = name
     return found
 
 

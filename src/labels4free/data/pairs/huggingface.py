@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from labels4free.data.names import PARTS
+from labels4free.data.names import PARTS, is_data_set
 from labels4free.data.pairs.base import CARD, PairSet, json_line, write_entry
 from labels4free.data.pairs.files import LATENTS
 from labels4free.data.pairs.folder import FolderFormat, JsonLines, part_path
@@ -83,7 +83,13 @@ class HuggingFaceFormat(FolderFormat):
 
     @classmethod
     def matches(cls, path: Path) -> bool:
-        return (path / METADATA).is_file()
+        if not (path / METADATA).is_file():
+            return False
+        if is_data_set(path) or not (path / PARTS["image"]).is_dir() or not (path / PARTS["mask"]).is_dir():
+            return True
+        # A stray file does not outweigh folders of images and of masks: it must name both.
+        lines = JsonLines(path / METADATA)
+        return len(lines) > 0 and all(_KEYS[part] in lines[0] for part in ("image", "mask"))
 
     @classmethod
     def open(cls, path: Path) -> PairSet:

@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from labels4free.data.decoding import is_image_name
 from labels4free.data.names import PARTS
 from labels4free.data.pairs.base import EncodedPair, MeasuredFile, PairFormat, PairSet, PairShard, json_line, write_card
 from labels4free.data.pairs.files import LATENTS, decode_part, encode_part, suffix_of
@@ -22,9 +21,10 @@ from labels4free.data.tar import (
     find_shards,
     is_shard,
     read_member,
-    sample_key,
     scan,
+    scan_shards,
 )
+from labels4free.data.walk import is_image_name, listed
 from labels4free.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,15 +86,18 @@ class ShardSet(PairSet):
         self.names: list[str] = []
         self._members: list[_Parts] = []
         damaged: dict[str, str] = {}
-        for shard in find_shards(path):
-            pairs = _scan(shard, damaged)
+        for shard, members in scan_shards(path, damaged):
+            pairs = _pairs(shard, members)
             self.names += [f"{shard.name}/{key}" for key in pairs]
             self._members += pairs.values()
         self.skip(damaged)
-        counts = Counter(part for members in self._members for part in members)
+        counts = Counter(part for parts in self._members for part in parts)
         self.parts = tuple(part for part in PARTS if 2 * counts[part] > len(self._members))
         if not self.parts:
-            raise DataError(f"{path} holds no pair: give tar files with an image and a mask of the same name in them.")
+            rest = f" {listed(damaged.values())}" if damaged else ""
+            raise DataError(
+                f"{path} holds no pair: give tar files with an image and a mask of the same name in them.{rest}"
+            )
 
     def _values(self, number: int) -> Mapping[str, Any]:
         if _RECORD not in self._members[number]:
@@ -145,7 +148,7 @@ class ShardFormat(PairFormat):
     @classmethod
     def pictures(cls, out: Path, layout: PairLayout, shard: int, index: int) -> dict[str, NDArray[Any]]:
         path = out / shard_name(shard)
-        members = _scan(path, {}).get(f"{index:09d}", {})
+        members = _pairs(path, scan(path, {})).get(f"{index:09d}", {})
         if missing := [part for part in layout.parts if part not in members]:
             raise DataError(f"There is no {missing[0]} of pair {index} in {path}.")
         parts = [part for part in layout.parts if part != LATENTS]
@@ -156,19 +159,30 @@ class ShardFormat(PairFormat):
         return ShardSet(path)
 
 
-def _scan(shard: Path, damaged: dict[str, str]) -> dict[str, _Parts]:
-    """The pairs of a shard: name -> part -> place and name. What is wrong with the shard is noted in ``damaged``."""
+def _pairs(shard: Path, members: Iterable[tuple[str, Place]]) -> dict[str, _Parts]:
+    """The pairs of a shard: name -> part -> place and name."""
     samples: dict[str, _Parts] = {}
-    for name, place in scan(shard, damaged):
-        samples.setdefault(sample_key(name), {}).setdefault(_part(name), (place, f"{shard}/{name}"))
-    return {key: parts for key, parts in samples.items() if not parts.keys().isdisjoint(PARTS)}
+    for name, place in members:
+        key, part = _named(name)
+        samples.setdefault(key, {}).setdefault(part, (place, f"{shard}/{name}"))
+    # Where only dots in names tell an image apart, it may be another picture of a sample: "1.depth.png".
+    return {
+        key: parts
+        for key, parts in samples.items()
+        if not parts.keys().isdisjoint(PARTS.keys() - {"image"} if "." in key.rpartition("/")[2] else PARTS)
+    }
 
 
-def _part(name: str) -> str:
-    """The part that a member is."""
-    ending = name.rpartition("/")[2].partition(".")[2]
-    part = ending.split(".")[0].lower()
-    return "image" if part not in PARTS and "." not in ending and is_image_name(name) else part
+def _named(name: str) -> tuple[str, str]:
+    """The pair that a member belongs to, and the part that it is: ``1.mask.png``, and ``2.5.mask.png`` of ``2.5``."""
+    folder, slash, file = name.rpartition("/")
+    stem, *words = file.split(".")
+    if len(words) < 2 or words[0].lower() in PARTS:
+        part = words[0].lower() if words else ""
+        return folder + slash + stem, "image" if part not in PARTS and is_image_name(name) else part
+    if words[-2].lower() in PARTS:
+        return folder + slash + ".".join([stem, *words[:-2]]), words[-2].lower()
+    return folder + slash + ".".join([stem, *words[:-1]]), "image" if is_image_name(name) else words[-1].lower()
 
 
 def _read(member: tuple[Place, str]) -> tuple[bytes, str]:

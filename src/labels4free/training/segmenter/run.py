@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,5 +110,5 @@ def _describe(pairs: PairSet | None) -> dict[str, Any]:
     if pairs is None:
         raise ConfigError("Pairs that are made need a source that says what makes them.")
     manifest = pairs.path / "manifest.json"
-    digest = hashlib.sha256(manifest.read_bytes() if manifest.is_file() else "\n".join(pairs.names).encode())
+    digest = hashlib.sha256(manifest.read_bytes() if manifest.is_file() else os.fsencode("\n".join(pairs.names)))
     return {"name": str(pairs.path.resolve()), "state_hash": digest.hexdigest(), "count": len(pairs)}
