@@ -145,7 +145,8 @@ def prepare(work: Work) -> Ended:
         more = f", and {len(made.skipped) - 1} more" if len(made.skipped) > 1 else ""
         work.watch.say(f"Skipped: {first}{more}; {work.folder / 'images' / MANIFEST} lists all.")
     if made.enlarged:
-        work.watch.say(f"{made.enlarged} of {made.images} photos were smaller than {config.sizes[-1]} pixels: enlarged.")
+        side = config.sizes[-1]
+        work.watch.say(f"{made.enlarged} of {made.images} photos were smaller than {side} pixels: enlarged.")
     return Ended()
 
 
