@@ -129,7 +129,8 @@ def _decode(pairs: PairSet, size: int, folder: Path, progress: Callable[[int, in
                 if progress:
                     progress(number + 1, len(pairs))
         if not uncertainties:
-            raise DataError(f"{pairs.path} holds no readable pair: all {len(pairs)} in it are damaged.")
+            first = next(iter(pairs.skipped.values()), "")
+            raise DataError(f"{pairs.path} holds no readable pair, of {len(pairs)}. {first}")
         note = {
             "of": _name_of(pairs),
             "count": len(uncertainties),
