@@ -13,6 +13,7 @@ from tests.tiny import tiny_stylegan2
 from tests.tiny_run import write_generator
 
 from labels4free import cli
+from labels4free.checkpoints.loading import load_alpha_network, load_generator
 from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.places import beside
 from labels4free.evaluation.generators import feature_nets
@@ -121,7 +122,7 @@ def test_masks(command, photo, out, said, write_alpha, red_file):
 def test_rosinality_files_in_and_out(photo, out, said, tmp_path):
     tiny = tiny_stylegan2()
     generator = write_generator(tmp_path / "stylegan2.safetensors", tiny)
-    words = ["project", photo, "--generator", generator, "--preset", "rosinality", "--set", "mean_samples=20"]
+    words = ["project", photo, "--generator", generator, "--preset", "stylegan2", "--set", "mean_samples=20"]
     assert said(*words, "--out", out, "--steps", "3")[0] == cli.SUCCESS
     file = out / "photo" / "projection.pt"
     (name, entry), *_ = torch.load(file, weights_only=True).items()
@@ -171,6 +172,29 @@ def test_an_interrupt_keeps_what_there_is(command, photo, out, said, monkeypatch
     assert "from before" not in printed
 
 
+def test_a_tuned_generator_is_a_checkpoint_that_gives_the_picture(
+    command, photo, out, said, tmp_path, write_alpha, red_file, tiny_generator
+):
+    words = command(photo, "--tune", 2, "--set", "tune_learning_rate=0.01", "--no-film")
+    masks = ["--mask", "--alpha", write_alpha(2.5), "--model", red_file]
+    assert said(*words, *masks)[0] == cli.SUCCESS
+    folder, seen = out / "photo", tmp_path / "seen"
+    assert json.loads((folder / "projection.json").read_text())["steps"] == 4
+    file = folder / "generator.safetensors"
+    assert said("generate", file, "--latents", folder / "latents.npz", "--out", seen)[0] == cli.SUCCESS
+    with Image.open(seen / "latent00000.png") as made, Image.open(folder / "projection.png") as picture:
+        assert np.array_equal(np.array(made), np.array(picture))
+    tuned, ws = load_generator(file), read_latents(folder / "latents.npz", tiny_generator)
+    assert not torch.equal(tuned.synthesize(ws).image, tiny_generator.synthesize(ws).image)
+    alpha = load_alpha_network(write_alpha(2.5))(tuned.synthesize(ws).features)[0, 0]
+    with Image.open(folder / "mask.png") as mask:
+        assert np.array_equal(np.array(mask) > 127, alpha.detach().numpy() > 0.5)
+    assert "(from before)" in said(*words, *masks)[1]
+    file.unlink()
+    assert "(from before)" not in said(*words, *masks)[1]
+    assert file.is_file()
+
+
 def test_each_photo_starts_at_its_own_latents(command, photo, out, said, tmp_path, tiny_generator):
     second = tmp_path / "second.png"
     second.write_bytes(photo.read_bytes())
@@ -214,8 +238,9 @@ def test_the_discriminator_beside_the_generator_takes_part(photo, out, said, tmp
 BAD = [
     ("", "Give photos: files"),
     ("no.png", "There is no image at no.png"),
-    ("PHOTO --preset x", "Unknown preset 'x' of projections; there are default, rosinality, ada"),
+    ("PHOTO --preset x", "Unknown preset 'x' of projections; there are default, stylegan2"),
     ("PHOTO --set learning_rate=nan", "learning_rate must be float, got nan"),
+    ("PHOTO --tune -1", "tune_steps must be at least 0"),
     ("PHOTO --set x=1", "Unknown setting 'x'"),
     ("PHOTO --start no.npz", "There is no file of latents at no.npz"),
     ("PHOTO --lpips no.pth", "There is no file of LPIPS at no.pth"),

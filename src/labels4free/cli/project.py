@@ -36,6 +36,7 @@ def run(
     preset: Annotated[str, arg(metavar="NAME")] = "default",
     space: Annotated[Literal["w", "w+"] | None, arg(metavar="{w,w+}", help_behavior_hint="")] = None,
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    tune: Annotated[int | None, arg(metavar="STEPS", help_behavior_hint="")] = None,
     noise_maps: Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     settings: Annotated[UseAppendAction[list[str]], arg(name="set", metavar="FIELD=VALUE")] = [],  # noqa: B006
     start: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
@@ -59,11 +60,13 @@ def run(
         photos: Files, folders (every image below), or patterns in quotes.
         generator: A generator of the model zoo, or a file, as for "train".
         out: Folder to write to.
-        preset: default; or rosinality or ada, the settings of these projectors: 1000 steps in w with noise maps, and
-            the perceptual network alone.
+        preset: default; or stylegan2, the settings of its paper and of rosinality's and NVIDIA's projectors: 1000 steps
+            in w with noise maps, and the perceptual network alone.
         space: w: one row of styles for all layers, better to edit; w+: one for each, closer to the photo.
         steps: Of the search.
-        noise_maps: Optimise the noise of each layer as well. Only projection.pt holds it.
+        tune: Then tune a copy of the generator to the photo for so many steps, with the latents fixed (pivotal tuning,
+            PTI). Each photo gets its own, generator.safetensors, to be given with its latents to the other verbs.
+        noise_maps: Optimise the noise of each layer as well. Only projection.pt holds it, and tuning leaves it out.
         settings: Any other setting, such as pixels=1 or rampdown=0.5; may be given several times. An unknown name lists
             the valid ones.
         start: Begin at these latents, of one photo for all or of each in order: a file as for --latents of "generate".
@@ -86,7 +89,7 @@ def run(
     check_folder(out)
     if not photos:
         raise ConfigError("Give photos: files, folders, or patterns in quotes.")
-    flags = {"space": space, "steps": steps, "noise_maps": "true" if noise_maps else None}
+    flags = {"space": space, "steps": steps, "tune_steps": tune, "noise_maps": "true" if noise_maps else None}
     config = change(preset_named(preset), settings=[*as_settings(flags), *settings])
     found = find_photos(photos, out)
     if not found.photos:
@@ -135,13 +138,14 @@ def _masks(layered: LayeredGenerator, model: str, device: str) -> Masks:
 
     from labels4free.checkpoints.state_hash import state_hash
     from labels4free.generating.projection.folder import Masks
+    from labels4free.layered import LayeredGenerator
     from labels4free.segmenting.segmenter import Segmenter
 
     segmenter = Segmenter.load(model, device)
 
-    def of_projection(ws: torch.Tensor, noise: Noise) -> NDArray[np.uint8]:
+    def of_projection(generator: Generator, ws: torch.Tensor, noise: Noise) -> NDArray[np.uint8]:
         with torch.inference_mode():
-            alpha = layered.foreground(ws, noise=noise).alpha
+            alpha = LayeredGenerator(generator, layered.alpha_network).foreground(ws, noise=noise).alpha
         return np.where(alpha[0, 0].cpu().numpy() > 0.5, np.uint8(255), np.uint8(0))
 
     def of_photo(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -176,7 +180,7 @@ def _discriminator(generator: str, config: ProjectionConfig, device: str) -> Fea
 def _say(summary: Summary, projector: Projector, out: Path) -> None:
     for outcome in summary.outcomes:
         figures = outcome.figures
-        steps, asked = figures["steps"], projector.config.steps
+        steps, asked = figures["steps"], projector.config.all_steps
         how = "from before" if outcome.kept else f"{figures['seconds']:.0f} s"
         stopped = "" if steps == asked else f", stopped at step {steps} of {asked}"
         iou = f", IoU of the masks {figures['mask_iou']:.3f}" if "mask_iou" in figures else ""

@@ -32,7 +32,17 @@ def perceptual_distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tenso
     Returns:
         [N], from 0 to 4 times the number of maps.
     """
-    parts = [(_unit(a) - _unit(b)).square().sum(dim=1).mean(dim=(1, 2)) for a, b in zip(one, other, strict=True)]
+    return unit_distance(unit_maps(one), unit_maps(other))
+
+
+def unit_maps(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps [N, C, H, W] with the channels brought to length 1 at every pixel."""
+    return [x * (x.square().sum(dim=1, keepdim=True) + _EPSILON).rsqrt() for x in maps]
+
+
+def unit_distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """:func:`perceptual_distance` of :func:`unit_maps`, so that those of an image that stays are made once."""
+    parts = [(a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in zip(one, other, strict=True)]
     return torch.stack(parts).sum(dim=0)
 
 
@@ -89,7 +99,3 @@ def path_length(distances: Tensor, epsilon: float) -> float:
     low = torch.quantile(lengths, _LOW, interpolation="lower")
     high = torch.quantile(lengths, _HIGH, interpolation="higher")
     return float(lengths[(lengths >= low) & (lengths <= high)].mean())
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x * (x.square().sum(dim=1, keepdim=True) + _EPSILON).rsqrt()

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 _SLICES = ((0, 2, 64), (5, 7, 128), (10, 12, 14, 256), (17, 19, 21, 512), (24, 26, 28, 512))
@@ -37,16 +39,26 @@ class Lpips(nn.Module):
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Distances, [N]."""
-        shift, scale = (torch.tensor(v, device=one.device, dtype=one.dtype)[:, None, None] for v in (_SHIFT, _SCALE))
-        x = (torch.cat((one, other)) - shift) / scale
-        distances = []
+        maps = self.unit_maps(torch.cat((one, other)))
+        return self.distance([m[: len(one)] for m in maps], [m[len(one) :] for m in maps])
+
+    def unit_maps(self, images: Tensor) -> list[Tensor]:
+        """Maps [N, C, H, W] of images [N, 3, H, W], with the channels brought to length 1 at every pixel."""
+        shift, scale = (
+            torch.tensor(v, device=images.device, dtype=images.dtype)[:, None, None] for v in (_SHIFT, _SCALE)
+        )
+        x, maps = (images - shift) / scale, []
         for k, part in enumerate(self.net.children()):
             x = F.max_pool2d(x, 2) if k else x
             for conv in part.children():
                 x = F.relu(conv(x))
             # The tiny number keeps the gradient finite where a map is zero in all channels.
             length = (x.square().sum(dim=1, keepdim=True) + _EPSILON**2).sqrt()
-            a, b = (x / (length + _EPSILON)).chunk(2)
-            weights = self.get_submodule(f"lin{k}")
-            distances.append(weights((a - b).square()).mean(dim=(1, 2, 3)))
-        return torch.stack(distances).sum(dim=0)
+            maps.append(x / (length + _EPSILON))
+        return maps
+
+    def distance(self, one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+        """Distances [N] of :meth:`unit_maps`, of which the other may be of one image."""
+        pairs = zip(one, other, strict=True)
+        weighted = [self.get_submodule(f"lin{k}")((a - b).square()) for k, (a, b) in enumerate(pairs)]
+        return torch.stack([w.mean(dim=(1, 2, 3)) for w in weighted]).sum(dim=0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -48,9 +49,9 @@ def test_a_generated_picture_comes_back(generator, space):
 
 def test_the_result_depends_on_the_arguments_alone(generator):
     _, image = picture(generator)
+    config = ProjectionConfig(steps=3, mean_samples=20, latent_noise=0.05)
     first, again, other = (
-        Projector(generator, ProjectionConfig(steps=3, mean_samples=20, seed=seed), SmallNet()).project(image)
-        for seed in (0, 0, 1)
+        Projector(generator, dataclasses.replace(config, seed=seed), SmallNet()).project(image) for seed in (0, 0, 1)
     )
     assert torch.equal(first.ws, again.ws)
     assert not torch.equal(first.ws, other.ws)
@@ -124,7 +125,7 @@ def test_learning_rate():
 
 
 def test_noise_on_the_latents_falls_as_a_square(generator):
-    projector = Projector(generator, ProjectionConfig(mean_samples=500), SmallNet())
+    projector = Projector(generator, ProjectionConfig(mean_samples=500, latent_noise=0.05), SmallNet())
     w = generator.map(torch.randn(5000, generator.z_dim))[:, 0]
     deviation = math.sqrt(float((w - w.mean(0)).square().sum(1).mean()))
     assert projector._noise_at(0) == pytest.approx(0.05 * deviation, rel=0.1)
@@ -133,16 +134,75 @@ def test_noise_on_the_latents_falls_as_a_square(generator):
 
 
 def test_presets_have_the_published_numbers():
-    for name in ("rosinality", "ada"):
-        config = PRESETS[name]
-        assert (config.space, config.steps, config.learning_rate, config.mean_samples) == ("w", 1000, 0.1, 10_000)
-        assert (config.rampup, config.rampdown, config.latent_noise, config.latent_noise_ramp) == (
-            0.05,
-            0.25,
-            0.05,
-            0.75,
+    config = PRESETS["stylegan2"]
+    assert (config.space, config.steps, config.learning_rate, config.mean_samples) == ("w", 1000, 0.1, 10_000)
+    assert (config.rampup, config.rampdown) == (0.05, 0.25)
+    assert (config.latent_noise, config.latent_noise_ramp) == (0.05, 0.75)
+    assert (config.noise_maps, config.noise_regularizer, config.pixels, config.side) == (True, 1e5, 0, 256)
+
+
+TUNED = {"steps": 5, "tune_steps": 40, "tune_learning_rate": 1e-3, "mean_samples": 200}
+
+
+@pytest.mark.slow
+def test_tuning_meets_the_picture_with_the_latents_fixed(generator):
+    _, image = picture(generator)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    alone = Projector(generator, ProjectionConfig(**TUNED | {"tune_steps": 0}), SmallNet()).project(image)
+    found = Projector(generator, ProjectionConfig(**TUNED), SmallNet()).project(image)
+    assert (alone.tuned, found.tuned, alone.generator is generator) == (False, True, True)
+    assert torch.equal(found.ws, alone.ws)
+    assert (found.steps, found.losses[:5]) == (45, alone.losses[:5])
+    assert found.losses[-1] < alone.losses[-1] / 5
+    state = found.generator.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    changed = {name for name, value in state.items() if not torch.equal(value, before[name])}
+    assert "constant" in changed
+    assert not any(name.startswith("mapping") or name.endswith(("noise", "w_avg")) for name in changed)
+    assert not any(value.requires_grad for value in state.values())
+    assert list(found.generator.parameters()) == []
+    assert torch.equal(found.image, found.generator.synthesize(found.ws).image)
+
+
+@pytest.mark.slow
+def test_locality_keeps_what_lies_beside(generator):
+    _, image = picture(generator)
+    others = [generator.draw_ws(seed, 0) for seed in range(20, 28)]
+    moved = []
+    for locality in (0.0, 10.0):
+        config = ProjectionConfig(**TUNED, locality=locality)
+        tuned = Projector(generator, config, SmallNet()).project(image).generator
+        differences = [tuned.synthesize(ws).image - generator.synthesize(ws).image for ws in others]
+        moved.append(float(torch.cat(differences).square().mean()))
+    assert moved[1] < 0.2 * moved[0]
+
+
+def test_a_place_beside_is_at_the_set_distance(generator):
+    ws, _ = picture(generator)
+    projector = Projector(generator, ProjectionConfig(mean_samples=50, locality_distance=0.5), SmallNet())
+    near = projector._beside(ws, torch.Generator().manual_seed(0))
+    deviation = float((projector._mapped - projector._mapped.mean(0)).square().sum(1).mean().sqrt())
+    assert float((near - ws).norm()) == pytest.approx(0.5 * deviation * generator.num_ws**0.5, rel=1e-4)
+
+
+def test_tuning_depends_on_the_arguments_alone_and_can_be_stopped(generator):
+    _, image = picture(generator)
+    projector = Projector(generator, ProjectionConfig(steps=2, tune_steps=3, mean_samples=20), SmallNet())
+    first, again = (projector.project(image).generator.state_dict() for _ in range(2))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    for limit, tuned in ((1, False), (2, False), (4, True)):
+        asked = []
+        found = projector.project(
+            image, stopped=lambda asked=asked, limit=limit: asked.append(1) or len(asked) >= limit
         )
-        assert (config.noise_maps, config.noise_regularizer, config.pixels, config.side) == (True, 1e5, 0, 256)
+        assert (found.steps, found.tuned) == (limit, tuned)
+
+
+def test_the_optimised_noise_maps_end_with_the_first_stage(generator):
+    _, image = picture(generator)
+    config = ProjectionConfig(steps=2, tune_steps=1, noise_maps=True, mean_samples=20)
+    found = Projector(generator, config, SmallNet()).project(image)
+    assert found.noise == "fixed"
 
 
 @pytest.mark.parametrize(

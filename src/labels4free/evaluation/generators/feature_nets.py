@@ -17,7 +17,7 @@ from labels4free.checkpoints.model_zoo import fetch
 from labels4free.checkpoints.native import read_tensors
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.errors import ConfigError
-from labels4free.metrics.perceptual import perceptual_distance
+from labels4free.metrics.perceptual import perceptual_distance, unit_distance, unit_maps
 from labels4free.networks.efficientnet_lite import FEATURES, SIDE, EfficientNetLite0
 from labels4free.networks.inception import FEATURES as INCEPTION_FEATURES
 from labels4free.networks.inception import InceptionV3
@@ -166,6 +166,11 @@ class LpipsDistance(FeatureNet):
         distances: Tensor = self.network(one, other)
         return distances
 
+    def distance_to(self, target: Tensor) -> Callable[[Tensor], Tensor]:
+        with torch.no_grad():
+            known = self.network.unit_maps(target)
+        return lambda images: self.network.distance(self.network.unit_maps(images), known)
+
 
 class DiscriminatorFeatures(FeatureNet):
     """The last maps of the generator's own discriminator, averaged over the image: for watching a training only.
@@ -210,8 +215,8 @@ class DiscriminatorFeatures(FeatureNet):
 def _distance_to(maps: Callable[[Tensor], list[Tensor]], target: Tensor) -> Callable[[Tensor], Tensor]:
     """Perceptual distances to one image, whose maps are computed once."""
     with torch.no_grad():
-        known = maps(target)
-    return lambda images: perceptual_distance(maps(images), known)
+        known = unit_maps(maps(target))
+    return lambda images: unit_distance(unit_maps(maps(images)), known)
 
 
 def load_feature_net(name: str, generator: str | None = None, device: str | torch.device = "cpu") -> FeatureNet:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from labels4free.checkpoints.foreign.rosinality_projection import write_projection
+from labels4free.checkpoints.native import write_native
 from labels4free.checkpoints.state_hash import state_hash
 from labels4free.data.decoding import central_square, decode_image, read_bytes
 from labels4free.errors import ConfigError, DataError
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
 NOTE, SHEET = "projections.json", "comparison.png"
 """Names in the folder: what it depends on, and the sheet."""
-FIGURES, LATENTS, PICTURE, FILM, ROSINALITY = (
-    "projection.json", "latents.npz", "projection.png", "path.webp", "projection.pt"
+FIGURES, LATENTS, PICTURE, FILM, ROSINALITY, TUNED = (
+    "projection.json", "latents.npz", "projection.png", "path.webp", "projection.pt", "generator.safetensors"
 )  # fmt: skip
 """Names in the folder of each photo."""
 MASK, PHOTO_MASK = "mask.png", "photo_mask.png"
@@ -54,12 +55,12 @@ class Masks(NamedTuple):
     """Where masks come from, [H, W], uint8, 255 is the object.
 
     Attributes:
-        of_projection: From ws [1, num_ws, w_dim] and noise.
+        of_projection: From a generator, of whose kind the alpha network is, ws [1, num_ws, w_dim] and noise.
         of_photo: From the photo's square [R, R, 3].
         identity: Says which networks these are.
     """
 
-    of_projection: Callable[[Tensor, Noise], NDArray[np.uint8]]
+    of_projection: Callable[[Generator, Tensor, Noise], NDArray[np.uint8]]
     of_photo: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
     identity: str
 
@@ -140,7 +141,7 @@ class ProjectionFolder:
             wanted = "1 photo" if len(photos) == 1 else f"1 or of {len(photos)} photos"
             raise ConfigError(f"Give latents of {wanted} to start at, got {len(starts)}.")
         write_json(self.out / NOTE, self._settings)
-        summary, steps, rows = Summary(), self.projector.config.steps, []
+        summary, steps, rows = Summary(), self.projector.config.all_steps, []
         for number, (photo, folder) in enumerate(photos):
             start = starts[min(number, len(starts) - 1)] if starts else None
 
@@ -197,20 +198,29 @@ class ProjectionFolder:
 
     def _done(self, folder: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
         """The figures of an earlier call, if it finished this photo and wrote all that is asked for."""
+        config = self.projector.config
         names = [PICTURE, LATENTS, *([FILM] if self.film else []), *([MASK, PHOTO_MASK] if self.masks else [])]
+        names += [TUNED] if config.tune_steps else []
         if not all((folder / name).is_file() for name in [FIGURES, *names]):
             return None
         figures = read_json(folder / FIGURES, "projections")
         same = all(figures.get(name) == value for name, value in source.items() if name != "photo")
-        return figures if same and figures.get("steps") == self.projector.config.steps else None
+        return figures if same and figures.get("steps") == config.all_steps else None
 
     def _write(self, folder: Path, photo: Path, square: NDArray[np.uint8], found: Projection) -> dict[str, Any]:
-        generator, config = self.projector.generator, self.projector.config
-        (folder / FIGURES).unlink(missing_ok=True)
+        generator, config = found.generator, self.projector.config
+        for name in (FIGURES, TUNED):
+            (folder / name).unlink(missing_ok=True)
         write_latents(folder / LATENTS, [found.ws], [-1], generator.w_avg)
         latent = found.ws[0, 0] if config.space == "w" else found.ws[0]
         noise = _noise_for_rosinality(generator, found.noise)
         write_projection(folder / ROSINALITY, photo.name, found.image[0], latent, noise)
+        if found.tuned:
+            info = {"tuned_from": self._settings["generator"], "tuned_to": photo.name}
+            family, state = generator.family, generator.state_dict()
+            write_native(
+                folder / TUNED, kind="generator", family=family, config=generator.config(), state=state, info=info
+            )
         projected = to_uint8(found.image)[0]
         write_png(folder / PICTURE, projected)
         if self.film:
@@ -220,7 +230,7 @@ class ProjectionFolder:
             write_film(folder / FILM, layout, frames)
         figures = self._figures(from_uint8(square[None]), from_uint8(projected[None]), found)
         if self.masks is not None:
-            masks = self.masks.of_projection(found.ws, found.noise), self.masks.of_photo(square)
+            masks = self.masks.of_projection(generator, found.ws, found.noise), self.masks.of_photo(square)
             for name, mask in zip((MASK, PHOTO_MASK), masks, strict=True):
                 write_png(folder / name, mask)
             figures["mask_iou"] = _iou(*masks)

@@ -1,13 +1,15 @@
 """Projecting a photo into a generator: latents are optimised until their picture looks like it (GAN inversion).
 
-Karras et al. 2020, arXiv 1912.04958, appendix D, with losses of one's own choice.
+Karras et al. 2020, arXiv 1912.04958, appendix D, with losses of one's own choice; on demand, the generator is then
+tuned to the photo (Roich et al. 2021, arXiv 2106.05744).
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,14 +56,18 @@ class Projection:
     """A photo's place in a generator.
 
     Attributes:
+        generator: The one that it is a place in: as given, or a copy that was tuned to the photo.
+        tuned: Whether it is that.
         ws: [1, num_ws, w_dim]; all rows alike in the space w.
         noise: The optimised maps, [1, 1, R, R] a layer; "fixed" where the generator's own were kept.
-        image: [1, 3, R, R], what the two give.
-        losses: Of every step; the last is that of ``image``, without noise on the latents.
+        image: [1, 3, R, R], what these give.
+        losses: Of every step, of both stages; the last is that of ``image``, without noise on the latents.
         frames: The way there, [side, side, 3], uint8: pictures of the steps, with the noise on their latents.
         seconds: How long it took.
     """
 
+    generator: Generator
+    tuned: bool
     ws: Tensor
     noise: Noise
     image: Tensor
@@ -104,7 +110,7 @@ class Projector:
         self.generator, self.config = generator, config
         self.has_discriminator = discriminator is not None and config.discriminator > 0
         self.perceptual, self._discriminator = perceptual, discriminator
-        w = torch.cat(list(mapped_latents(generator, config.mean_samples)))
+        w = self._mapped = torch.cat(list(mapped_latents(generator, config.mean_samples)))
         self._mean = w.mean(dim=0)
         self._deviation = float((w - self._mean).square().sum().div(len(w)).sqrt())  # of whole vectors, as published
         if not math.isfinite(self._deviation):
@@ -132,45 +138,72 @@ class Projector:
             ConfigError: If the photo has another shape, or the start does not lie in the space.
             DataError: If the loss is no number any more.
         """
-        began, config, generator = time.monotonic(), self.config, self.generator
+        config, generator = self.config, self.generator
         side = generator.resolution
         if photo.shape != (1, 3, side, side):
             raise ConfigError(f"A photo [1, 3, {side}, {side}] is needed, got {list(photo.shape)}.")
-        photo = photo.to(generator.w_avg)
-        distance = PhotoDistance(photo, config, self.perceptual, self._discriminator)
+        distance = self._distance_to(photo.to(generator.w_avg))
         rng = generator_for(config.seed, PROJECTION)
         latent, maps = self._first(start, rng)
         noise: Noise = maps or "fixed"
-        optimizer = torch.optim.Adam([latent, *maps], lr=config.learning_rate, betas=(0.9, 0.999))
-        losses: list[float] = []
-        frames: list[NDArray[np.uint8]] = []
-        every = math.ceil(config.steps / FRAMES)
-        for step in range(config.steps):
-            at = step / config.steps
+        descent = _Descent(config, name, progress, stopped)
+
+        def step(at: float) -> tuple[Tensor, Tensor, Tensor]:
             optimizer.param_groups[0]["lr"] = learning_rate_at(at, config)
             shaken = torch.randn(latent.shape, generator=rng).to(latent) * self._noise_at(at)
             image = generator.synthesize((latent + shaken).expand(-1, generator.num_ws, -1), noise=noise).image
             value = distance(image)
-            losses.append(value.item())
-            if not math.isfinite(losses[-1]):
-                raise DataError(f"The loss of {name} is no number at step {step}: lower the learning rate.")
-            optimizer.zero_grad(set_to_none=True)
-            (value + config.noise_regularizer * noise_autocorrelation(maps) if maps else value).backward()
-            optimizer.step()
-            normalize_noise(maps)
-            if step % every == 0:
-                frames.append(to_uint8(reduced(image, config.side))[0])
-            if progress:
-                progress(step + 1, losses[-1])
-            if stopped and stopped():
-                break
+            return image, value, value + config.noise_regularizer * noise_autocorrelation(maps) if maps else value
+
+        optimizer = torch.optim.Adam([latent, *maps], lr=config.learning_rate, betas=(0.9, 0.999))
+        tuned = descent.run(config.steps, optimizer, step, maps) and config.tune_steps > 0
         ws = latent.detach().expand(-1, generator.num_ws, -1).contiguous()
         noise = [one.detach() for one in maps] or "fixed"
+        if tuned:
+            generator, noise = self._tune(ws, distance, descent, rng), "fixed"
         with torch.no_grad():
             image = generator.synthesize(ws, noise=noise).image
-            losses.append(float(distance(image)))
-        frames.append(to_uint8(reduced(image, config.side))[0])
-        return Projection(ws, noise, image, tuple(losses), frames, time.monotonic() - began)
+            descent.add(image, float(distance(image)), last=True)
+        return Projection(
+            generator, tuned, ws, noise, image, tuple(descent.losses), descent.frames, time.monotonic() - descent.began
+        )
+
+    def _tune(self, ws: Tensor, distance: PhotoDistance, descent: _Descent, rng: torch.Generator) -> Generator:
+        """A copy of the generator whose picture of ws comes closest to the photo, the pictures beside it kept."""
+        config, tuned = self.config, copy.deepcopy(self.generator)
+        # The mapping network gets no gradient, since ws stay: Adam passes it over.
+        weights = [value for name, value in tuned.named_buffers() if not name.endswith(("noise", "w_avg"))]
+        for value in weights:
+            value.requires_grad_()
+
+        def picture(generator: Generator, ws: Tensor) -> Tensor:
+            # Latents that want a gradient are what makes a frozen generator remember how it made a picture.
+            return generator.synthesize(ws.clone().requires_grad_()).image
+
+        def step(_: float) -> tuple[Tensor, Tensor, Tensor]:
+            image = picture(tuned, ws)
+            value = distance(image)
+            if not config.locality:
+                return image, value, value
+            near = self._beside(ws, rng)
+            with torch.no_grad():
+                kept = self._distance_to(self.generator.synthesize(near).image)
+            return image, value, value + config.locality * kept(picture(tuned, near))
+
+        descent.run(config.tune_steps, torch.optim.Adam(weights, lr=config.tune_learning_rate), step)
+        for value in weights:
+            value.requires_grad_(False)
+        return tuned
+
+    def _beside(self, ws: Tensor, rng: torch.Generator) -> Tensor:
+        """Latents at a set distance from ws, towards drawn ones."""
+        drawn = self._mapped[int(torch.randint(len(self._mapped), (), generator=rng))]
+        towards = drawn - ws
+        length = self.config.locality_distance * self._deviation * math.sqrt(ws.shape[1])
+        return ws + towards * (length / float(towards.norm()))
+
+    def _distance_to(self, photo: Tensor) -> PhotoDistance:
+        return PhotoDistance(photo, self.config, self.perceptual, self._discriminator)
 
     def _first(self, start: Start | None, rng: torch.Generator) -> tuple[Tensor, list[Tensor]]:
         """What is optimised: latents [1, 1 or num_ws, w_dim], and the noise maps, if any."""
@@ -194,6 +227,53 @@ class Projector:
         config = self.config
         left = max(0.0, 1 - at / config.latent_noise_ramp) if config.latent_noise_ramp else 0.0
         return self._deviation * config.latent_noise * left**2
+
+
+@dataclass(eq=False)
+class _Descent:
+    """The loop of both stages: what it leaves goes on from one to the other."""
+
+    config: ProjectionConfig
+    name: str
+    progress: Callable[[int, float], None] | None
+    stopped: Callable[[], bool] | None
+    losses: list[float] = field(default_factory=list)
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    def run(
+        self,
+        steps: int,
+        optimizer: torch.optim.Optimizer,
+        step: Callable[[float], tuple[Tensor, Tensor, Tensor]],
+        maps: Sequence[Tensor] = (),
+    ) -> bool:
+        """Take steps, each from the fraction that is done to a picture, its loss and what is minimised.
+
+        Returns:
+            Whether nobody stopped it.
+        """
+        for number in range(steps):
+            image, value, minimised = step(number / steps)
+            if not math.isfinite(value.item()):
+                at = len(self.losses)
+                raise DataError(f"The loss of {self.name} is no number at step {at}: lower the learning rate.")
+            optimizer.zero_grad(set_to_none=True)
+            minimised.backward()
+            optimizer.step()
+            normalize_noise(maps)
+            self.add(image, value.item())
+            if self.progress:
+                self.progress(len(self.losses), self.losses[-1])
+            if self.stopped and self.stopped():
+                return False
+        return True
+
+    def add(self, image: Tensor, loss: float, *, last: bool = False) -> None:
+        """Note a step's loss, and its picture if the film shows it."""
+        if last or len(self.losses) % math.ceil(self.config.all_steps / FRAMES) == 0:
+            self.frames.append(to_uint8(reduced(image, self.config.side))[0])
+        self.losses.append(loss)
 
 
 def learning_rate_at(at: float, config: ProjectionConfig) -> float:
