@@ -231,6 +231,10 @@ def test_what_ships_goes_by_its_name(write, networks, tmp_path, monkeypatch):
     assert load_alpha_network("tiny-faces-64").config() == networks["alpha_network"].config()
     write("segmenter", tmp_path / "weights" / "faces.segmenter.safetensors")
     assert load_segmenter().config() == networks["segmenter"].config()
+    (tmp_path / "faces").mkdir()  # such as one of a data set
+    assert load_segmenter().config() == networks["segmenter"].config()
+    with says("faces holds no segmenter.safetensors"):
+        load_segmenter("./faces")
 
 
 ZOO = "mobilestylegan-ffhq-1024"

@@ -18,6 +18,7 @@ from labels4free.training.generator.config import GeneratorConfig
 PAGE = (Path(__file__).parents[2] / "docs" / "from_the_original.md").read_text(encoding="utf-8")
 FLAGS = [(verb, flag, now) for verb, flags in ORIGINAL_FLAGS.items() for flag, now in flags.items()]
 NAMED = [(verb, flag, name) for verb, flag, now in FLAGS for name in re.findall(r"(?<![-\w])--?[a-z][-a-z]*", now)]
+TYPED = ("--size", "--ckpt", "--reproduce_model")
 SETTINGS = {"train": (TrainConfig, PaperConfig), "train-generator": (GeneratorConfig,)}
 
 
@@ -26,6 +27,12 @@ def test_a_flag_of_the_originals_is_answered(verb, flag, now, capsys):
     for words in ([flag, "1"], [f"{flag}=1"]):
         assert cli.main([verb, *words]) == cli.FAILURE
         assert capsys.readouterr().err == f"labels4free: {flag} of the original code {now}.\n"
+
+
+def test_several_are_answered_at_once(capsys):
+    assert cli.main(["train", "--size", "64", "--ckpt", "g.pt", "--reproduce_model", "--size", "64"]) == cli.FAILURE
+    answers = (f"{flag} of the original code {ORIGINAL_FLAGS['train'][flag]}" for flag in TYPED)
+    assert capsys.readouterr().err == f"labels4free: {'; '.join(answers)}.\n"
 
 
 @pytest.mark.parametrize(("verb", "flag", "name"), NAMED, ids=[" ".join(words) for words in NAMED])

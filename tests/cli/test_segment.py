@@ -97,14 +97,16 @@ def test_pictures_that_are_there_stay_unless_they_are_to_be_replaced(segment):
 
 def test_one_photo_into_one_file(segment):
     picture().save("a.png")
-    for words in (["a.png", "b.png"], ["a.png", "--out", "b.png"], ["a.png", "--out", "b.png"]):
+    for words in (["a.png", "b.png"], ["a.png", "b.png", "--overwrite"], ["a.png", "--out", "b.png", "--overwrite"]):
         assert segment(*words) == (0, ["1 picture in b.png"], [])
         assert read("b.png")[0] == "RGBA"
     segment("a.png", "new/c.jpg", "--background", "white")
     with Image.open("new/c.jpg") as image:
         assert (image.format, image.size) == ("JPEG", picture().size)
-    assert segment("a.png", "--out", "b.png", "--what", "mask")[0] == 0  # the file that is named is replaced
-    assert read("b.png")[0] == "L"
+    for words in (["a.png", "b.png"], ["a.png", "--out", "b.png"]):
+        code, _, said = segment(*words, "--what", "mask")
+        assert (code, said[0].partition(";")[0]) == (2, "b.png is there already: --overwrite replaces it")
+    assert read("b.png")[0] == "RGBA"
 
 
 def test_masks_that_may_be_wrong_are_named_the_least_sure_first(segment, monkeypatch):
@@ -208,8 +210,8 @@ def test_a_pipe(red_file, monkeypatch, capsysbinary):
         (["-", "a.png", "--out", "out"], "- stands for standard input and goes alone"),
         (["-", "--out", "out"], "leave out --out"),
         (["a.png", "--out", "a.png"], "--out names the photo itself, a.png"),
-        (["a.png", "a.png"], "Say where the pictures go"),
-        (["a.png", "--out", "text.jpg"], "text.jpg would be a JPEG, which has no transparency"),
+        (["a.png", "a.png"], "--out names the photo itself, a.png"),
+        (["a.png", "--out", "new.jpg"], "new.jpg would be a JPEG, which has no transparency"),
         (["a.png", "text.jpg", "--out", "cut.png"], "--out names one file, cut.png, for 2 photos; give a folder."),
         (["a.png", "--out", "text.txt"], "--out names the file text.txt; give a folder, or the name of a .png or .jpg"),
         (["a.png", "--out", "."], "a.png would replace a photo"),

@@ -75,18 +75,19 @@ def segmenter_file(source: str | Path = SHIPPED_SEGMENTER) -> Path:
     """Find the file of a segmenter.
 
     Args:
-        source: A file, the folder of a run of ``distill``, or ``faces``, which ships with this package.
+        source: A file, the folder of a run of ``distill``, or ``faces``, which ships with this package; a folder of
+            that name is ``./faces``.
 
     Raises:
         CheckpointError: If the source is none of these.
     """
+    if str(source) == SHIPPED_SEGMENTER:
+        return Path(__file__).parent.parent / "weights" / f"{source}.segmenter.safetensors"
     path = Path(source)
     if path.is_dir():
         if found := _file_of_run(path, "segmenter.safetensors"):
             return found
         raise CheckpointError(f"{path} holds no segmenter.safetensors: it is no run of a segmenter with a good check.")
-    if str(source) == SHIPPED_SEGMENTER and not path.exists():
-        return Path(__file__).parent.parent / "weights" / f"{source}.segmenter.safetensors"
     if not path.exists():
         raise CheckpointError(
             f"There is no segmenter at {source}: give a file, the folder of a finished run, or {SHIPPED_SEGMENTER}."

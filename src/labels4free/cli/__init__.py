@@ -191,10 +191,10 @@ def _call(verb: str, arguments: list[str]) -> int | None:
     words = [word for word in arguments if not _LOCAL_RANK.fullmatch(word)]
     renamed = {flag: f"is called {now} now" for flag, now in RENAMED_FLAGS.get(verb, {}).items()}
     originals = {_dashed(flag): f"of the original code {now}" for flag, now in ORIGINAL_FLAGS.get(verb, {}).items()}
-    for word in words:
-        flag = word.partition("=")[0]
-        if now := renamed.get(_dashed(flag), originals.get(_dashed(flag))):
-            raise ConfigError(f"{flag} {now}.")
+    known = {**originals, **renamed}
+    flags = dict.fromkeys(word.partition("=")[0] for word in words)
+    if said := [f"{flag} {known[_dashed(flag)]}" for flag in flags if _dashed(flag) in known]:
+        raise ConfigError(f"{'; '.join(said)}.")
     return tyro.cli(VERBS[verb].function(), prog=f"labels4free {verb}", args=words)
 
 

@@ -85,11 +85,11 @@ def run(
 
     assert out is not None
     found = find_photos(photos, out)
-    if one := _names_a_picture(out) and not out.is_dir():
-        found = _into_one(found, out)
+    if _names_a_picture(out) and not out.is_dir():
+        found = _into_one(found, out, overwrite=overwrite)
     _check_replaces_nothing(sheet, found)
     work = _Work(Segmenter.load(model, device), output, behind, method, mirrored) if found.photos else None
-    return _batch(work, found, out, sheet, overwrite=overwrite or one)
+    return _batch(work, found, out, sheet, overwrite=overwrite)
 
 
 class _Work(NamedTuple):
@@ -128,20 +128,22 @@ def _check(
 
 
 def _with_output(photos: tuple[str, ...], out: Path | None) -> tuple[tuple[str, ...], Path | None]:
-    """Photos and output of ``segment in.jpg out.png``: the second is no photo, as there is none of that name."""
-    if out is None and len(photos) == 2:
-        photo, name = photos
-        if _names_a_picture(Path(name)) and not Path(name).exists():
-            return (photo,), Path(name)
+    """Photos and output of ``segment in.jpg out.png``."""
+    if out is None and len(photos) == 2 and _names_a_picture(Path(photos[-1])):
+        return photos[:1], Path(photos[-1])
     return photos, out
 
 
-def _into_one(found: Found, out: Path) -> Found:
+def _into_one(found: Found, out: Path, *, overwrite: bool) -> Found:
     """The one photo that was found, its picture to be that file."""
     if len(found.photos) > 1:
         raise ConfigError(f"--out names one file, {out}, for {len(found.photos)} photos; give a folder.")
     if any(photo.path.resolve() == out.resolve() for photo in found.photos):
         raise ConfigError(f"--out names the photo itself, {out}; give another name, or a folder.")
+    if out.exists() and not overwrite:
+        raise ConfigError(
+            f"{out} is there already: --overwrite replaces it; pictures of several photos go to --out DIR."
+        )
     return found._replace(photos=[photo._replace(target=out) for photo in found.photos])
 
 
