@@ -138,7 +138,7 @@ def test_load_what_was_fetched(efficientnet, monkeypatch):
 
 def test_what_cannot_be_loaded(generator, tmp_path):
     with pytest.raises(
-        ConfigError, match="Unknown features 'vgg': give efficientnet-lite0, discriminator, or the file"
+        ConfigError, match="No file or features 'vgg': give efficientnet-lite0, discriminator, or the file"
     ):
         load_feature_net("vgg")
     with pytest.raises(ConfigError, match="discriminator need the generator that it belongs to, got none"):

@@ -247,7 +247,7 @@ def load_feature_net(name: str, generator: str | None = None, device: str | torc
         net = LpipsDistance(network) if isinstance(network, Lpips) else InceptionFeatures(network)
     else:
         raise ConfigError(
-            f"Unknown features {name!r}: give {EFFICIENTNET}, {DISCRIMINATOR}, or the file of FID's Inception-v3 as "
+            f"No file or features {name!r}: give {EFFICIENTNET}, {DISCRIMINATOR}, or the file of FID's Inception-v3 as "
             "pytorch-fid publishes it, or of LPIPS."
         )
     net.network.to(target)
