@@ -72,7 +72,7 @@ def test_samples(capsys, photos, tmp_path):
         (["{generator}", "--samples", "{photos}"], "Give a GENERATOR, or --samples IMAGES in its place."),
         (["{generator}"], "fid20 compares with real images: say where they are."),
         (["{generator}", "--data", "gone"], "gone does not exist"),
-        (["{generator}", "--data", "{photos}", "--features", "vgg"], "No file or features 'vgg': give efficientnet-lite0"),
+        (["{generator}", "--data", "{photos}", "--features", "vgg"], "No file or features 'vgg': give"),
         (
             ["{generator}", "--data", "{photos}", "--features", "discriminator"],
             "is a generator without a discriminator",
