@@ -32,7 +32,7 @@ layers: $(VENV)/.ready-lint ## check which room imports which
 	$(BIN)/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 site: $(VENV)/.ready-site ## make a site of the guides, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -d site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -d site
 
 dist: $(VENV)/.ready-dist ## build what is released into dist/, install it elsewhere and try it
 	rm -rf dist
