@@ -148,7 +148,10 @@ def _into_one(found: Found, out: Path, *, overwrite: bool) -> Found:
 
 
 def _names_a_picture(path: Path) -> bool:
-    return path.suffix.lower() in (".png", ".jpg", ".jpeg")
+    from labels4free.segmenting.cutout import JPEG_SUFFIXES
+    from labels4free.segmenting.photo_files import SUFFIX
+
+    return path.suffix.lower() in (SUFFIX, *JPEG_SUFFIXES)
 
 
 def _check_sheet(photos: tuple[str, ...], sheet: Path | None) -> None:

@@ -200,7 +200,7 @@ class Loop(Generic[T]):
                 self._judge(check, step)
             if not self._problem:
                 better = self.best.offer(trainer.kept, step, check)
-                first = not (self.stage.member or (self.config.keeps_best and self.best.step is not None))
+                first = not (self.stage.member or self._keeps_earlier)
                 if check.problem is None and (better or first):
                     process_group().on_main(lambda: self._write(SNAPSHOT, {"kept_step": step}))
                 last = last or self.best.exhausted
@@ -228,16 +228,22 @@ class Loop(Generic[T]):
         write_png(self.run.pictures / name, self.recipe.picture(self.trainer))
         self._drawn = time.monotonic()
 
+    @property
+    def _keeps_earlier(self) -> bool:
+        """Whether the network to keep is that of a check, and not the last step's."""
+        return self.config.keeps_best and self.best.step is not None
+
     def to_keep(self) -> tuple[int, Check]:
         """Step of the network to keep, and what its check found."""
-        if self.config.keeps_best and self.best.step is not None:
+        if self._keeps_earlier:
+            assert self.best.step is not None
             return self.best.step, Check(self.best.numbers)
         return self.step, self.check or process_group().on_main(self.trainer.check)
 
     def keep(self) -> tuple[int, Check]:
         """Give the trainer the network to keep; returns its step, and what its check found."""
         found = self.to_keep()
-        if self.config.keeps_best and self.best.step is not None:
+        if self._keeps_earlier:
             self.best.put_back(self.trainer.kept)
         return found
 

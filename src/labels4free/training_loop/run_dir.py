@@ -198,10 +198,8 @@ class RunDir:
         Raises:
             RunError: If it cannot be written.
         """
-        try:
+        with failing_as(RunError, self.path):
             write_atomically(self.path / _CONFIG, _config_bytes(config))
-        except OSError as error:
-            raise RunError(write_failure(self.path, error)) from error
 
     def append_log(self, entry: Mapping[str, Any]) -> None:
         """Add one line to the log; it is in the file when this returns.
