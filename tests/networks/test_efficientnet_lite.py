@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tests.networks.seeded_weights import fill
+from torch import nn
 
 from labels4free.errors import ConfigError
 from labels4free.networks.efficientnet_lite import FEATURES, EfficientNetLite0
@@ -35,8 +38,11 @@ def images(side, count=2):
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(7)) * 2 - 1
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["", "fused"])
 @pytest.mark.parametrize("side", PUBLISHED, ids=["even sides", "odd sides"])
-def test_equal_to_the_published_code(network, side):
+def test_equal_to_the_published_code(network, side, fused):
+    network = copy.deepcopy(network).fuse() if fused else network
+    assert any(isinstance(part, nn.BatchNorm2d) for part in network.modules()) is not fused
     logits, features = PUBLISHED[side]
     torch.testing.assert_close(network(images(side))[:, :6], torch.tensor(logits), atol=1e-4, rtol=0)
     torch.testing.assert_close(network.features(images(side))[:, 100:104], torch.tensor(features), atol=1e-4, rtol=0)

@@ -119,7 +119,9 @@ class EfficientNetFeatures(FeatureNet):
         """With the published weights, which are fetched if they are not in the cache."""
         network = EfficientNetLite0()
         network.load_state_dict(read_tensors(fetch(EFFICIENTNET), "feature_network"))
-        return cls(network.eval().requires_grad_(False))
+        loaded = cls(network.eval().requires_grad_(False))  # its identity is that of the published weights
+        network.fuse()
+        return loaded
 
     def features(self, images: Tensor) -> Tensor:
         if images.shape[-1] != SIDE:
