@@ -61,7 +61,7 @@ def main(
     size: int = 128,
     steps: int = 4000,
     seed: int = 0,
-    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    settings: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set")] = (),
 ) -> None:
     """Score a label-free segmenter of a drawn class against exact masks.
 

@@ -73,7 +73,7 @@ def main(
     seeds: int = 3,
     samples: int = 2000,
     rows: tuple[str, ...] = tuple(ROWS),
-    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    settings: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set")] = (),
 ) -> None:
     """Train every row with every seed, and print their table.
 

@@ -29,7 +29,7 @@ def main(  # noqa: PLR0913  flags
     segmenter_steps: int = 1500,
     samples: int = 1000,
     seed: int = 0,
-    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    settings: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set")] = (),
 ) -> None:
     """Train a child with and without its parent, and print what each gains.
 
