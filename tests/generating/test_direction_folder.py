@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.refusals import refuses
 from tests.soft_disc import SoftDisc
 
@@ -20,6 +22,7 @@ from labels4free.generating.directions import read_directions, sefa
 from labels4free.generating.images import Sources
 from labels4free.generating.ranking import look_at_directions
 from labels4free.generating.rendering import PictureConfig, Renderer
+from labels4free.pictures.contact_sheet import contact_sheet
 
 THREE = LookConfig(number=3)
 NAMES = {"generator": "tiny", "alpha_network": "disc"}
@@ -41,7 +44,8 @@ def write(tmp_path, tiny_generator):
 def test_the_folder_has_directions_figures_and_sheets(tmp_path, write, tiny_generator):
     shown, out = write(alpha=SoftDisc()), tmp_path / "out"
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    assert files == ["directions.json", "directions.safetensors", *(f"sheets/{sheet_name(k)}" for k in range(3))]
+    sheets = [f"sheets/{sheet_name(k)}" for k in range(3)]
+    assert files == ["directions.json", "directions.safetensors", "overview.png", *sheets]
     found = read_directions(out, tiny_generator)
     assert torch.equal(found.vectors, sefa(tiny_generator, [1, 2]).vectors)
     note = json.loads((out / "directions.json").read_text())
@@ -58,6 +62,18 @@ def test_the_folder_has_directions_figures_and_sheets(tmp_path, write, tiny_gene
     write(alpha=SoftDisc())  # and once more
     refuses(RunError, "made with seeds 1,2, asked for was 1", write, alpha=SoftDisc(), seeds=(1,))
     refuses(RunError, "of another alpha network", write)
+
+
+def test_the_overview_has_both_ends_of_the_ranking(tmp_path, tiny_generator, monkeypatch):
+    monkeypatch.setattr("labels4free.generating.direction_folder._ENDS", 3)  # eight there are
+    renderer, directions = Renderer(tiny_generator, PictureConfig()), sefa(tiny_generator)
+    config = LookConfig(number=8, degrees=(-1.0, 1.0), cell=24)
+    options = {"alpha_network": SoftDisc(), "names": NAMES}
+    shown = write_direction_folder(tmp_path, renderer, Sources([1, 2, 3]), directions, config, **options)
+    titles = ["-1", "+1", "-1", "+1"], [f"{one.number}: {one.change.ratio:.2f}" for one in (*shown[:3], *shown[-3:])]
+    rows = [[*one.pictures[0], *one.pictures[1]] for one in (*shown[:3], *shown[-3:])]
+    with Image.open(tmp_path / "overview.png") as image:
+        assert np.array_equal(np.asarray(image), contact_sheet(rows, *titles, cell=24))
 
 
 def test_without_an_alpha_network_there_is_no_ranking(tmp_path, write):

@@ -38,9 +38,9 @@ def run(
     """Find directions in a generator's space of styles, and rank them by what they change: the object, or the scene.
 
     No labels: the alpha network tells object from scene. DIR gets directions.safetensors, for --directions of
-    "generate" and "edit"; index.html with the pictures of each; and directions.json with the figures. The numbers of
-    directions are those of the factorisation, the strongest is 0; the page orders them by the ratio of the mean squared
-    change inside the object to that outside.
+    "generate" and "edit"; index.html with the pictures of each; overview.png, the five at either end; and
+    directions.json with the figures. The numbers of directions are those of the factorisation, the strongest is 0; the
+    page orders them by the ratio of the mean squared change inside the object to that outside.
 
     Args:
         generator: A generator of the model zoo, or a file, as for "train".

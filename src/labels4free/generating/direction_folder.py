@@ -19,6 +19,9 @@ from labels4free.pictures.pixels import write_png
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from labels4free.generating.directions import Directions
     from labels4free.generating.images import Sources
     from labels4free.generating.ranking import ShownDirection
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
 
 NOTE = "directions.json"
 SHEETS = "sheets"
+OVERVIEW = "overview.png"
+"""The five directions that change the object most above the five that change the scene most, of two samples."""
 
 _KIND = "labels4free_directions"
+_ENDS = 5
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def write_direction_folder(
     names: Mapping[str, str | None],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ShownDirection]:
-    """Look at directions, and write ``directions.safetensors``, ``directions.json`` and a sheet of each.
+    """Look at directions, and write ``directions.safetensors``, ``directions.json``, a sheet of each, an overview.
 
     Args:
         out: A new or empty folder, or one of the same directions, samples and settings, which is written anew.
@@ -98,6 +104,7 @@ def write_direction_folder(
     titles = list(map(signed, config.degrees)), [sources.name(k) for k in range(len(sources))]
     for one in shown:
         write_png(out / SHEETS / sheet_name(one.number), contact_sheet(one.pictures, *titles, cell=config.cell))
+    write_png(out / OVERVIEW, _overview(shown, titles[0], config.cell))
     return shown
 
 
@@ -129,6 +136,13 @@ def read_note(out: Path) -> dict[str, Any]:
 def sheet_name(number: int) -> str:
     """Name of the sheet of a direction."""
     return f"direction_{number:03d}.png"
+
+
+def _overview(shown: list[ShownDirection], degrees: list[str], cell: int) -> NDArray[np.uint8]:
+    ends = shown if len(shown) <= 2 * _ENDS else shown[:_ENDS] + shown[-_ENDS:]
+    rows = [[picture for sample in one.pictures[:2] for picture in sample] for one in ends]
+    names = [f"{one.number}" if one.change is None else f"{one.number}: {one.change.ratio:.2f}" for one in ends]
+    return contact_sheet(rows, degrees * min(2, len(shown[0].pictures)), names, cell=cell)
 
 
 def _settings(
